@@ -1,0 +1,57 @@
+/* How an empty volume becomes a member of a cluster (DESIGN section 9, SAFETY S14, S15).
+ *
+ * Runs only while the node has no Raft id on disk. Node 0 founds the cluster when its own volume is
+ * empty and *every* expected node answers that it is empty too, and gives each of them the cluster id;
+ * only when all have it on disk is the founding complete. Any other empty node, and node 0 with a
+ * lost volume, joins as a new incarnation.
+ *
+ * Driven like decide.h: events in, actions out, same limits. */
+#ifndef HF_CORE_FORM_H
+#define HF_CORE_FORM_H
+
+#include "decide.h"
+
+struct hf_form_config {
+    char name[HF_NAME_MAX]; /* "demo-0": ends in the ordinal */
+    char peer[HF_ADDR_MAX], sql[HF_ADDR_MAX];
+    unsigned ordinal, expect;
+    struct hf_uuid uuid;       /* fresh random: this volume's incarnation */
+    struct hf_uuid cluster_id; /* fresh random: used only if this node founds */
+    unsigned n_seeds;          /* expected nodes 0 .. expect-1 and other peers the service resolves to */
+    char seeds[HF_MEMBERS_MAX][HF_NAME_MAX]; /* names; the host knows the addresses */
+    uint64_t retry_ns;
+};
+
+enum hf_form_action_type {
+    HF_FORM_SEND = 1,  /* msg, to the node called `name` */
+    HF_FORM_PERSIST,   /* durable -> hf_form_persisted() */
+    HF_FORM_FOUND,     /* bootstrap Raft with `members` (all voters), then go on as a member */
+    HF_FORM_MEMBER,    /* the id is on disk: go on as a member */
+    HF_FORM_STUCK,     /* text: for the log; keeps trying */
+};
+
+struct hf_form_action {
+    enum hf_form_action_type type;
+    char name[HF_NAME_MAX];
+    struct hf_msg msg;
+    struct hf_durable durable;
+    unsigned n_members;
+    struct hf_member members[HF_MEMBERS_MAX];
+    const char *text;
+};
+
+struct hf_form;
+size_t hf_form_size(void);
+/* durable: what the disk holds: all zero, or an adoption that was interrupted (cluster_id and self
+ * set, founding not known to be complete: the host then calls no form at all and starts Raft). */
+struct hf_form *hf_form_init(void *memory, const struct hf_form_config *config, uint64_t now_ns);
+void hf_form_tick(struct hf_form *f, uint64_t now_ns);
+void hf_form_message(struct hf_form *f, uint64_t now_ns, const struct hf_msg *m);
+void hf_form_persisted(struct hf_form *f, uint64_t now_ns, bool ok);
+const struct hf_form_action *hf_form_next(struct hf_form *f);
+
+/* What a node that is a member answers to PROBE (its cluster id) and ADOPT (refused, unless it is
+ * the same adoption again). Returns whether there is an answer. */
+bool hf_form_answer(const struct hf_durable *durable, const struct hf_msg *m, struct hf_msg *answer);
+
+#endif

@@ -1,0 +1,62 @@
+/* What nodes say to each other, apart from Raft's own messages and the byte streams.
+ *
+ * One flat struct: a field means something only for the types named beside it. Any message may be
+ * lost, doubled, reordered or a minute late; what makes that harmless is said at each handler. */
+#ifndef HF_CORE_MESSAGE_H
+#define HF_CORE_MESSAGE_H
+
+#include "types.h"
+
+enum hf_msg_type {
+    HF_MSG_PING = 1, /* leader -> voter and learner: I lead `epoch`; promise me `lease_ns` */
+    HF_MSG_ACK,      /* back: promised (echoes epoch, seq, sent_ns) */
+    HF_MSG_FENCE,    /* Raft leader of term `epoch` -> voter: take no more WAL, report */
+    HF_MSG_REPORT,   /* back: my position, fenced at `epoch` */
+    HF_MSG_RELEASE,  /* leader -> all: the epoch is over and its gate is shut for good (S17) */
+    HF_MSG_PROBE,    /* empty volume -> every expected node: who are you? */
+    HF_MSG_PROBED,   /* back: cluster_id (zero: my volume is empty too) */
+    HF_MSG_ADOPT,    /* node 0 -> every expected node: this is the cluster, this is your Raft id */
+    HF_MSG_ADOPTED,  /* back: it is on my disk */
+    HF_MSG_JOIN,     /* empty volume -> leader: let me in */
+    HF_MSG_JOINED,   /* back: your Raft id; or a redirect to `leader` */
+};
+
+enum hf_msg_flag {
+    HF_FLAG_UNFIT = 1,    /* REPORT: do not make me leader (leaving, or failed a moment ago) */
+    HF_FLAG_NOTHING = 2,  /* REPORT: half-way through a rewind or re-clone: no position (S8) */
+    HF_FLAG_REWIND = 4,   /* PING: barrier and checkpoint are done, rewinding is allowed (S8, S9) */
+    HF_FLAG_OPEN = 8,     /* PING: the gate is open */
+    HF_FLAG_REFUSED = 16, /* PROBED, ADOPTED, JOINED: no; `text` says why */
+};
+
+struct hf_msg {
+    uint8_t type;  /* enum hf_msg_type */
+    uint8_t flags; /* enum hf_msg_flag */
+    hf_node_id from, to; /* 0 while a node has no id yet: then names and uuid identify it */
+    struct hf_uuid cluster_id;
+    hf_epoch epoch;
+    uint64_t seq;      /* PING, ACK */
+    uint64_t sent_ns;  /* PING, ACK: the leader's clock when it sent the ping */
+    uint64_t lease_ns; /* PING */
+    struct hf_position position; /* REPORT: lineage and end of WAL; ACK: same, as last known */
+    hf_lsn barrier_lsn; /* PING: 0 until the barrier is done */
+    uint32_t timeline;  /* PING */
+    hf_node_id target;  /* RELEASE: who should lead next (0: anybody); JOINED redirect: the leader */
+    uint8_t n_order;    /* PING: voters, most advanced first: the order in which to stand for */
+    hf_node_id order[HF_MEMBERS_MAX]; /* election when the leader is gone (DESIGN section 7) */
+    /* Formation only. */
+    uint64_t system_id;
+    uint32_t expect;
+    hf_node_id id; /* ADOPT, JOINED: your id */
+    struct hf_uuid uuid;
+    char name[HF_NAME_MAX], peer[HF_ADDR_MAX], sql[HF_ADDR_MAX], text[HF_REASON_MAX];
+};
+
+/* Wire form: little endian, versioned, at most HF_MSG_BYTES_MAX. encode returns the length. decode
+ * refuses anything encode could not have written. */
+enum { HF_MSG_BYTES_MAX = 1024 };
+size_t hf_msg_encode(const struct hf_msg *m, uint8_t buf[HF_MSG_BYTES_MAX]);
+bool hf_msg_decode(struct hf_msg *m, const uint8_t *buf, size_t len);
+const char *hf_msg_name(uint8_t type);
+
+#endif
