@@ -82,6 +82,9 @@ enum hf_event_type {
     HF_EV_RESTORED,      /* cluster: from a snapshot */
     HF_EV_PROPOSED,      /* ok=false: the entry proposed last will not be applied by our doing */
     HF_EV_RAFT_CONFIG,   /* ok: result of RAFT_ADD, RAFT_ROLE, RAFT_REMOVE */
+    HF_EV_RAFT_SERVERS,  /* servers, n: Raft's own newest configuration; whenever it changes */
+    HF_EV_FOUNDING,      /* member, n: the founder's list of first members, after each start until
+                          * the cluster state has it */
     HF_EV_TRANSFERRED,   /* the transfer ended, well or not */
     HF_EV_MESSAGE,       /* msg */
     HF_EV_PEER_UP,       /* id */
@@ -105,6 +108,11 @@ enum hf_event_type {
 
 enum hf_write_state { HF_WRITE_WAITING, HF_WRITE_DONE, HF_WRITE_FAILED };
 
+struct hf_raft_server {
+    hf_node_id id;
+    bool voter;
+};
+
 struct hf_event {
     enum hf_event_type type;
     bool ok, proof;
@@ -124,6 +132,8 @@ struct hf_event {
     const struct hf_cluster *cluster; /* borrowed for the call */
     const struct hf_msg *msg;         /* borrowed for the call */
     const struct hf_member *member;   /* borrowed for the call */
+    const struct hf_raft_server *servers; /* borrowed for the call */
+    unsigned n;                       /* of servers, or of members */
 };
 
 enum hf_action_type {
@@ -131,12 +141,13 @@ enum hf_action_type {
     HF_ACT_RAFT_BARRIER, /* -> HF_EV_RAFT_BARRIER */
     HF_ACT_PROPOSE,      /* entry -> HF_EV_APPLIED everywhere, or HF_EV_PROPOSED not ok */
     HF_ACT_TRANSFER,     /* id: Raft leadership -> HF_EV_TRANSFERRED */
-    HF_ACT_HINT,         /* the leader is gone: stand for election now */
+    HF_ACT_HINT,         /* the leader is gone. ok: stand for election now; not ok: only stop
+                          * believing in it, so that others' pre-votes are answered */
     HF_ACT_RAFT_ADD,     /* id, name, peer: add as a non-voting receiver of the log */
     HF_ACT_RAFT_ROLE,    /* id, ok = voter */
     HF_ACT_RAFT_REMOVE,  /* id */
     HF_ACT_PERSIST,      /* durable, seq -> HF_EV_PERSISTED */
-    HF_ACT_WORK,         /* work, epoch, voters -> HF_EV_WORK */
+    HF_ACT_WORK,         /* work, epoch, voters, id (leader to copy from) -> HF_EV_WORK */
     HF_ACT_WRITE,        /* write, epoch -> HF_EV_WRITE */
     HF_ACT_GATE_OPEN,    /* epoch: sessions may start; results pass while now < lease deadline */
     HF_ACT_GATE_DRAIN,   /* no new transaction; -> HF_EV_DRAINED when none is running */
@@ -167,7 +178,7 @@ struct hf_action {
     struct hf_entry entry;
     struct hf_durable durable;
     unsigned n_voters;
-    hf_node_id voters[HF_MEMBERS_MAX]; /* WORK RULE/PROMOTE: the *other* voters of the rule */
+    hf_node_id voters[HF_MEMBERS_MAX]; /* WORK: the *other* voters, for the rule */
     char name[HF_NAME_MAX], peer[HF_ADDR_MAX];
     const char *text;
 };
