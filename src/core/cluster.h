@@ -66,6 +66,7 @@ enum hf_entry_type {
     HF_ENTRY_ROLE,      /* id, member.voter */
     HF_ENTRY_APPOINT,   /* branch */
     HF_ENTRY_OPENED,    /* branch.epoch, branch.timeline, branch.opened_lsn, system_id */
+    HF_ENTRY_SETTLED,    /* the rule of the newest voters is in force: forget the previous ones */
 };
 
 struct hf_entry {

@@ -70,7 +70,8 @@ enum hf_work {
 
 /* Synchronous writes, on a thread of their own because they may wait for followers. */
 enum hf_write {
-    HF_WRITE_BARRIER,   /* the epoch record. Results: WAITING (seen in SyncRep, S2), then DONE (lsn) */
+    HF_WRITE_BARRIER,   /* the epoch record. Results: WAITING (seen in SyncRep, S2), then DONE (lsn). An
+                         * older write that still waits is given up for it */
     HF_WRITE_HEARTBEAT, /* S13. Result: DONE */
 };
 

@@ -1,0 +1,340 @@
+/* What PostgreSQL on this node should be doing, and the next step towards it.
+ *
+ * One piece of work at a time. The rules of I6, I7, S4, S8, S9, S16, S18 and S19 that concern a follower
+ * are all here. */
+#include "decide_private.h"
+
+enum { START_FAILURES_MAX = 3 };
+
+void hf_follow_close(struct hf_decide *d)
+{
+    if (!d->stream_open)
+        return;
+    d->stream_open = false;
+    d->streaming = false;
+    d->stream_closing = true;
+    d->end_known = false;
+    hf_emit(d, HF_ACT_STREAM_CLOSE);
+}
+
+/* -- results ------------------------------------------------------------------------------------ */
+
+static void copied(struct hf_decide *d, const struct hf_event *e)
+{
+    /* Rewound or cloned: the data are of this epoch's lineage now. The hold stays until WAL up to
+     * everything acknowledged before has been streamed (S8). */
+    d->pg = HF_PG_STANDBY;
+    d->reclone = false;
+    d->disk.had_data = true;
+    d->disk.lineage = d->work_epoch;
+    if (d->disk.hold_lsn != 0) {
+        d->disk.hold_epoch = d->work_epoch;
+        if (e->lsn > d->disk.hold_lsn)
+            d->disk.hold_lsn = e->lsn;
+    }
+    d->followed_from = (struct hf_position){d->work_epoch, e->lsn};
+    d->flushed = 0;
+}
+
+static void failed(struct hf_decide *d, const struct hf_event *e)
+{
+    d->work_retry_ns = d->now_ns + 200 * HF_MS;
+    switch (e->work) {
+    case HF_WORK_START:
+        d->start_failures++;
+        d->pg = HF_PG_DOWN;
+        d->work_retry_ns = d->now_ns + 500 * HF_MS * d->start_failures;
+        if (d->start_failures >= START_FAILURES_MAX)
+            d->reclone = true;
+        break;
+    case HF_WORK_PROMOTE:
+        d->pg = HF_PG_PRIMARY; /* or still a standby: follow_run stops it either way */
+        d->primary_epoch = 0;
+        if (d->lead == HF_LEAD_PROMOTING)
+            hf_yield_unfit(d, "the promotion failed");
+        break;
+    case HF_WORK_INIT:
+        if (d->lead == HF_LEAD_INIT)
+            hf_yield_unfit(d, "initdb failed");
+        break;
+    case HF_WORK_REWIND:
+        d->reclone = !HF_MUTATED(HF_MUT_TRUST_REWIND);
+        break;
+    case HF_WORK_CLONE:
+        d->work_retry_ns = d->now_ns + 1000 * HF_MS;
+        /* Nothing was swapped (I7): the old data, if any, are what they were. */
+        if (d->hold_for_clone)
+            d->disk.hold_lsn = 0;
+        break;
+    case HF_WORK_CHECKPOINT:
+    case HF_WORK_RULE:
+        d->work_retry_ns = d->now_ns + 1000 * HF_MS;
+        break;
+    default:
+        break;
+    }
+}
+
+void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
+{
+    if (e->work != d->work)
+        return; /* doubled */
+    d->work = HF_WORK_NONE;
+    if (!e->ok) {
+        failed(d, e);
+        return;
+    }
+    switch (e->work) {
+    case HF_WORK_INIT:
+        d->pg = HF_PG_DOWN;
+        d->disk.had_data = true;
+        d->disk.system_id = e->system_id;
+        break;
+    case HF_WORK_START:
+        d->pg = HF_PG_STANDBY;
+        d->start_failures = 0;
+        d->end_known = false;
+        d->rule_config_seq = d->work_config_seq;
+        break;
+    case HF_WORK_STOP:
+    case HF_WORK_STOP_CLEAN:
+        d->pg = HF_PG_DOWN;
+        d->end_known = false;
+        d->rule_config_seq = 0;
+        break;
+    case HF_WORK_POSITION:
+        /* Only if nothing could have moved it meanwhile. */
+        if (!d->stream_open && !d->stream_closing && d->pg != HF_PG_DOWN) {
+            d->end_known = true;
+            d->end_lsn = e->lsn;
+        }
+        break;
+    case HF_WORK_PROMOTE:
+        d->pg = HF_PG_PRIMARY;
+        d->primary_epoch = d->work_epoch;
+        d->timeline = e->timeline;
+        d->end_known = false;
+        d->rule_config_seq = d->work_config_seq;
+        break;
+    case HF_WORK_RULE:
+        d->rule_config_seq = d->work_config_seq;
+        break;
+    case HF_WORK_REWIND:
+    case HF_WORK_CLONE:
+        copied(d, e);
+        d->rule_config_seq = d->work_config_seq;
+        d->end_known = false;
+        break;
+    case HF_WORK_CHECKPOINT:
+        d->checkpoint_done = d->work_epoch == d->lead_term;
+        break;
+    case HF_WORK_NONE:
+        break;
+    }
+}
+
+/* -- what next ---------------------------------------------------------------------------------- */
+
+/* The branch to follow, or NULL. S18: the newest applied, and never one before our fence. */
+static const struct hf_branch *to_follow(const struct hf_decide *d)
+{
+    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
+
+    if (b == NULL || b->leader == hf_self(d) || b->epoch < d->fencing)
+        return NULL;
+    return b;
+}
+
+/* Has the leader of b pinged lately? Copying from a leader that is gone only wastes time. */
+static bool leader_alive(const struct hf_decide *d, const struct hf_branch *b)
+{
+    return d->leader_heard_epoch == b->epoch && d->now_ns - d->leader_heard_ns < d->cfg.lease_ns;
+}
+
+/* Behind a shut gate a primary may run on until we know that it must not. */
+static bool entitled(const struct hf_decide *d)
+{
+    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
+
+    if (d->primary_epoch == 0 || b == NULL)
+        return false;
+    if (b->epoch != d->primary_epoch || b->leader != hf_self(d))
+        return false;
+    return d->fencing <= d->primary_epoch || d->fencing_from == hf_self(d);
+}
+
+static void hold(struct hf_decide *d, const struct hf_branch *b, bool rewind)
+{
+    if (rewind)
+        d->hold_for_clone = false; /* the data in place will be touched */
+    if (!d->disk.had_data || d->disk.hold_lsn != 0)
+        return;
+    d->hold_for_clone = !rewind;
+    d->disk.hold_epoch = 0; /* set when the copy is complete */
+    d->disk.hold_lsn = d->leader_barrier > b->start ? d->leader_barrier : b->start + 1;
+}
+
+/* Copies the leader's data, by rewinding or whole. The steps: hold on disk, PostgreSQL stopped, copy. */
+static void copy_run(struct hf_decide *d, const struct hf_branch *b, bool rewind)
+{
+    if (!leader_alive(d, b))
+        return;
+    if (d->stream_open || d->stream_closing) {
+        hf_follow_close(d);
+        return;
+    }
+    hold(d, b, rewind);
+    if (!hf_saved(d))
+        return;
+    if (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY) {
+        hf_emit_work(d, HF_WORK_STOP, b->epoch);
+        return;
+    }
+    hf_emit_work(d, rewind ? HF_WORK_REWIND : HF_WORK_CLONE, b->epoch);
+}
+
+static void stream_open(struct hf_decide *d, const struct hf_branch *b)
+{
+    struct hf_action *a = hf_emit(d, HF_ACT_STREAM_OPEN);
+
+    a->id = b->leader;
+    a->epoch = b->epoch;
+    a->position = d->followed_from;
+    d->stream_open = true;
+    d->stream_epoch = b->epoch;
+    d->end_known = false;
+}
+
+static bool is_prefix(const struct hf_decide *d, struct hf_position p, const struct hf_branch *b)
+{
+    const struct hf_branch *mine = hf_cluster_branch(&d->cluster, p.epoch);
+
+    if (HF_MUTATED(HF_MUT_PREFIX_BY_TIMELINE) && mine != NULL)
+        return mine->timeline <= b->timeline || p.lsn <= b->start;
+    if (HF_MUTATED(HF_MUT_ADMIT_ANY))
+        return true;
+    /* Lineage 0 with data: an initdb of a leader that was never appointed, perhaps of another
+     * system id. Nobody's prefix. */
+    return p.epoch != 0 && hf_cluster_is_prefix(&d->cluster, p, b->epoch);
+}
+
+static void diverged_run(struct hf_decide *d, const struct hf_branch *b, struct hf_position p)
+{
+    bool rewind = !d->reclone && p.epoch != 0 &&
+                  (hf_cluster_can_rewind(&d->cluster, p, b->epoch) ||
+                   HF_MUTATED(HF_MUT_TRUST_REWIND));
+
+    /* S8, S9: rewinding in place only after the barrier and a checkpoint of the leader; its pings say
+     * so. If the barrier stays open it may be waiting for us: then re-clone beside. */
+    if (rewind && d->rewind_allowed != b->epoch) {
+        if (d->leader_barrier != 0 || d->now_ns - d->newest_since_ns < 2 * d->cfg.lease_ns)
+            return;
+        rewind = false;
+    }
+    copy_run(d, b, rewind);
+}
+
+/* PostgreSQL runs as a standby and there is somebody to follow. */
+static void standby_run(struct hf_decide *d, const struct hf_branch *b)
+{
+    struct hf_position p = {d->saved.lineage, d->end_lsn};
+
+    if (d->stream_open && d->stream_epoch == b->epoch && !d->reclone) {
+        if (d->disk.hold_lsn != 0 && d->streaming && d->flushed >= d->disk.hold_lsn &&
+            d->disk.hold_epoch == b->epoch) {
+            d->disk.hold_lsn = 0;
+            d->disk.hold_epoch = 0;
+        }
+        if (d->rule_config_seq != d->cluster.config_seq)
+            hf_emit_work(d, HF_WORK_RULE, 0); /* S2: carried as a follower too */
+        return;
+    }
+    if (d->stream_open) {
+        hf_follow_close(d);
+        return;
+    }
+    if (d->stream_closing)
+        return;
+    if (d->reclone || (d->disk.hold_lsn != 0 && d->disk.hold_epoch != d->disk.lineage)) {
+        copy_run(d, b, false);
+        return;
+    }
+    if (d->saved.lineage == b->epoch) {
+        if (d->followed_from.epoch == 0 || /* since before this process started, or copied */
+            (d->followed_from.epoch == b->epoch && d->followed_from.lsn < b->start))
+            d->followed_from = (struct hf_position){b->epoch, b->start};
+        stream_open(d, b);
+        return;
+    }
+    if (d->disk.lineage == b->epoch && !HF_MUTATED(HF_MUT_LINEAGE_LATE))
+        return; /* on its way to disk */
+    if (!d->end_known) {
+        hf_emit_work(d, HF_WORK_POSITION, b->epoch);
+        return;
+    }
+    if (is_prefix(d, p, b)) {
+        d->followed_from = p;
+        if (HF_MUTATED(HF_MUT_LINEAGE_LATE)) {
+            stream_open(d, b);
+            return;
+        }
+        d->disk.lineage = b->epoch; /* S4: before the first byte; persist_run, then we come back */
+        return;
+    }
+    diverged_run(d, b, p);
+}
+
+static void end_run(struct hf_decide *d)
+{
+    if (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY) {
+        if (!d->shutdown_stopped)
+            hf_emit_work(d, d->pg == HF_PG_PRIMARY ? HF_WORK_STOP : HF_WORK_STOP_CLEAN, 0);
+        d->shutdown_stopped = true;
+        return;
+    }
+    hf_emit(d, HF_ACT_EXIT)->ok = true;
+    d->exited = true;
+}
+
+void hf_follow_run(struct hf_decide *d)
+{
+    const struct hf_branch *b = to_follow(d);
+
+    if (d->exited || d->work != HF_WORK_NONE)
+        return;
+    if (d->shutdown && (d->lead == HF_LEAD_NONE ||
+                        (d->lead == HF_LEAD_YIELDING && d->now_ns - d->lead_state_ns > 1000 * HF_MS))) {
+        end_run(d);
+        return;
+    }
+    if (hf_lead_owns_pg(d) || d->now_ns < d->work_retry_ns)
+        return;
+    /* A fence or a new epoch ends an old stream, whatever else is to be done. */
+    if (d->stream_open && (b == NULL || d->stream_epoch != b->epoch))
+        hf_follow_close(d);
+    switch (d->pg) {
+    case HF_PG_PRIMARY:
+        if (!entitled(d) && d->gate == HF_GATE_SHUT)
+            hf_emit_work(d, HF_WORK_STOP, 0);
+        break;
+    case HF_PG_EMPTY:
+        if (b != NULL)
+            copy_run(d, b, false);
+        break;
+    case HF_PG_DOWN:
+        if (d->reclone || (d->disk.hold_lsn != 0 && d->disk.hold_epoch != d->disk.lineage)) {
+            if (b != NULL)
+                copy_run(d, b, false);
+        } else {
+            hf_emit_work(d, HF_WORK_START, 0);
+        }
+        break;
+    case HF_PG_STANDBY:
+        if (b != NULL)
+            standby_run(d, b);
+        else if (HF_MUTATED(HF_MUT_PROMOTE_FROM_LOG) && hf_newest_leader(d) == hf_self(d) &&
+                 d->fencing <= hf_newest_epoch(d))
+            hf_emit_work(d, HF_WORK_PROMOTE, hf_newest_epoch(d));
+        break;
+    }
+}

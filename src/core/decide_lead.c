@@ -1,0 +1,620 @@
+/* From Raft leader to an open gate (DESIGN section 5). */
+#include "decide_private.h"
+
+#include <string.h>
+
+void hf_lead_set(struct hf_decide *d, enum hf_lead_state state)
+{
+    d->lead = state;
+    d->lead_state_ns = d->now_ns;
+}
+
+bool hf_lead_owns_pg(const struct hf_decide *d)
+{
+    return d->lead >= HF_LEAD_INIT && d->lead <= HF_LEAD_STOPPING;
+}
+
+struct hf_other *hf_lead_other(struct hf_decide *d, hf_node_id id)
+{
+    struct hf_other *o;
+
+    for (unsigned i = 0; i < d->n_others; i++)
+        if (d->others[i].id == id)
+            return &d->others[i];
+    if (d->n_others == HF_MEMBERS_MAX) { /* forget who is no member any more */
+        unsigned n = 0;
+        for (unsigned i = 0; i < d->n_others; i++)
+            if (hf_cluster_member(&d->cluster, d->others[i].id) != NULL)
+                d->others[n++] = d->others[i];
+        d->n_others = n;
+        if (n == HF_MEMBERS_MAX)
+            return NULL;
+    }
+    o = &d->others[d->n_others++];
+    *o = (struct hf_other){.id = id};
+    return o;
+}
+
+/* -- gate --------------------------------------------------------------------------------------- */
+
+static void deadline_set(struct hf_decide *d, uint64_t deadline_ns)
+{
+    if (deadline_ns == d->deadline_ns)
+        return;
+    d->deadline_ns = deadline_ns;
+    hf_emit(d, HF_ACT_LEASE)->deadline_ns = deadline_ns;
+}
+
+void hf_gate_shut(struct hf_decide *d)
+{
+    deadline_set(d, 0);
+    if (d->gate == HF_GATE_SHUT || d->gate == HF_GATE_SHUTTING)
+        return;
+    d->gate = HF_GATE_SHUTTING;
+    hf_emit(d, HF_ACT_GATE_SHUT);
+}
+
+void hf_lead_end(struct hf_decide *d)
+{
+    if (d->lead == HF_LEAD_NONE)
+        return;
+    hf_gate_shut(d);
+    hf_stream_cut(d);
+    d->pinging = false;
+    d->n_asks = 0;
+    d->transfer_busy = false;
+    d->propose_busy = false;
+    d->config_busy = false;
+    d->handover = false;
+    hf_emit_answer(d, d->handover_request, true, "handed over");
+    d->handover_request = 0;
+    if (d->join.used)
+        hf_emit_answer(d, d->join.request, false, "the leader has changed; try again");
+    if (d->leave.used)
+        hf_emit_answer(d, d->leave.request, false, "the leader has changed; try again");
+    d->join.used = d->leave.used = false;
+    hf_lead_set(d, HF_LEAD_NONE);
+}
+
+/* -- becoming ----------------------------------------------------------------------------------- */
+
+static void lead_begin(struct hf_decide *d)
+{
+    hf_lead_end(d);
+    d->lead_term = d->term;
+    d->lead_since_ns = d->now_ns;
+    d->settled = false;
+    d->n_reports = 0;
+    d->grace_until_ns = 0;
+    d->resend_ns = 0;
+    d->appoint_sent = false;
+    d->continued = false;
+    d->barrier_sent = d->barrier_waiting = d->barrier_inserted = d->barrier_done = false;
+    d->barrier_lsn = 0;
+    d->opened_sent = d->checkpoint_done = false;
+    d->n_others = 0;
+    d->timeline = 0;
+    d->transfer_tried = 0;
+    d->hint_ns = 0;
+    hf_emit(d, HF_ACT_RAFT_BARRIER);
+    hf_emit_phase(d, "elected", d->term);
+    hf_lead_set(d, HF_LEAD_FENCING);
+}
+
+void hf_lead_raft(struct hf_decide *d)
+{
+    if (d->role == HF_RAFT_LEADER && d->term != d->lead_term) {
+        if (HF_MUTATED(HF_MUT_RESUME_EPOCH) && d->lead == HF_LEAD_OPEN) {
+            d->lead_term = d->term;
+            return;
+        }
+        lead_begin(d);
+    } else if (d->role != HF_RAFT_LEADER && d->lead != HF_LEAD_NONE) {
+        if (HF_MUTATED(HF_MUT_RESUME_EPOCH) && d->lead == HF_LEAD_OPEN)
+            return;
+        /* There is no resume (S7): if Raft elects us again, it is in a new term and with new fences.
+         * PostgreSQL may run on behind a shut gate until we know who leads. */
+        hf_lead_end(d);
+    }
+}
+
+/* -- fencing ------------------------------------------------------------------------------------ */
+
+/* Late: of an older term, dropped by the caller. Doubled: replaces itself. */
+void hf_lead_report(struct hf_decide *d, const struct hf_report *r)
+{
+    for (unsigned i = 0; i < d->n_reports; i++) {
+        if (d->reports[i].from == r->from) {
+            d->reports[i] = *r;
+            return;
+        }
+    }
+    if (d->n_reports < HF_MEMBERS_MAX)
+        d->reports[d->n_reports++] = *r;
+}
+
+static const struct hf_report *report_of(const struct hf_decide *d, hf_node_id id)
+{
+    for (unsigned i = 0; i < d->n_reports; i++)
+        if (d->reports[i].from == id)
+            return &d->reports[i];
+    return NULL;
+}
+
+static bool is_down(const struct hf_decide *d, hf_node_id id)
+{
+    for (unsigned i = 0; i < d->n_down; i++)
+        if (d->down[i] == id)
+            return true;
+    return false;
+}
+
+static void send_fences(struct hf_decide *d)
+{
+    hf_node_id voters[HF_MEMBERS_MAX];
+    unsigned n;
+
+    if (d->now_ns < d->resend_ns)
+        return;
+    d->resend_ns = d->now_ns + d->cfg.resend_ns;
+    if (report_of(d, hf_self(d)) == NULL)
+        hf_voter_fence(d, d->lead_term, hf_self(d));
+    n = hf_cluster_voters(&d->cluster, voters);
+    for (unsigned i = 0; i < n; i++) {
+        struct hf_msg m = {.type = HF_MSG_FENCE, .to = voters[i], .epoch = d->lead_term};
+        if (voters[i] != hf_self(d) && report_of(d, voters[i]) == NULL)
+            hf_emit_send(d, &m);
+    }
+}
+
+/* Reports that tell a position, as ids; only the fit ones if `fit`. */
+static unsigned positions(const struct hf_decide *d, bool fit, hf_node_id out[HF_MEMBERS_MAX])
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < d->n_reports; i++) {
+        if (d->reports[i].flags & HF_FLAG_NOTHING)
+            continue;
+        if (fit && (d->reports[i].flags & HF_FLAG_UNFIT))
+            continue;
+        out[n++] = d->reports[i].from;
+    }
+    return n;
+}
+
+static bool quorum_has(const struct hf_decide *d, const hf_node_id *ids, unsigned n)
+{
+    if (HF_MUTATED(HF_MUT_COUNT_ONE_LESS)) {
+        hf_node_id v[HF_MEMBERS_MAX];
+        return n + 1 > hf_cluster_voters(&d->cluster, v) / 2;
+    }
+    return hf_quorum_has(&d->cluster, ids, n);
+}
+
+static int compare(const struct hf_decide *d, struct hf_position a, struct hf_position b)
+{
+    if (HF_MUTATED(HF_MUT_LSN_ONLY))
+        return a.lsn < b.lsn ? -1 : a.lsn > b.lsn;
+    return hf_cluster_compare(&d->cluster, a, b);
+}
+
+/* The reporter who holds most. Ours wins a tie, then the lowest id. */
+static const struct hf_report *best_of(const struct hf_decide *d, const hf_node_id *ids, unsigned n)
+{
+    const struct hf_report *best = NULL;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct hf_report *r = report_of(d, ids[i]);
+        int c = best == NULL ? 1 : compare(d, r->position, best->position);
+        if (c > 0 || (c == 0 && (r->from == hf_self(d) ||
+                                 (best->from != hf_self(d) && r->from < best->from))))
+            best = r;
+    }
+    return best;
+}
+
+/* Have all voters who can be reached reported? Waiting for more would be waiting for the dead. */
+static bool all_reported(const struct hf_decide *d)
+{
+    hf_node_id voters[HF_MEMBERS_MAX];
+    unsigned n = hf_cluster_voters(&d->cluster, voters);
+
+    for (unsigned i = 0; i < n; i++)
+        if (report_of(d, voters[i]) == NULL && !is_down(d, voters[i]))
+            return false;
+    return true;
+}
+
+static void appoint(struct hf_decide *d, const struct hf_report *own)
+{
+    const struct hf_member *self = hf_cluster_member(&d->cluster, hf_self(d));
+    const struct hf_branch *newest = hf_cluster_newest(&d->cluster);
+    struct hf_position p = hf_cluster_normalise(&d->cluster, own->position);
+    struct hf_entry e = {.type = HF_ENTRY_APPOINT};
+
+    d->continued = d->pg == HF_PG_PRIMARY;
+    e.branch = (struct hf_branch){.epoch = d->lead_term,
+                                  .parent = p.epoch,
+                                  .start = p.lsn,
+                                  .leader = hf_self(d),
+                                  .continued = d->continued};
+    e.branch.why = (uint8_t)(newest == NULL    ? HF_WHY_FIRST
+                             : d->continued    ? HF_WHY_CONTINUED
+                             : d->promise.until_ns == 0 && newest->leader != hf_self(d) &&
+                                     !is_down(d, newest->leader)
+                                 ? HF_WHY_HANDOVER
+                                 : HF_WHY_LEADER_LOST);
+    if (self != NULL)
+        memcpy(e.branch.leader_name, self->name, sizeof e.branch.leader_name);
+    d->appoint_sent = true;
+    hf_propose(d, &e);
+}
+
+/* Step 3: with reports from a majority, the greatest position leads. */
+static void fencing_run(struct hf_decide *d)
+{
+    hf_node_id ids[HF_MEMBERS_MAX];
+    const struct hf_report *best, *own;
+    unsigned n;
+
+    send_fences(d);
+    if (!d->settled)
+        return; /* we may not know every epoch yet, and positions compare by epochs */
+    if (!hf_cluster_is_voter(&d->cluster, hf_self(d)) || hf_voter_is_unfit(d)) {
+        hf_yield_begin(d, 0);
+        return;
+    }
+    n = positions(d, true, ids);
+    if (!quorum_has(d, ids, n)) {
+        n = positions(d, false, ids);
+        if (!quorum_has(d, ids, n)) {
+            if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns)
+                hf_yield_unfit(d, "no majority of the voters has reported");
+            return;
+        }
+    }
+    if (d->grace_until_ns == 0) {
+        d->grace_until_ns = d->now_ns + d->cfg.grace_ns;
+        hf_emit_phase(d, "fenced", d->lead_term);
+    }
+    if (!all_reported(d) && d->now_ns < d->grace_until_ns)
+        return;
+    own = report_of(d, hf_self(d));
+    if (own == NULL || (own->flags & HF_FLAG_NOTHING)) {
+        if (d->now_ns - d->lead_state_ns > d->cfg.lease_ns)
+            hf_yield_begin(d, best_of(d, ids, n)->from);
+        return;
+    }
+    best = best_of(d, ids, n);
+    if (best->from != hf_self(d) && compare(d, own->position, best->position) < 0 &&
+        !HF_MUTATED(HF_MUT_NOT_GREATEST)) {
+        hf_yield_begin(d, best->from);
+        return;
+    }
+    if (own->position.lsn == 0) {
+        /* A majority says that nobody has anything, and never had. */
+        hf_lead_set(d, HF_LEAD_INIT);
+        return;
+    }
+    appoint(d, own);
+    hf_lead_set(d, HF_LEAD_APPOINTING);
+}
+
+static void init_run(struct hf_decide *d)
+{
+    if (d->work != HF_WORK_NONE || d->now_ns < d->work_retry_ns)
+        return;
+    if (d->pg == HF_PG_EMPTY) {
+        hf_emit_work(d, HF_WORK_INIT, d->lead_term);
+    } else if (d->pg == HF_PG_DOWN) {
+        hf_emit_work(d, HF_WORK_START, d->lead_term);
+    } else if (hf_saved(d)) {
+        /* Report again, now with data. */
+        for (unsigned i = 0; i < d->n_reports; i++)
+            if (d->reports[i].from == hf_self(d))
+                d->reports[i] = d->reports[--d->n_reports];
+        d->resend_ns = 0;
+        hf_lead_set(d, HF_LEAD_FENCING);
+    }
+}
+
+/* -- appointed ---------------------------------------------------------------------------------- */
+
+static void appointing_run(struct hf_decide *d)
+{
+    const struct hf_branch *newest = hf_cluster_newest(&d->cluster);
+
+    /* S18: only our own APPOINT, committed while we are Raft leader in that very term. */
+    if (newest != NULL && newest->epoch == d->lead_term && newest->leader == hf_self(d)) {
+        if (d->n_others == 0)
+            hf_lease_begin(&d->lease, d->lead_term, d->cfg.lease_ns);
+        d->pinging = true;
+        d->ping_ns = 0;
+        d->disk.lineage = d->lead_term; /* S4: before the promotion */
+        hf_emit_phase(d, "appointed", d->lead_term);
+        hf_lead_set(d, HF_LEAD_RECORDING);
+        return;
+    }
+    if (!d->appoint_sent && d->now_ns - d->lead_state_ns > 50 * HF_MS) {
+        d->n_reports = 0; /* the proposal was refused: ask everybody again */
+        hf_lead_set(d, HF_LEAD_FENCING);
+    }
+}
+
+static void recording_run(struct hf_decide *d)
+{
+    if (d->saved.lineage != d->lead_term || d->work != HF_WORK_NONE)
+        return;
+    hf_lead_set(d, HF_LEAD_PROMOTING);
+    if (d->continued) {
+        d->primary_epoch = d->lead_term;
+        return;
+    }
+    hf_emit_work(d, HF_WORK_PROMOTE, d->lead_term);
+}
+
+static void promoting_run(struct hf_decide *d)
+{
+    if (d->work != HF_WORK_NONE || d->pg != HF_PG_PRIMARY || d->primary_epoch != d->lead_term)
+        return; /* hf_follow_work() gives up if the promotion failed */
+    if (d->rule_config_seq != d->cluster.config_seq) { /* a continued leader, or a late change */
+        hf_emit_work(d, HF_WORK_RULE, d->lead_term);
+        return;
+    }
+    hf_emit_phase(d, "promoted", d->lead_term);
+    hf_lead_set(d, HF_LEAD_BARRIER);
+}
+
+void hf_lead_write(struct hf_decide *d, const struct hf_event *e)
+{
+    if (e->write_state != HF_WRITE_WAITING)
+        d->write_busy = false;
+    if (e->epoch != d->lead_term)
+        return; /* of a leadership that is over */
+    if (e->write == HF_WRITE_HEARTBEAT) {
+        if (e->write_state == HF_WRITE_DONE)
+            d->heartbeat_lsn = e->lsn;
+        return;
+    }
+    if (d->lead != HF_LEAD_BARRIER)
+        return;
+    if (e->write_state == HF_WRITE_WAITING) {
+        d->barrier_waiting = true; /* S2: the rule is in force */
+    } else if (e->write_state == HF_WRITE_DONE) {
+        if (!d->barrier_waiting) { /* it did not wait: then for nobody (a rule for one node only) */
+            hf_node_id v[HF_MEMBERS_MAX];
+            if (hf_cluster_voters(&d->cluster, v) > 1) {
+                hf_yield_unfit(d, "the barrier did not wait for the followers");
+                return;
+            }
+        }
+        d->barrier_waiting = true;
+        d->barrier_inserted = true;
+        d->barrier_lsn = e->lsn;
+        d->heartbeat_lsn = e->lsn;
+    } else {
+        hf_yield_unfit(d, "the barrier could not be written");
+    }
+}
+
+/* S1: not the INSERT's return alone, but the voters' own word that they hold it, in this epoch. */
+static bool barrier_held(struct hf_decide *d)
+{
+    hf_node_id ids[HF_MEMBERS_MAX + 1];
+    unsigned n = 0;
+
+    if (HF_MUTATED(HF_MUT_BARRIER_BY_INSERT))
+        return true;
+    ids[n++] = hf_self(d);
+    for (unsigned i = 0; i < d->n_others; i++)
+        if (d->others[i].flushed >= d->barrier_lsn)
+            ids[n++] = d->others[i].id;
+    return hf_quorum_has(&d->cluster, ids, n);
+}
+
+/* Could somebody else lead instead? If not, a slow barrier is no reason to step down. */
+static bool others_could_lead(const struct hf_decide *d)
+{
+    for (unsigned i = 0; i < d->n_reports; i++) {
+        const struct hf_report *r = &d->reports[i];
+        if (r->from != hf_self(d) && r->position.lsn != 0 &&
+            !(r->flags & (HF_FLAG_NOTHING | HF_FLAG_UNFIT)) && !is_down(d, r->from))
+            return true;
+    }
+    return false;
+}
+
+static void barrier_run(struct hf_decide *d)
+{
+    if (!d->barrier_sent) {
+        /* A write of a former leadership that still waits is given up by the host. */
+        struct hf_action *a = hf_emit(d, HF_ACT_WRITE);
+        a->write = HF_WRITE_BARRIER;
+        a->epoch = d->lead_term;
+        d->barrier_sent = d->write_busy = true;
+    }
+    if ((d->barrier_inserted && barrier_held(d)) ||
+        (HF_MUTATED(HF_MUT_OPEN_BEFORE_BARRIER) && d->barrier_sent)) {
+        d->barrier_done = true;
+        hf_emit_phase(d, "barrier", d->lead_term);
+        hf_lead_set(d, HF_LEAD_OPEN);
+        d->heartbeat_ns = d->now_ns;
+    } else if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns && others_could_lead(d)) {
+        hf_yield_unfit(d, "the barrier is not held by a majority in time");
+    }
+}
+
+/* -- open --------------------------------------------------------------------------------------- */
+
+static void opened_run(struct hf_decide *d)
+{
+    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
+    struct hf_entry e = {.type = HF_ENTRY_OPENED, .system_id = d->disk.system_id};
+
+    if (d->opened_sent || d->propose_busy || b == NULL || b->epoch != d->lead_term)
+        return;
+    e.branch = *b;
+    e.branch.timeline = d->timeline != 0 ? d->timeline : b->timeline;
+    if (d->continued && e.branch.timeline == 0) {
+        const struct hf_branch *parent = hf_cluster_branch(&d->cluster, b->parent);
+        e.branch.timeline = parent != NULL ? parent->timeline : 0;
+    }
+    e.branch.opened_lsn = d->barrier_lsn;
+    d->opened_sent = true;
+    hf_propose(d, &e);
+}
+
+static void heartbeat_run(struct hf_decide *d)
+{
+    struct hf_action *a;
+
+    if (d->write_busy) {
+        /* S13: voters answer, but a write does not get through: somebody else may do better. */
+        if (d->now_ns - d->heartbeat_ns > d->cfg.lead_limit_ns && d->now_ns < d->deadline_ns)
+            hf_yield_unfit(d, "a heartbeat write is not done in time");
+        return;
+    }
+    if (d->now_ns - d->heartbeat_ns < d->cfg.heartbeat_ns)
+        return;
+    a = hf_emit(d, HF_ACT_WRITE);
+    a->write = HF_WRITE_HEARTBEAT;
+    a->epoch = d->lead_term;
+    d->write_busy = true;
+    d->heartbeat_ns = d->now_ns;
+}
+
+static void open_run(struct hf_decide *d)
+{
+    bool leased = d->now_ns < d->deadline_ns || HF_MUTATED(HF_MUT_IGNORE_LEASE);
+
+    if (d->gate == HF_GATE_SHUT && leased && d->pinging) {
+        d->gate = HF_GATE_OPEN;
+        d->gate_epoch = d->lead_term;
+        hf_emit(d, HF_ACT_GATE_OPEN)->epoch = d->lead_term;
+        hf_emit_phase(d, "open", d->lead_term);
+        if (HF_MUTATED(HF_MUT_IGNORE_LEASE))
+            deadline_set(d, UINT64_MAX);
+    }
+    opened_run(d);
+    if (!d->checkpoint_done && d->gate == HF_GATE_OPEN && d->work == HF_WORK_NONE &&
+        d->now_ns >= d->work_retry_ns)
+        hf_emit_work(d, HF_WORK_CHECKPOINT, d->lead_term); /* S9: before any rewind */
+    heartbeat_run(d);
+}
+
+/* -- pings -------------------------------------------------------------------------------------- */
+
+void hf_lead_ack(struct hf_decide *d, const struct hf_msg *m)
+{
+    struct hf_other *o;
+
+    if (!d->pinging || m->epoch != d->lease.epoch)
+        return;
+    o = hf_lead_other(d, m->from);
+    if (o == NULL)
+        return;
+    o->heard_ns = d->now_ns;
+    hf_lease_ack(&d->lease, m->from, m->seq, m->sent_ns);
+}
+
+/* Voters, most advanced first; then by id. */
+static unsigned order_of(struct hf_decide *d, hf_node_id out[HF_MEMBERS_MAX])
+{
+    hf_node_id voters[HF_MEMBERS_MAX];
+    unsigned n = hf_cluster_voters(&d->cluster, voters), m = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        unsigned at = m;
+        hf_lsn lsn;
+        if (voters[i] == hf_self(d) || hf_lead_other(d, voters[i]) == NULL)
+            continue;
+        lsn = hf_lead_other(d, voters[i])->flushed;
+        while (at > 0 && hf_lead_other(d, out[at - 1])->flushed < lsn) {
+            out[at] = out[at - 1];
+            at--;
+        }
+        out[at] = voters[i];
+        m++;
+    }
+    return m;
+}
+
+static void ping_run(struct hf_decide *d)
+{
+    struct hf_msg m = {.type = HF_MSG_PING,
+                       .epoch = d->lease.epoch,
+                       .lease_ns = d->cfg.lease_ns,
+                       .sent_ns = d->now_ns,
+                       .timeline = d->timeline};
+
+    if (!d->pinging || d->now_ns < d->ping_ns)
+        return;
+    d->ping_ns = d->now_ns + d->cfg.ping_ns;
+    m.seq = hf_lease_ping(&d->lease);
+    m.barrier_lsn = d->barrier_done ? d->barrier_lsn : 0;
+    if (d->checkpoint_done || (HF_MUTATED(HF_MUT_REWIND_EARLY) && d->pg == HF_PG_PRIMARY))
+        m.flags |= HF_FLAG_REWIND;
+    if (d->gate == HF_GATE_OPEN)
+        m.flags |= HF_FLAG_OPEN;
+    m.n_order = (uint8_t)order_of(d, m.order);
+    for (unsigned i = 0; i < d->cluster.n_members; i++) {
+        m.to = d->cluster.members[i].id;
+        if (m.to != hf_self(d))
+            hf_emit_send(d, &m);
+    }
+}
+
+static void lease_run(struct hf_decide *d)
+{
+    uint64_t deadline_ns;
+
+    if (!d->pinging || d->gate == HF_GATE_SHUTTING || HF_MUTATED(HF_MUT_IGNORE_LEASE))
+        return;
+    deadline_ns = hf_lease_deadline(&d->lease, &d->cluster, hf_self(d), d->now_ns);
+    if (deadline_ns > d->deadline_ns || (deadline_ns == 0 && d->deadline_ns != 0))
+        deadline_set(d, deadline_ns);
+}
+
+void hf_lead_run(struct hf_decide *d)
+{
+    enum hf_lead_state before;
+
+    if (d->lead == HF_LEAD_NONE)
+        return;
+    if (d->role != HF_RAFT_LEADER && !HF_MUTATED(HF_MUT_RESUME_EPOCH))
+        return;
+    do {
+        before = d->lead;
+        switch (d->lead) {
+        case HF_LEAD_FENCING:
+            if (hf_cluster_founded(&d->cluster) && d->cluster.n_members > 0 &&
+                d->cluster.n_members >= d->n_founding)
+                fencing_run(d);
+            else
+                hf_member_found(d);
+            break;
+        case HF_LEAD_INIT:
+            init_run(d);
+            break;
+        case HF_LEAD_APPOINTING:
+            appointing_run(d);
+            break;
+        case HF_LEAD_RECORDING:
+            recording_run(d);
+            break;
+        case HF_LEAD_PROMOTING:
+            promoting_run(d);
+            break;
+        case HF_LEAD_BARRIER:
+            barrier_run(d);
+            break;
+        case HF_LEAD_OPEN:
+            open_run(d);
+            break;
+        default:
+            break;
+        }
+    } while (d->lead > before && d->lead <= HF_LEAD_OPEN);
+    ping_run(d);
+    lease_run(d);
+}

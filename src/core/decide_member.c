@@ -1,0 +1,247 @@
+/* Who is a member and who votes: the leader's work, one change at a time (I3, SAFETY S14, S20).
+ *
+ * The cluster state says what should be; Raft's own configuration is brought after it. A voter set
+ * changes by one voter; the next change waits until the rule of the present one is in force here and
+ * Raft's configuration agrees. A crash in between leaves a difference that the next leader sees and
+ * settles in the same way. */
+#include "decide_private.h"
+
+#include <string.h>
+
+enum { CAUGHT_UP_BYTES = 4 * 1024 * 1024 };
+
+void hf_member_join(struct hf_decide *d, const struct hf_event *e)
+{
+    struct hf_action *a;
+
+    if (d->lead != HF_LEAD_OPEN || d->gate != HF_GATE_OPEN || d->join.used) {
+        a = hf_emit(d, HF_ACT_JOINED);
+        a->request = e->request;
+        a->id = hf_newest_leader(d) != hf_self(d) ? hf_newest_leader(d) : 0;
+        a->text = d->join.used ? "another node is joining; try again" : "no leader is open here";
+        return;
+    }
+    d->join.used = true;
+    d->join.request = e->request;
+    d->join.member = *e->member;
+}
+
+void hf_member_leave(struct hf_decide *d, const struct hf_event *e)
+{
+    hf_node_id voters[HF_MEMBERS_MAX];
+    const char *no = NULL;
+
+    if (d->lead != HF_LEAD_OPEN || d->gate != HF_GATE_OPEN)
+        no = "this node does not lead";
+    else if (hf_cluster_member(&d->cluster, e->id) == NULL)
+        no = "no such member";
+    else if (e->id == hf_self(d))
+        no = "the leader cannot leave: switch over first";
+    else if (d->leave.used)
+        no = "another node is leaving; try again";
+    else if (hf_cluster_is_voter(&d->cluster, e->id) && hf_cluster_voters(&d->cluster, voters) < 2)
+        no = "the last voter cannot leave";
+    if (no != NULL) {
+        hf_emit_answer(d, e->request, false, no);
+        return;
+    }
+    d->leave.used = true;
+    d->leave.request = e->request;
+    d->leave.id = e->id;
+}
+
+/* The founder, as the first Raft leader, writes the first members into the cluster state. Anybody
+ * else who gets here passes leadership to the founder, who alone has the list. */
+void hf_member_found(struct hf_decide *d)
+{
+    struct hf_entry e = {.type = HF_ENTRY_FOUND, .cluster_id = d->disk.cluster_id};
+
+    if (!d->settled || d->propose_busy)
+        return;
+    if (d->n_founding == 0) {
+        hf_yield_begin(d, 1);
+        return;
+    }
+    if (hf_cluster_founded(&d->cluster)) {
+        e.type = HF_ENTRY_ADD;
+        e.member = d->founding[d->cluster.n_members];
+        e.id = e.member.id;
+    }
+    hf_propose(d, &e);
+}
+
+/* -- Raft's configuration ------------------------------------------------------------------------- */
+
+static const struct hf_raft_server *server_of(const struct hf_decide *d, hf_node_id id)
+{
+    for (unsigned i = 0; i < d->n_servers; i++)
+        if (d->servers[i].id == id)
+            return &d->servers[i];
+    return NULL;
+}
+
+/* One step that brings Raft's configuration nearer to the cluster state. True: nothing to do. */
+static bool raft_agrees(struct hf_decide *d)
+{
+    for (unsigned i = 0; i < d->n_servers; i++) {
+        if (hf_cluster_member(&d->cluster, d->servers[i].id) == NULL &&
+            d->servers[i].id != hf_self(d)) {
+            hf_emit(d, HF_ACT_RAFT_REMOVE)->id = d->servers[i].id;
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < d->cluster.n_members; i++) {
+        const struct hf_member *m = &d->cluster.members[i];
+        const struct hf_raft_server *s = server_of(d, m->id);
+        struct hf_action *a;
+        if (s != NULL && s->voter == m->voter)
+            continue;
+        a = hf_emit(d, s == NULL ? HF_ACT_RAFT_ADD : HF_ACT_RAFT_ROLE);
+        a->id = m->id;
+        a->ok = m->voter;
+        memcpy(a->name, m->name, sizeof a->name);
+        memcpy(a->peer, m->peer, sizeof a->peer);
+        return false;
+    }
+    return true;
+}
+
+/* -- changes of the cluster state ----------------------------------------------------------------- */
+
+static bool same_voters(const struct hf_cluster *c)
+{
+    hf_node_id v[HF_MEMBERS_MAX];
+    unsigned n = hf_cluster_voters(c, v);
+
+    if (n != c->n_previous_voters && c->n_previous_voters != 0)
+        return false;
+    for (unsigned i = 0; i < c->n_previous_voters; i++)
+        if (!hf_cluster_is_voter(c, c->previous_voters[i]))
+            return false;
+    return true;
+}
+
+static void join_run(struct hf_decide *d)
+{
+    const struct hf_member *m = hf_cluster_member_named(&d->cluster, d->join.member.name);
+    struct hf_entry e = {.type = HF_ENTRY_ADD};
+
+    if (m != NULL && memcmp(&m->uuid, &d->join.member.uuid, sizeof m->uuid) == 0) {
+        struct hf_action *a = hf_emit(d, HF_ACT_JOINED); /* done, perhaps long ago */
+        a->request = d->join.request;
+        a->ok = true;
+        a->id = m->id;
+        d->join.used = false;
+    } else if (m != NULL && m->id == hf_self(d)) {
+        struct hf_action *a = hf_emit(d, HF_ACT_JOINED);
+        a->request = d->join.request;
+        a->text = "a node of this name leads the cluster";
+        d->join.used = false;
+    } else if (m != NULL) {
+        /* S14: the old incarnation of this name goes first; it must never vote again. */
+        e.type = HF_ENTRY_REMOVE;
+        e.id = m->id;
+        hf_propose(d, &e);
+    } else if (d->cluster.n_members == HF_MEMBERS_MAX) {
+        struct hf_action *a = hf_emit(d, HF_ACT_JOINED);
+        a->request = d->join.request;
+        a->text = "the cluster is full";
+        d->join.used = false;
+    } else {
+        e.member = d->join.member;
+        e.member.id = d->cluster.next_id;
+        e.member.voter = false;
+        e.id = e.member.id;
+        hf_propose(d, &e);
+    }
+}
+
+static void leave_run(struct hf_decide *d)
+{
+    struct hf_entry e = {.type = HF_ENTRY_REMOVE, .id = d->leave.id};
+
+    if (hf_cluster_member(&d->cluster, d->leave.id) == NULL) {
+        hf_emit_answer(d, d->leave.request, true, "removed");
+        d->leave.used = false;
+        return;
+    }
+    hf_propose(d, &e);
+}
+
+/* A learner that streams and is nearly there becomes a voter. */
+static bool learner_run(struct hf_decide *d)
+{
+    for (unsigned i = 0; i < d->cluster.n_members; i++) {
+        const struct hf_member *m = &d->cluster.members[i];
+        struct hf_entry e = {.type = HF_ENTRY_ROLE, .id = m->id};
+        const struct hf_other *o;
+        if (m->voter)
+            continue;
+        o = hf_lead_other(d, m->id);
+        if (o == NULL || !o->admitted || o->flushed < d->barrier_lsn ||
+            o->flushed + CAUGHT_UP_BYTES < d->heartbeat_lsn ||
+            d->now_ns - o->heard_ns > d->cfg.lease_ns)
+            continue;
+        e.member = *m;
+        e.member.voter = true;
+        hf_propose(d, &e);
+        return true;
+    }
+    return false;
+}
+
+/* A voter unheard for long stops counting, while the rest has a majority; never below three (S20). */
+static void dead_run(struct hf_decide *d)
+{
+    hf_node_id voters[HF_MEMBERS_MAX];
+    unsigned n = hf_cluster_voters(&d->cluster, voters);
+    unsigned least = HF_MUTATED(HF_MUT_SHRINK_BELOW_3) ? 1 : 3;
+
+    if (d->cfg.dead_after_ns == 0 || n <= least ||
+        d->now_ns - d->lead_since_ns < d->cfg.dead_after_ns)
+        return;
+    for (unsigned i = 0; i < n; i++) {
+        struct hf_entry e = {.type = HF_ENTRY_ROLE, .id = voters[i]};
+        const struct hf_other *o;
+        if (voters[i] == hf_self(d))
+            continue;
+        o = hf_lead_other(d, voters[i]);
+        if (o == NULL || d->now_ns - o->heard_ns < d->cfg.dead_after_ns)
+            continue;
+        e.member = *hf_cluster_member(&d->cluster, voters[i]);
+        e.member.voter = false;
+        hf_emit_phase(d, "a voter is unheard for too long and stops counting", d->lead_term);
+        hf_propose(d, &e);
+        return;
+    }
+}
+
+void hf_member_run(struct hf_decide *d)
+{
+    if (d->lead != HF_LEAD_OPEN || d->gate != HF_GATE_OPEN || d->now_ns >= d->deadline_ns)
+        return;
+    if (d->propose_busy || d->config_busy)
+        return;
+    if (!same_voters(&d->cluster) || d->rule_config_seq != d->cluster.config_seq) {
+        if (d->rule_config_seq != d->cluster.config_seq && !HF_MUTATED(HF_MUT_RULE_NOT_LOADED)) {
+            if (d->work == HF_WORK_NONE && d->now_ns >= d->work_retry_ns)
+                hf_emit_work(d, HF_WORK_RULE, d->lead_term);
+            return;
+        }
+        struct hf_entry e = {.type = HF_ENTRY_SETTLED};
+        if (!same_voters(&d->cluster) && !HF_MUTATED(HF_MUT_CONFIG_TWO_AT_ONCE)) {
+            hf_propose(d, &e);
+            return;
+        }
+    }
+    if (!raft_agrees(d)) {
+        d->config_busy = true;
+        return;
+    }
+    if (d->join.used)
+        join_run(d);
+    else if (d->leave.used)
+        leave_run(d);
+    else if (!learner_run(d))
+        dead_run(d);
+}

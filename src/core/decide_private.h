@@ -1,0 +1,221 @@
+/* The inside of one node's protocol, shared by the decide_*.c files.
+ *
+ * Decisions are level-triggered: an event only records what happened, then every run function looks at
+ * the whole state and asks "what is missing?". So a lost, doubled or late event can delay a decision
+ * but cannot make one twice. */
+#ifndef HF_CORE_DECIDE_PRIVATE_H
+#define HF_CORE_DECIDE_PRIVATE_H
+
+#include "decide.h"
+
+enum { HF_ACTIONS_MAX = 128, HF_ASKS_MAX = HF_MEMBERS_MAX };
+
+/* The leader's states, in order (DESIGN section 5; docs/architecture.md has the drawing). */
+enum hf_lead_state {
+    HF_LEAD_NONE,       /* not Raft leader, or gave up in this term */
+    HF_LEAD_FENCING,    /* FENCE sent, collecting reports; Raft barrier under way */
+    HF_LEAD_INIT,       /* nobody has data and nobody ever had: initdb here */
+    HF_LEAD_APPOINTING, /* APPOINT proposed */
+    HF_LEAD_RECORDING,  /* lineage on its way to disk */
+    HF_LEAD_PROMOTING,
+    HF_LEAD_BARRIER,    /* epoch record written, followers being admitted */
+    HF_LEAD_OPEN,       /* barrier done; the gate is open while the lease lasts */
+    HF_LEAD_SETTLING,   /* hand-over: checkpoint while clients still work */
+    HF_LEAD_DRAINING,   /* hand-over: running transactions end */
+    HF_LEAD_SHUTTING,   /* gate shut, waiting for the threads' confirmation */
+    HF_LEAD_STOPPING,   /* hand-over: PostgreSQL stops, sending its last WAL */
+    HF_LEAD_YIELDING,   /* Raft leadership on its way to another */
+};
+
+enum hf_gate_state { HF_GATE_SHUT, HF_GATE_SHUTTING, HF_GATE_OPEN, HF_GATE_DRAINING };
+
+struct hf_report {
+    hf_node_id from;
+    uint8_t flags;
+    struct hf_position position;
+};
+
+struct hf_ask {
+    hf_node_id id;
+    uint64_t request;
+    hf_epoch epoch;
+    struct hf_position position;
+};
+
+/* What the leader knows of another member in this epoch. */
+struct hf_other {
+    hf_node_id id;
+    bool admitted;
+    hf_lsn flushed;        /* of this epoch's WAL, by its own report over the stream; 0: none */
+    uint64_t heard_ns;     /* last ack of a ping */
+};
+
+struct hf_decide {
+    struct hf_decide_config cfg;
+    uint64_t now_ns, started_ns;
+    struct hf_cluster cluster;
+
+    /* Disk. `disk` is what we want there, `saved` what is known to be there. */
+    struct hf_durable disk, saved, saving;
+    uint64_t persist_seq;
+    bool persist_busy;
+    uint64_t persist_retry_ns;
+
+    /* Raft. */
+    enum hf_raft_role role;
+    uint64_t term;
+    hf_node_id raft_leader;
+    unsigned n_servers;
+    struct hf_raft_server servers[HF_MEMBERS_MAX];
+    unsigned n_founding;
+    struct hf_member founding[HF_MEMBERS_MAX];
+    uint64_t hint_ns; /* stand for election at this time; 0: no */
+
+    /* PostgreSQL here. */
+    enum hf_pg_state pg;
+    enum hf_work work;
+    hf_epoch work_epoch;
+    uint64_t work_config_seq;  /* the rule that the work under way writes */
+    uint64_t rule_config_seq;  /* the rule in force; meaningful while PostgreSQL runs */
+    uint64_t work_retry_ns;    /* after a failure: not before */
+    unsigned start_failures;
+    hf_epoch primary_epoch;    /* pg == PRIMARY: promoted or continued in this epoch */
+    bool end_known;            /* end_lsn is the end of WAL and cannot grow */
+    hf_lsn end_lsn;
+
+    /* Follower. */
+    bool stream_open, stream_closing, streaming;
+    hf_epoch stream_epoch;
+    hf_lsn flushed;
+    struct hf_position followed_from; /* our position when we began to follow stream_epoch */
+    bool reclone;                     /* rewinding failed or WAL is missing */
+    bool hold_for_clone;              /* the hold was set here, and the old data are untouched */
+    uint64_t newest_since_ns;         /* when the newest epoch was applied here */
+    hf_epoch rewind_allowed;          /* the leader of this epoch said so */
+    uint64_t leader_heard_ns;         /* last ping of the newest epoch's leader */
+    hf_epoch leader_heard_epoch;
+    hf_lsn leader_barrier;
+    unsigned n_order;
+    hf_node_id order[HF_MEMBERS_MAX];
+
+    /* Voter. */
+    struct hf_promise promise;
+    hf_epoch fencing;          /* greatest FENCE seen, on disk or not yet */
+    hf_node_id fencing_from;
+    bool report_due;           /* asked (again) */
+
+    /* Up or down as the peer connections tell; for the grace only. */
+    unsigned n_down;
+    hf_node_id down[HF_MEMBERS_MAX];
+
+    /* Leader. */
+    enum hf_lead_state lead;
+    uint64_t lead_term, lead_since_ns, lead_state_ns;
+    bool settled;              /* Raft barrier of lead_term is done */
+    uint64_t grace_until_ns, resend_ns, ping_ns, unfit_until_ns;
+    unsigned n_reports;
+    struct hf_report reports[HF_MEMBERS_MAX];
+    bool appoint_sent, continued;
+    uint32_t timeline;
+    bool barrier_sent, barrier_waiting, barrier_inserted, barrier_done;
+    hf_lsn barrier_lsn;
+    bool opened_sent, checkpoint_done;
+    bool write_busy;
+    uint64_t heartbeat_ns;     /* when the last one was sent */
+    hf_lsn heartbeat_lsn;
+    struct hf_lease lease;
+    bool pinging;              /* false once released: the epoch is over (S17) */
+    uint64_t deadline_ns;      /* as last handed out */
+    enum hf_gate_state gate;
+    hf_epoch gate_epoch;
+    unsigned n_asks;
+    struct hf_ask asks[HF_ASKS_MAX];
+    unsigned n_others;
+    struct hf_other others[HF_MEMBERS_MAX];
+
+    /* Hand-over and end. */
+    bool handover, shutdown, exited, drained;
+    hf_node_id handover_to;
+    uint64_t handover_request;
+    bool transfer_busy;
+    hf_node_id transfer_tried;
+    uint64_t transfer_ns;
+    uint64_t shutdown_ns;
+    bool shutdown_stopped;
+
+    /* Membership, leader only. */
+    bool config_busy;          /* a Raft configuration change is under way */
+    bool propose_busy;
+    uint64_t propose_ns;
+    struct {
+        bool used;
+        uint64_t request;
+        struct hf_member member;
+    } join;
+    struct {
+        bool used;
+        uint64_t request;
+        hf_node_id id;
+    } leave;
+
+    unsigned a_first, a_n;
+    struct hf_action actions[HF_ACTIONS_MAX];
+};
+
+/* decide.c */
+struct hf_action *hf_emit(struct hf_decide *d, enum hf_action_type type);
+void hf_emit_send(struct hf_decide *d, const struct hf_msg *m);
+void hf_emit_work(struct hf_decide *d, enum hf_work work, hf_epoch epoch);
+void hf_emit_phase(struct hf_decide *d, const char *text, hf_epoch epoch);
+void hf_emit_answer(struct hf_decide *d, uint64_t request, bool ok, const char *text);
+void hf_propose(struct hf_decide *d, const struct hf_entry *e);
+bool hf_saved(const struct hf_decide *d); /* nothing is waiting for the disk */
+hf_node_id hf_self(const struct hf_decide *d);
+hf_epoch hf_newest_epoch(const struct hf_decide *d);
+hf_node_id hf_newest_leader(const struct hf_decide *d);
+
+/* decide_voter.c: promises, fences, reports, hints. */
+void hf_voter_ping(struct hf_decide *d, const struct hf_msg *m);
+void hf_voter_fence(struct hf_decide *d, hf_epoch term, hf_node_id from);
+void hf_voter_release(struct hf_decide *d, const struct hf_msg *m);
+void hf_voter_peer_down(struct hf_decide *d, hf_node_id id, bool proof);
+void hf_voter_run(struct hf_decide *d);
+bool hf_voter_is_unfit(const struct hf_decide *d);
+
+/* decide_lead.c: from Raft leader to an open gate. */
+void hf_lead_raft(struct hf_decide *d);
+void hf_lead_report(struct hf_decide *d, const struct hf_report *r);
+void hf_lead_ack(struct hf_decide *d, const struct hf_msg *m);
+void hf_lead_write(struct hf_decide *d, const struct hf_event *e);
+void hf_lead_run(struct hf_decide *d);
+/* Gives up leading in this term: the gate is shut for good, streams are cut. */
+void hf_lead_end(struct hf_decide *d);
+void hf_lead_set(struct hf_decide *d, enum hf_lead_state state);
+bool hf_lead_owns_pg(const struct hf_decide *d); /* follow_run keeps its hands off */
+struct hf_other *hf_lead_other(struct hf_decide *d, hf_node_id id);
+void hf_gate_shut(struct hf_decide *d);
+
+/* decide_yield.c: hand-over and stepping down. */
+void hf_yield_begin(struct hf_decide *d, hf_node_id to); /* after the gate: pass Raft leadership on */
+void hf_yield_unfit(struct hf_decide *d, const char *why);
+void hf_yield_run(struct hf_decide *d);
+void hf_yield_request(struct hf_decide *d, hf_node_id to, uint64_t request);
+
+/* decide_stream.c: the leader's side of replication streams. */
+void hf_stream_ask(struct hf_decide *d, const struct hf_event *e);
+void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e);
+void hf_stream_run(struct hf_decide *d);
+void hf_stream_cut(struct hf_decide *d);
+
+/* decide_follow.c: what PostgreSQL here should be doing. */
+void hf_follow_work(struct hf_decide *d, const struct hf_event *e);
+void hf_follow_run(struct hf_decide *d);
+void hf_follow_close(struct hf_decide *d); /* cut the stream; confirmed by stream_closing = false */
+
+/* decide_member.c: joins, leaves, learners, the dead. */
+void hf_member_join(struct hf_decide *d, const struct hf_event *e);
+void hf_member_leave(struct hf_decide *d, const struct hf_event *e);
+void hf_member_found(struct hf_decide *d);
+void hf_member_run(struct hf_decide *d);
+
+#endif

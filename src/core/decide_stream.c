@@ -1,0 +1,101 @@
+/* The leader's side of replication: who may stream, and what they say they hold (SAFETY S1). */
+#include "decide_private.h"
+
+void hf_stream_cut(struct hf_decide *d)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < d->n_others; i++) {
+        any = any || d->others[i].admitted;
+        d->others[i].admitted = false;
+    }
+    for (unsigned i = 0; i < d->n_asks; i++) {
+        struct hf_action *a = hf_emit(d, HF_ACT_STREAM_REFUSE);
+        a->request = d->asks[i].request;
+        a->id = d->asks[i].id;
+        a->text = "this node does not lead";
+    }
+    d->n_asks = 0;
+    if (any)
+        hf_emit(d, HF_ACT_STREAM_CUT);
+}
+
+/* Late or doubled: each ask is one connection attempt; the newest of a node replaces its older one. */
+void hf_stream_ask(struct hf_decide *d, const struct hf_event *e)
+{
+    struct hf_ask ask = {
+        .id = e->id, .request = e->request, .epoch = e->epoch, .position = e->position};
+
+    for (unsigned i = 0; i < d->n_asks; i++) {
+        if (d->asks[i].id == e->id) {
+            struct hf_action *a = hf_emit(d, HF_ACT_STREAM_REFUSE);
+            a->request = d->asks[i].request;
+            a->id = e->id;
+            a->text = "replaced by a newer connection of the same node";
+            d->asks[i] = ask;
+            return;
+        }
+    }
+    if (d->n_asks < HF_ASKS_MAX) {
+        d->asks[d->n_asks++] = ask;
+    } else {
+        struct hf_action *a = hf_emit(d, HF_ACT_STREAM_REFUSE);
+        a->request = e->request;
+        a->id = e->id;
+        a->text = "too many nodes are asking";
+    }
+}
+
+void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e)
+{
+    struct hf_other *o;
+
+    if (e->epoch != d->lead_term || d->lead == HF_LEAD_NONE)
+        return;
+    o = hf_lead_other(d, e->id);
+    if (o != NULL && o->admitted && e->lsn > o->flushed)
+        o->flushed = e->lsn;
+}
+
+/* NULL: may stream. "": not yet, keep it waiting. */
+static const char *objection(const struct hf_decide *d, const struct hf_ask *ask)
+{
+    bool leading = d->lead >= HF_LEAD_RECORDING && d->lead <= HF_LEAD_STOPPING;
+
+    if (ask->epoch > d->lead_term || (leading && ask->epoch == d->lead_term && d->pinging &&
+                                      !d->barrier_waiting && !HF_MUTATED(HF_MUT_ADMIT_BEFORE_WAIT)))
+        return ""; /* S2: nobody streams before the rule is seen to be in force */
+    if (!leading || ask->epoch != d->lead_term || !d->pinging)
+        return "this node does not lead that epoch";
+    if (d->pg != HF_PG_PRIMARY)
+        return ""; /* promotion under way (reached only by a mutation) */
+    if (hf_cluster_member(&d->cluster, ask->id) == NULL)
+        return "not a member of this cluster";
+    if (!hf_cluster_is_prefix(&d->cluster, ask->position, d->lead_term) &&
+        !HF_MUTATED(HF_MUT_ADMIT_ANY) && !HF_MUTATED(HF_MUT_PREFIX_BY_TIMELINE))
+        return "its history is not a prefix of the leader's";
+    return NULL;
+}
+
+void hf_stream_run(struct hf_decide *d)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < d->n_asks; i++) {
+        struct hf_ask ask = d->asks[i];
+        const char *no = objection(d, &ask);
+        struct hf_action *a;
+        if (no != NULL && no[0] == '\0') {
+            d->asks[kept++] = ask;
+            continue;
+        }
+        a = hf_emit(d, no == NULL ? HF_ACT_STREAM_ADMIT : HF_ACT_STREAM_REFUSE);
+        a->request = ask.request;
+        a->id = ask.id;
+        a->epoch = ask.epoch;
+        a->text = no;
+        if (no == NULL && hf_lead_other(d, ask.id) != NULL)
+            hf_lead_other(d, ask.id)->admitted = true;
+    }
+    d->n_asks = kept;
+}
