@@ -217,6 +217,13 @@ static void raft_servers(struct hf_decide *d, const struct hf_event *e)
     memcpy(d->servers, e->servers, d->n_servers * sizeof d->servers[0]);
 }
 
+/* Nobody but the founder can be the first leader: no need to wait for a timeout. */
+static void founder_hint(struct hf_decide *d)
+{
+    if (d->n_founding > 0 && !hf_cluster_founded(&d->cluster) && d->raft_leader == 0)
+        d->hint_ns = d->now_ns;
+}
+
 static void newest_changed(struct hf_decide *d)
 {
     d->newest_since_ns = d->now_ns;
@@ -281,6 +288,7 @@ static void record(struct hf_decide *d, const struct hf_event *e)
     case HF_EV_FOUNDING:
         d->n_founding = e->n <= HF_MEMBERS_MAX ? e->n : HF_MEMBERS_MAX;
         memcpy(d->founding, e->member, d->n_founding * sizeof d->founding[0]);
+        founder_hint(d);
         break;
     case HF_EV_TRANSFERRED:
         d->transfer_busy = false;
@@ -290,6 +298,7 @@ static void record(struct hf_decide *d, const struct hf_event *e)
         break;
     case HF_EV_PEER_UP:
         peer(d, e->id, false);
+        founder_hint(d);
         break;
     case HF_EV_PEER_DOWN:
         peer(d, e->id, true);
