@@ -278,6 +278,10 @@ static void standby_run(struct hf_decide *d, const struct hf_branch *b)
             stream_open(d, b);
             return;
         }
+        if (d->disk.hold_lsn != 0) { /* copied from an earlier leader, and still held */
+            d->disk.hold_epoch = b->epoch;
+            d->disk.hold_lsn = d->leader_barrier > b->start ? d->leader_barrier : b->start + 1;
+        }
         d->disk.lineage = b->epoch; /* S4: before the first byte; persist_run, then we come back */
         return;
     }

@@ -558,7 +558,9 @@ static void ping_run(struct hf_decide *d)
         m.flags |= HF_FLAG_OPEN;
     m.n_order = (uint8_t)order_of(d, m.order);
     for (unsigned i = 0; i < d->cluster.n_members; i++) {
+        struct hf_other *o = hf_lead_other(d, d->cluster.members[i].id);
         m.to = d->cluster.members[i].id;
+        m.position = (struct hf_position){m.epoch, o != NULL ? o->flushed : 0};
         if (m.to != hf_self(d))
             hf_emit_send(d, &m);
     }

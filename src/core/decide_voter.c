@@ -32,6 +32,8 @@ void hf_voter_ping(struct hf_decide *d, const struct hf_msg *m)
     if (m->flags & HF_FLAG_REWIND)
         d->rewind_allowed = m->epoch;
     d->leader_barrier = m->barrier_lsn;
+    if (d->stream_open && d->stream_epoch == m->epoch && m->position.lsn > d->flushed)
+        d->flushed = m->position.lsn; /* our own word, come back through the leader */
     d->n_order = m->n_order <= HF_MEMBERS_MAX ? m->n_order : HF_MEMBERS_MAX;
     memcpy(d->order, m->order, d->n_order * sizeof d->order[0]);
 
@@ -103,7 +105,7 @@ static void hint_run(struct hf_decide *d)
         return;
     d->hint_ns = 0;
     /* Somebody else may have won meanwhile. */
-    if (d->role == HF_RAFT_FOLLOWER && d->raft_leader == 0 && d->fencing <= hf_newest_epoch(d))
+    if (d->role == HF_RAFT_FOLLOWER && d->raft_leader == 0)
         hf_emit(d, HF_ACT_HINT)->ok = true;
 }
 

@@ -38,7 +38,8 @@ struct hf_msg {
     uint64_t seq;      /* PING, ACK */
     uint64_t sent_ns;  /* PING, ACK: the leader's clock when it sent the ping */
     uint64_t lease_ns; /* PING */
-    struct hf_position position; /* REPORT: lineage and end of WAL; ACK: same, as last known */
+    struct hf_position position; /* REPORT: lineage and end of WAL; ACK: same, as last known;
+                                  * PING: what the leader knows the receiver has flushed */
     hf_lsn barrier_lsn; /* PING: 0 until the barrier is done */
     uint32_t timeline;  /* PING */
     hf_node_id target;  /* RELEASE: who should lead next (0: anybody); JOINED redirect: the leader */
