@@ -228,6 +228,7 @@ static void newest_changed(struct hf_decide *d)
 {
     d->newest_since_ns = d->now_ns;
     d->leader_barrier = 0;
+    d->disk.founded = true;
 }
 
 static void pg_exit(struct hf_decide *d)
@@ -271,7 +272,8 @@ static void record(struct hf_decide *d, const struct hf_event *e)
         break;
     case HF_EV_RESTORED:
         d->cluster = *e->cluster;
-        newest_changed(d);
+        if (d->cluster.n_branches > 0)
+            newest_changed(d);
         break;
     case HF_EV_PROPOSED:
         if (!e->ok) {

@@ -23,6 +23,7 @@ struct hf_durable {
     hf_epoch lineage;      /* last epoch followed or led; written before its first byte (S4) */
     uint64_t promise_ns;   /* the largest lease ever promised (S12) */
     bool had_data;         /* a data directory was complete once: never report "empty" again */
+    bool founded;          /* the cluster's first epoch was appointed (S15) */
     hf_epoch hold_epoch;   /* S8: rewinding or re-cloning onto this epoch: no position until */
     hf_lsn hold_lsn;       /* consistent, streaming and at or past this LSN; 0: no hold */
 };

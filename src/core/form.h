@@ -5,6 +5,12 @@
  * only when all have it on disk is the founding complete. Any other empty node, and node 0 with a
  * lost volume, joins as a new incarnation.
  *
+ * If node 0 dies in the middle: before its own record nobody but adopted nodes know of that cluster, and
+ * they say "adopted, not founded". A new founding needs *every* seed to be empty or not founded, and a
+ * node is founded (on disk) before it streams its first byte; so if anything was ever acknowledged, by
+ * a majority, at least one seed says "founded", and an empty node 0 joins. With `expect` = 1 the only
+ * copy is node 0's own volume.
+ *
  * Driven like decide.h: events in, actions out, same limits. */
 #ifndef HF_CORE_FORM_H
 #define HF_CORE_FORM_H
@@ -42,16 +48,24 @@ struct hf_form_action {
 
 struct hf_form;
 size_t hf_form_size(void);
-/* durable: what the disk holds: all zero, or an adoption that was interrupted (cluster_id and self
- * set, founding not known to be complete: the host then calls no form at all and starts Raft). */
+/* Only for a node whose disk holds no id. A founder that died between its own record and the founding
+ * list (see hf_form_action FOUND) counts as such: the host discards that record first. */
 struct hf_form *hf_form_init(void *memory, const struct hf_form_config *config, uint64_t now_ns);
 void hf_form_tick(struct hf_form *f, uint64_t now_ns);
 void hf_form_message(struct hf_form *f, uint64_t now_ns, const struct hf_msg *m);
 void hf_form_persisted(struct hf_form *f, uint64_t now_ns, bool ok);
 const struct hf_form_action *hf_form_next(struct hf_form *f);
 
-/* What a node that is a member answers to PROBE (its cluster id) and ADOPT (refused, unless it is
- * the same adoption again). Returns whether there is an answer. */
+/* What a node that has an id answers to PROBE (its cluster id, and whether it is known to be founded)
+ * and to the same ADOPT again. Returns whether there is an answer. */
 bool hf_form_answer(const struct hf_durable *durable, const struct hf_msg *m, struct hf_msg *answer);
+
+/* Has this node seen, on its disk, that the cluster's first epoch was appointed? Only then can anything
+ * have been acknowledged with its help. */
+bool hf_form_founded(const struct hf_durable *durable);
+
+/* The founder lost its volume before the first epoch and founds anew: should this node forget its
+ * adoption, empty its directory and start again? Never once founded. */
+bool hf_form_starts_anew(const struct hf_durable *durable, const struct hf_msg *m);
 
 #endif

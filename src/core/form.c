@@ -1,0 +1,354 @@
+#include "form.h"
+
+
+#include <string.h>
+
+enum { QUEUE_MAX = 2 * HF_MEMBERS_MAX + 4 };
+
+enum state {
+    LOOKING,   /* probing; nothing on disk */
+    ADOPTING,  /* node 0: every seed is empty, handing out ids */
+    SAVING,    /* an adoption, a founding or a join is on its way to disk */
+    DONE,
+};
+
+struct seed {
+    bool empty, founded, adopted; /* as it answered; neither empty nor founded: adopted by somebody */
+    bool answered;
+    struct hf_member member;
+};
+
+struct hf_form {
+    struct hf_form_config cfg;
+    enum state state;
+    bool founding; /* SAVING: our own founding */
+    struct hf_durable durable;
+    struct seed seeds[HF_MEMBERS_MAX];
+    uint64_t next_ns;
+    struct hf_msg adopted_answer; /* to send once the adoption is on disk */
+    char adopted_by[HF_NAME_MAX];
+    unsigned first, n;
+    struct hf_form_action queue[QUEUE_MAX];
+};
+
+static bool is_zero(const struct hf_uuid *u)
+{
+    static const struct hf_uuid none;
+
+    return memcmp(u, &none, sizeof none) == 0;
+}
+
+size_t hf_form_size(void)
+{
+    return sizeof(struct hf_form);
+}
+
+static void copy_text(char *to, const char *from, size_t cap)
+{
+    size_t n = 0;
+
+    while (n + 1 < cap && from[n] != '\0') {
+        to[n] = from[n];
+        n++;
+    }
+    memset(to + n, 0, cap - n);
+}
+
+struct hf_form *hf_form_init(void *memory, const struct hf_form_config *config, uint64_t now_ns)
+{
+    struct hf_form *f = memory;
+
+    memset(f, 0, sizeof *f);
+    f->cfg = *config;
+    f->next_ns = now_ns;
+    return f;
+}
+
+static struct hf_form_action *emit(struct hf_form *f, enum hf_form_action_type type)
+{
+    static struct hf_form_action lost; /* everything is sent again */
+    struct hf_form_action *a = &lost;
+
+    if (f->n < QUEUE_MAX) {
+        a = &f->queue[(f->first + f->n) % QUEUE_MAX];
+        f->n++;
+    }
+    memset(a, 0, sizeof *a);
+    a->type = type;
+    return a;
+}
+
+const struct hf_form_action *hf_form_next(struct hf_form *f)
+{
+    const struct hf_form_action *a;
+
+    if (f->n == 0)
+        return NULL;
+    a = &f->queue[f->first];
+    f->first = (f->first + 1) % QUEUE_MAX;
+    f->n--;
+    return a;
+}
+
+static void identify(const struct hf_form *f, struct hf_msg *m)
+{
+    m->uuid = f->cfg.uuid;
+    m->expect = f->cfg.expect;
+    copy_text(m->name, f->cfg.name, sizeof m->name);
+    copy_text(m->peer, f->cfg.peer, sizeof m->peer);
+    copy_text(m->sql, f->cfg.sql, sizeof m->sql);
+}
+
+static void send(struct hf_form *f, const char *name, const struct hf_msg *m)
+{
+    struct hf_form_action *a = emit(f, HF_FORM_SEND);
+
+    copy_text(a->name, name, sizeof a->name);
+    a->msg = *m;
+}
+
+static bool is_self(const struct hf_form *f, unsigned i)
+{
+    return strncmp(f->cfg.seeds[i], f->cfg.name, HF_NAME_MAX) == 0;
+}
+
+static int seed_of(const struct hf_form *f, const char *name)
+{
+    for (unsigned i = 0; i < f->cfg.n_seeds; i++)
+        if (strncmp(f->cfg.seeds[i], name, HF_NAME_MAX) == 0)
+            return (int)i;
+    return -1;
+}
+
+static void persist(struct hf_form *f)
+{
+    f->state = SAVING;
+    emit(f, HF_FORM_PERSIST)->durable = f->durable;
+}
+
+/* -- founding ---------------------------------------------------------------------------------------- */
+
+/* S15: every seed, not a majority, must say that nothing was ever founded there. A seed that was
+ * adopted by a founder who died before the first epoch has acknowledged nothing and starts anew. */
+static bool may_found(const struct hf_form *f)
+{
+    if (f->cfg.ordinal != 0)
+        return false;
+    if (HF_MUTATED(HF_MUT_FOUND_ALONE))
+        return true;
+    for (unsigned i = 0; i < f->cfg.n_seeds; i++)
+        if (!is_self(f, i) && (!f->seeds[i].answered || f->seeds[i].founded))
+            return false;
+    return true;
+}
+
+static void adopt_others(struct hf_form *f)
+{
+    struct hf_msg m = {.type = HF_MSG_ADOPT, .cluster_id = f->cfg.cluster_id};
+
+    identify(f, &m);
+    for (unsigned i = 0; i < f->cfg.n_seeds; i++) {
+        m.id = i + 1;
+        if (!is_self(f, i) && !f->seeds[i].adopted)
+            send(f, f->cfg.seeds[i], &m);
+    }
+}
+
+static void try_found(struct hf_form *f)
+{
+    for (unsigned i = 0; i < f->cfg.n_seeds; i++)
+        if (!is_self(f, i) && !f->seeds[i].adopted && !HF_MUTATED(HF_MUT_FOUND_ALONE))
+            return;
+    f->durable = (struct hf_durable){.cluster_id = f->cfg.cluster_id, .uuid = f->cfg.uuid};
+    f->durable.self = (hf_node_id)seed_of(f, f->cfg.name) + 1;
+    f->founding = true;
+    persist(f);
+}
+
+static void found(struct hf_form *f)
+{
+    struct hf_form_action *a = emit(f, HF_FORM_FOUND);
+
+    for (unsigned i = 0; i < f->cfg.n_seeds; i++) {
+        struct hf_member *m = &a->members[i];
+        *m = f->seeds[i].member;
+        if (is_self(f, i)) {
+            m->uuid = f->cfg.uuid;
+            copy_text(m->peer, f->cfg.peer, sizeof m->peer);
+            copy_text(m->sql, f->cfg.sql, sizeof m->sql);
+        }
+        copy_text(m->name, f->cfg.seeds[i], sizeof m->name);
+        m->id = i + 1;
+        m->voter = true;
+        a->n_members++;
+    }
+}
+
+/* -- events ------------------------------------------------------------------------------------------ */
+
+void hf_form_tick(struct hf_form *f, uint64_t now_ns)
+{
+    struct hf_msg m = {.type = HF_MSG_PROBE};
+
+    if (now_ns < f->next_ns || f->state == DONE || f->state == SAVING)
+        return;
+    f->next_ns = now_ns + f->cfg.retry_ns;
+    if (f->state == LOOKING && may_found(f))
+        f->state = ADOPTING;
+    if (f->state == ADOPTING) {
+        adopt_others(f);
+        try_found(f);
+        return;
+    }
+    identify(f, &m);
+    for (unsigned i = 0; i < f->cfg.n_seeds; i++) {
+        struct hf_msg ask = m;
+        if (is_self(f, i))
+            continue;
+        if (f->seeds[i].founded)
+            ask.type = HF_MSG_JOIN;
+        send(f, f->cfg.seeds[i], &ask);
+        f->seeds[i].answered = false; /* an answer counts for one round only */
+        f->seeds[i].empty = false;
+    }
+}
+
+static void probe(struct hf_form *f, const struct hf_msg *m)
+{
+    struct hf_msg answer = {.type = HF_MSG_PROBED};
+
+    identify(f, &answer);
+    send(f, m->name, &answer);
+}
+
+static void probed(struct hf_form *f, const struct hf_msg *m)
+{
+    int i = seed_of(f, m->name);
+
+    if (i < 0)
+        return;
+    f->seeds[i].answered = true;
+    f->seeds[i].empty = is_zero(&m->cluster_id);
+    f->seeds[i].founded = !f->seeds[i].empty && !(m->flags & HF_FLAG_UNFOUNDED);
+    if (f->seeds[i].founded && f->state == ADOPTING)
+        f->state = LOOKING;
+}
+
+/* Only node 0's expected peers are adopted, and only while they look for a cluster. */
+static void adopt(struct hf_form *f, const struct hf_msg *m)
+{
+    struct hf_msg answer = {.type = HF_MSG_ADOPTED, .cluster_id = m->cluster_id, .id = m->id};
+
+    if (f->state != LOOKING || f->cfg.ordinal == 0 || m->id == 0 || is_zero(&m->cluster_id))
+        return;
+    f->durable = (struct hf_durable){
+        .cluster_id = m->cluster_id, .uuid = f->cfg.uuid, .self = m->id};
+    identify(f, &answer);
+    f->adopted_answer = answer;
+    copy_text(f->adopted_by, m->name, sizeof f->adopted_by);
+    persist(f);
+}
+
+static void adopted(struct hf_form *f, const struct hf_msg *m)
+{
+    int i = seed_of(f, m->name);
+
+    if (f->state != ADOPTING || i < 0 || m->id != (hf_node_id)i + 1 ||
+        memcmp(&m->cluster_id, &f->cfg.cluster_id, sizeof m->cluster_id) != 0)
+        return;
+    f->seeds[i].adopted = true;
+    f->seeds[i].member.uuid = m->uuid;
+    copy_text(f->seeds[i].member.peer, m->peer, HF_ADDR_MAX);
+    copy_text(f->seeds[i].member.sql, m->sql, HF_ADDR_MAX);
+    try_found(f);
+}
+
+static void joined(struct hf_form *f, const struct hf_msg *m)
+{
+    if (f->state != LOOKING || (m->flags & HF_FLAG_REFUSED) || m->id == 0 ||
+        memcmp(&m->uuid, &f->cfg.uuid, sizeof m->uuid) != 0 || is_zero(&m->cluster_id))
+        return;
+    f->durable = (struct hf_durable){.cluster_id = m->cluster_id,
+                                     .uuid = f->cfg.uuid,
+                                     .system_id = m->system_id,
+                                     .self = m->id,
+                                     .founded = true};
+    persist(f);
+}
+
+void hf_form_message(struct hf_form *f, uint64_t now_ns, const struct hf_msg *m)
+{
+    (void)now_ns;
+    switch (m->type) {
+    case HF_MSG_PROBE:
+        probe(f, m);
+        break;
+    case HF_MSG_PROBED:
+        probed(f, m);
+        break;
+    case HF_MSG_ADOPT:
+        adopt(f, m);
+        break;
+    case HF_MSG_ADOPTED:
+        adopted(f, m);
+        break;
+    case HF_MSG_JOINED:
+        joined(f, m);
+        break;
+    default:
+        break;
+    }
+}
+
+void hf_form_persisted(struct hf_form *f, uint64_t now_ns, bool ok)
+{
+    if (f->state != SAVING)
+        return;
+    if (!ok) {
+        f->state = f->founding ? ADOPTING : LOOKING;
+        f->founding = false;
+        f->next_ns = now_ns + f->cfg.retry_ns;
+        emit(f, HF_FORM_STUCK)->text = "the state cannot be written; trying again";
+        return;
+    }
+    f->state = DONE;
+    if (f->founding) {
+        found(f);
+        return;
+    }
+    if (f->adopted_by[0] != '\0')
+        send(f, f->adopted_by, &f->adopted_answer);
+    emit(f, HF_FORM_MEMBER);
+}
+
+bool hf_form_answer(const struct hf_durable *durable, const struct hf_msg *m, struct hf_msg *answer)
+{
+    *answer = (struct hf_msg){.cluster_id = durable->cluster_id,
+                              .system_id = durable->system_id,
+                              .from = durable->self,
+                              .uuid = durable->uuid};
+    if (m->type == HF_MSG_PROBE) {
+        answer->type = HF_MSG_PROBED;
+        if (!hf_form_founded(durable))
+            answer->flags |= HF_FLAG_UNFOUNDED;
+        return true;
+    }
+    if (m->type == HF_MSG_ADOPT && m->id == durable->self &&
+        memcmp(&m->cluster_id, &durable->cluster_id, sizeof m->cluster_id) == 0) {
+        answer->type = HF_MSG_ADOPTED;
+        answer->id = durable->self;
+        return true;
+    }
+    return false;
+}
+
+bool hf_form_founded(const struct hf_durable *durable)
+{
+    return durable->founded || durable->lineage != 0;
+}
+
+bool hf_form_starts_anew(const struct hf_durable *durable, const struct hf_msg *m)
+{
+    return m->type == HF_MSG_ADOPT && !hf_form_founded(durable) && durable->self != 1 &&
+           memcmp(&m->cluster_id, &durable->cluster_id, sizeof m->cluster_id) != 0;
+}
