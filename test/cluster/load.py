@@ -1,0 +1,210 @@
+"""Clients that write numbered rows and remember exactly what was acknowledged."""
+
+import itertools
+import threading
+import time
+
+import psycopg2
+
+
+class Ledger:
+    """What clients were told. A row is `acked` once COMMIT's answer came, `unknown` when the
+    connection ended in between (it may be there or not, but never twice)."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._next = itertools.count(1)
+        self.acked = {}  # row -> monotonic time of the acknowledgement
+        self.unknown = set()
+        self.refused = 0
+
+    def take(self):
+        with self._lock:
+            return next(self._next)
+
+    def note(self, n, ok):
+        with self._lock:
+            if ok:
+                self.acked[n] = time.monotonic()
+            else:
+                self.unknown.add(n)
+
+    def check(self, counts):
+        """`counts`: row -> how often it was found."""
+        with self._lock:
+            acked, unknown = set(self.acked), set(self.unknown)
+        lost = sorted(n for n in acked if counts.get(n, 0) == 0)
+        double = sorted(n for n, k in counts.items() if k > 1)
+        strange = sorted(n for n in counts if n not in acked and n not in unknown)
+        assert not lost, f"{len(lost)} acknowledged rows LOST: {lost[:20]}"
+        assert not double, f"rows found more than once: {double[:20]}"
+        assert not strange, f"rows nobody wrote: {strange[:20]}"
+
+
+class WriteLoop:
+    """`clients` threads insert rows of the cluster's ledger, each through all ports in turn, until
+    stop(). An error means: reconnect through the next port."""
+
+    def __init__(self, cluster, clients=1, nodes=None, pause=0.0):
+        self.cluster = cluster
+        self.nodes = nodes
+        self.pause = pause
+        self.errors = []
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(clients)
+        ]
+
+    def __enter__(self):
+        for t in self._threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        self._stop.set()
+        for t in self._threads:
+            t.join(30)
+            assert not t.is_alive(), "a writer hangs: a statement neither returned nor failed"
+
+    def _run(self, i):
+        ledger = self.cluster.ledger
+        nodes = self.nodes or self.cluster.names()
+        turn = i
+        while not self._stop.is_set():
+            node = nodes[turn % len(nodes)]
+            turn += 1
+            try:
+                conn = self.cluster.connect(node, timeout=12)
+            except psycopg2.Error as e:
+                self.errors.append(e)
+                ledger.refused += 1
+                self._stop.wait(0.02)
+                continue
+            self._use(conn, ledger)
+
+    def _use(self, conn, ledger):
+        try:
+            with conn.cursor() as cur:
+                while not self._stop.is_set():
+                    n = ledger.take()
+                    try:
+                        cur.execute("INSERT INTO ledger VALUES (%s)", (n,))
+                        ledger.note(n, True)
+                    except psycopg2.Error as e:
+                        ledger.note(n, False)
+                        self.errors.append(e)
+                        return
+                    if self.pause:
+                        self._stop.wait(self.pause)
+        finally:
+            conn.close()
+
+    def wait_for_ack(self, after=None, timeout=15.0):
+        """Waits for an acknowledgement of a write that began later than `after` (monotonic);
+        returns its time. Later than now, by default."""
+        after = time.monotonic() if after is None else after
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            with self.cluster.ledger._lock:
+                late = [t for t in self.cluster.ledger.acked.values() if t > after]
+            if late:
+                return min(late)
+            time.sleep(0.005)
+        raise AssertionError(f"no write was acknowledged within {timeout} s")
+
+
+class Pending:
+    """One statement on its own thread and connection: has it been answered, and how?"""
+
+    def __init__(self, conn, sql, args=None):
+        self.conn = conn
+        self.error = None
+        self.rows = None
+        self.notices = conn.notices
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(sql, args), daemon=True)
+        self._thread.start()
+
+    def _run(self, sql, args):
+        try:
+            with self.conn.cursor() as cur:
+                cur.execute(sql, args)
+                self.rows = cur.fetchall() if cur.description else []
+        except psycopg2.Error as e:
+            self.error = e
+        finally:
+            self._done.set()
+
+    @property
+    def done(self):
+        return self._done.is_set()
+
+    @property
+    def succeeded(self):
+        return self.done and self.error is None
+
+    def wait(self, timeout):
+        """Returns whether it has been answered (well or not) within `timeout` seconds."""
+        return self._done.wait(timeout)
+
+
+class ReadLoop:
+    """Reads the whole ledger through the gates for ever. Whatever was read must stay readable, and
+    nothing acknowledged before the read began may be missing (no stale read)."""
+
+    def __init__(self, cluster, nodes=None):
+        self.cluster = cluster
+        self.nodes = nodes or cluster.names()
+        self.seen = set()
+        self.stale = []
+        self.reads = 0
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(n,), daemon=True) for n in self.nodes
+        ]
+
+    def __enter__(self):
+        for t in self._threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for t in self._threads:
+            t.join(30)
+            assert not t.is_alive(), "a reader hangs"
+
+    def _run(self, node):
+        while not self._stop.is_set():
+            try:
+                conn = self.cluster.connect(node, timeout=12)
+            except psycopg2.Error:
+                self._stop.wait(0.02)
+                continue
+            try:
+                self._read(conn, node)
+            except psycopg2.Error:
+                pass
+            finally:
+                conn.close()
+
+    def _read(self, conn, node):
+        with conn.cursor() as cur:
+            while not self._stop.is_set():
+                with self.cluster.ledger._lock:
+                    before = set(self.cluster.ledger.acked)
+                cur.execute("SELECT n FROM ledger")
+                rows = {r[0] for r in cur.fetchall()}
+                self.reads += 1
+                if before - rows:
+                    self.stale.append((node, sorted(before - rows)[:5]))
+                self.seen |= rows
+                self._stop.wait(0.02)
+
+    def check(self, final):
+        assert not self.stale, f"stale reads through a gate: {self.stale[:5]}"
+        gone = sorted(self.seen - set(final))
+        assert not gone, f"rows that a gate showed are gone: {gone[:20]}"

@@ -1,0 +1,408 @@
+"""Who was away comes back: by streaming, by rewind, by re-clone, or as a new member; never with a
+history of its own, and never as somebody who counts before it has what it must have."""
+
+import json
+import os
+import re
+import shutil
+import time
+
+import pytest
+
+import harness
+from load import Pending, WriteLoop
+from test_basics import wait_for_syncrep
+
+
+def durable(cluster, node):
+    with open(cluster.path(node, "state.json"), encoding="ascii") as f:
+        return json.load(f)
+
+
+def kill_with_unacknowledged_tail(cluster, leader):
+    """Leaves `leader` down with rows in its WAL that no other node has. Returns their numbers."""
+    tail = []
+    with cluster.replication_stalled(leader):
+        before = cluster.super(leader, "SELECT pg_current_wal_flush_lsn()")[0][0]
+        writes = []
+        for node in cluster.names():
+            n = cluster.ledger.take()
+            cluster.ledger.note(n, False)
+            tail.append(n)
+            writes.append(Pending(cluster.connect(node),
+                                  "INSERT INTO ledger VALUES (%s)", (n,)))
+        wait_for_syncrep(cluster, leader)
+        harness.wait_until(
+            "the tail is in the leader's WAL",
+            lambda: cluster.super(leader, "SELECT pg_current_wal_flush_lsn() > %s::pg_lsn",
+                                  (before,))[0][0], poll=0.005)
+        cluster.kill_down(leader)
+    assert not any(w.succeeded for w in writes), "an unreplicated row was acknowledged"
+    return tail
+
+
+def rewound(text):
+    return re.search(r"rewind|rewound", text, re.I)
+
+
+def cloned(text):
+    return re.search(r"clon", text, re.I)
+
+
+def test_diverged_leader_is_rewound(cluster):
+    leader = cluster.leader()
+    old = cluster.super(leader, "SELECT system_identifier FROM pg_control_system()")
+    tail = kill_with_unacknowledged_tail(cluster, leader)
+    mark = cluster.log_mark(leader)
+    cluster.wait_open(other_than=leader)
+    cluster.insert(count=5)
+    cluster.start(leader)
+    cluster.wait_healthy(60)
+    text = cluster.log_since(mark)
+    assert rewound(text), "no rewind in the node's log"
+    assert not re.search(r"re-?clon(ing|ed)", text, re.I), "rewind failed and it was cloned"
+    assert cluster.super(leader, "SELECT system_identifier FROM pg_control_system()") == old
+    counts = cluster.ledger_counts(leader)
+    assert not any(n in counts for n in tail), "unacknowledged rows survived on the old leader"
+
+
+def test_s09_rewind_right_after_the_promotion(cluster):
+    """pg_rewind decides wrongly before the new leader's first checkpoint: start it at once."""
+    leader = cluster.leader()
+    tail = kill_with_unacknowledged_tail(cluster, leader)
+    cluster.start(leader)  # it may even lead again, then its tail has simply survived
+    cluster.wait_healthy(60)
+    counts = [cluster.ledger_counts(n) for n in cluster.names()]
+    assert len({tuple(n in c for n in tail) for c in counts}) == 1
+
+
+def test_s01_diverged_follower_does_not_count_before_it_is_rewound(cluster):
+    """Only the new leader and the old one, which is ahead of the fork by rows nobody else has, are
+    up. What is acknowledged now must be on both: the new leader dies next."""
+    old = cluster.leader()
+    kill_with_unacknowledged_tail(cluster, old)
+    new = cluster.wait_open(other_than=old)
+    third = next(n for n in cluster.names() if n not in (old, new))
+    cluster.kill_down(third)
+    conn = cluster.connect(new)
+    n = cluster.ledger.take()
+    write = Pending(conn, "INSERT INTO ledger VALUES (%s)", (n,))
+    cluster.start(old)
+    write.wait(30)
+    cluster.ledger.note(n, write.succeeded)
+    cluster.wait_open(30)
+    cluster.insert(count=10)
+    cluster.kill_down(cluster.leader())
+    cluster.start(third)
+    cluster.wait_open(30)
+    cluster.ledger.check(cluster.ledger_counts())
+
+
+def advance_wal(cluster, mbytes=80):
+    """So much WAL, and checkpoints, that the old segments are gone on every running node."""
+    leader = cluster.leader()
+    cluster.bulk(mbytes // 2, leader)
+    cluster.super(leader, "CHECKPOINT")
+    cluster.bulk(mbytes // 2, leader)
+    cluster.super(leader, "SELECT pg_switch_wal()")
+    cluster.super(leader, "CHECKPOINT")
+    cluster.super(leader, "TRUNCATE bulk")
+
+
+def wal_files(cluster, node):
+    return {f for f in os.listdir(cluster.path(node, "data", "pg_wal")) if re.fullmatch("[0-9A-F]{24}", f)}
+
+
+def test_s16_leader_returns_with_its_wal_too_old(small_wal):
+    """The WAL it needs is gone everywhere: re-clone beside, not an endless retry."""
+    c = small_wal
+    leader = c.leader()
+    tail = kill_with_unacknowledged_tail(c, leader)
+    mark = c.log_mark(leader)
+    last = max(wal_files(c, leader))
+    c.wait_open(other_than=leader)
+    advance_wal(c)
+    kept = wal_files(c, c.leader())
+    assert not any(f[8:] <= last[8:] for f in kept), "the test did not get rid of the old WAL"
+    c.start(leader)
+    c.wait_healthy(60)
+    assert cloned(c.log_since(mark))
+    assert not any(n in c.ledger_counts(leader) for n in tail)
+
+
+def test_s16_clean_follower_far_behind(small_wal):
+    c = small_wal
+    behind = c.followers()[0]
+    me = durable(c, behind)
+    c.kill_down(behind)
+    mark = c.log_mark(behind)
+    advance_wal(c)
+    c.start(behind)
+    c.wait_healthy(60)
+    assert cloned(c.log_since(mark))
+    now = durable(c, behind)
+    assert (now["self"], now["uuid"]) == (me["self"], me["uuid"]), "a re-clone is the same member"
+
+
+def test_s19_clone_brings_no_state_of_the_leader(small_wal):
+    """What an operator left in the leader's postgresql.auto.conf must not rule on the clone."""
+    c = small_wal
+    leader, behind = c.leader(), c.followers()[0]
+    c.super(leader, "ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'")
+    c.super(leader, "ALTER SYSTEM SET synchronous_standby_names = ''")
+    try:
+        c.kill_down(behind)
+        mark = c.log_mark(behind)
+        advance_wal(c)
+        c.start(behind)
+        c.wait_healthy(60)
+        assert cloned(c.log_since(mark))
+        with open(c.path(behind, "data", "postgresql.auto.conf"), encoding="ascii") as f:
+            text = f.read()
+        assert "nowhere" not in text
+        assert durable(c, behind)["uuid"] != durable(c, leader)["uuid"]
+        # The rule of the running leader is what Holdfast says, whatever ALTER SYSTEM left behind.
+        c.super(leader, "SELECT pg_reload_conf()")
+        harness.wait_until("the leader's rule stands", lambda: "ANY 1" in c.super(
+            leader, "SHOW synchronous_standby_names")[0][0], 5)
+    finally:
+        for node in c.names():
+            if c.postmaster(node):
+                c.super(node, "ALTER SYSTEM RESET ALL")
+
+
+def freeze_clone(cluster, node, timeout=30):
+    """Waits for the node's copy to run and stops it there."""
+    def running():
+        return [p for p in cluster.all_processes(node) if "pg_basebackup" in p.args]
+
+    found = harness.wait_until(f"{node} clones", running, timeout, 0.002)
+    cluster.freeze(*found)
+    return found
+
+
+def test_s08_node_half_through_a_clone_reports_nothing(small_wal):
+    """The leader is lost while a voter re-clones. The other follower alone may lack what the leader
+    and the cloning one acknowledged together: nobody may lead until a third voice is there."""
+    c = small_wal
+    leader = c.leader()
+    cloning, other = c.followers()
+    c.bulk(30)
+    c.kill_down(cloning)
+    advance_wal(c)
+    c.start(cloning)
+    copy = freeze_clone(c, cloning)
+    n = c.insert(leader, count=5)
+    c.kill_down(leader)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        assert c.open_leader(c.status()) is None, "elected with a report from a half-made clone"
+        time.sleep(0.1)
+    c.start(leader)
+    c.thaw(*copy)
+    c.wait_healthy(60)
+    assert c.execute("SELECT count(*) FROM ledger WHERE n = %s", (n,)) == [(1,)]
+    assert other
+
+
+def test_killed_in_the_middle_of_a_clone(small_wal):
+    c = small_wal
+    victim = c.followers()[0]
+    c.bulk(60)
+    c.kill_down(victim)
+    for path in ("data", "raft", "state.json"):
+        remove(c.path(victim, path))
+    c.start(victim)
+    freeze_clone(c, victim)
+    c.kill_down(victim)
+    c.start(victim)
+    c.wait_healthy(60)
+    c.verify()
+    left = [f for f in os.listdir(c.path(victim)) if re.match(r"data\W", f)]
+    assert not left, f"left over from the broken clone: {left}"
+
+
+def test_killed_in_the_middle_of_a_rewind(cluster):
+    leader = cluster.leader()
+    kill_with_unacknowledged_tail(cluster, leader)
+    cluster.wait_open(other_than=leader)
+    cluster.bulk(10)
+    cluster.start(leader)
+
+    def running():
+        return [p for p in cluster.all_processes(leader) if "pg_rewind" in p.args]
+
+    found = harness.wait_until("pg_rewind runs", running, 30, 0.001)
+    cluster.freeze(*found)
+    cluster.kill_down(leader)
+    cluster.start(leader)
+    cluster.wait_healthy(60)
+
+
+def remove(path):
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.exists(path):
+        os.unlink(path)
+
+
+def lose_volume(cluster, node):
+    """All that a volume holds; certificates come from elsewhere, and logs are for us."""
+    for entry in os.listdir(cluster.path(node)):
+        if entry not in ("tls", "log", "pki"):
+            remove(cluster.path(node, entry))
+
+
+def test_s15_leader_returns_with_its_volume_gone(cluster):
+    """It comes back under its name as a new member with a new id; node 0 founds no second cluster."""
+    if cluster.leader() != "demo-0":
+        cluster.switchover("demo-0")
+        cluster.wait_healthy()
+    before, st = durable(cluster, "demo-0"), cluster.status()
+    cluster.kill_down("demo-0")
+    cluster.wait_open(other_than="demo-0")
+    cluster.insert(count=3)
+    lose_volume(cluster, "demo-0")
+    cluster.start("demo-0")
+    cluster.wait_healthy(60)
+    now = durable(cluster, "demo-0")
+    assert now["cluster_id"] == before["cluster_id"]
+    assert now["self"] != before["self"] and now["uuid"] != before["uuid"]
+    assert cluster.status()["cluster"] == st["cluster"]
+    rule = cluster.super(cluster.leader(), "SHOW synchronous_standby_names")[0][0]
+    assert rule.count("demo-") == 2 and "ANY 1" in rule
+
+
+def test_s15_node_0_with_lost_volume_and_nobody_else_up(cluster):
+    """All are empty-handed or away: waiting is right, a second cluster is not."""
+    n = cluster.insert()
+    for node in cluster.names():
+        cluster.kill_down(node)
+    lose_volume(cluster, "demo-0")
+    cluster.start("demo-0")
+    time.sleep(2.5)
+    assert cluster.open_leader(cluster.status()) is None
+    assert not os.path.exists(cluster.path("demo-0", "data", "PG_VERSION"))
+    cluster.start("demo-1")
+    cluster.start("demo-2")
+    cluster.wait_healthy(60)
+    assert cluster.execute("SELECT count(*) FROM ledger WHERE n = %s", (n,)) == [(1,)]
+
+
+def test_s14_old_incarnation_of_a_volume_is_a_stranger(cluster):
+    """A follower's volume is lost, it joins anew, then the old volume is found again."""
+    node = cluster.followers()[0]
+    cluster.kill_down(node)
+    aside = os.path.join(cluster.home, "aside")
+    os.mkdir(aside)
+    kept = ("data", "raft", "state.json")
+    try:
+        for part in kept:
+            shutil.move(cluster.path(node, part), os.path.join(aside, part))
+        cluster.start(node)
+        cluster.wait_healthy(60)
+        new = durable(cluster, node)
+        cluster.kill_down(node)
+        for part in kept:
+            shutil.move(cluster.path(node, part), os.path.join(aside, "new-" + part))
+            shutil.move(os.path.join(aside, part), cluster.path(node, part))
+        mark = cluster.log_mark(node)
+        cluster.start(node)
+        leader = cluster.leader()
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            st = cluster.node(node)
+            assert st is None or st["state"] not in ("streaming", "open"), "the old volume streams"
+            time.sleep(0.2)
+        assert cluster.leader() == leader
+        cluster.insert(leader)
+        assert re.search(r"no longer a member|not a member|removed|another incarnation|replaced",
+                         cluster.log_since(mark), re.I), "no word about it in the node's log"
+        cluster.kill_down(node)
+        for part in kept:
+            remove(cluster.path(node, part))
+            shutil.move(os.path.join(aside, "new-" + part), cluster.path(node, part))
+        cluster.start(node)
+        cluster.wait_healthy(60)
+        assert durable(cluster, node)["self"] == new["self"]
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def phase(text, name, epoch=None):
+    return re.search(rf"phase={name} epoch=({epoch or r'[0-9]+'})\b", text)
+
+
+def test_s04_same_timeline_number_in_two_epochs(cluster):
+    """b promotes in one epoch and dies before anybody took a byte from it; c promotes in the next from
+    the same fork. Both call their timeline by the same number (unless numbers are steered); b's WAL
+    is not c's. While b is alone with its promotion, its gate must stay shut (no barrier)."""
+    for _ in range(4):
+        if promoted_alone(cluster):
+            return
+        cluster.heal()
+    pytest.fail("could not stop a new leader between its promotion and its barrier in 4 attempts")
+
+
+def promoted_alone(cluster):
+    a, first = cluster.leader(), cluster.epoch()
+    marks = {n: cluster.log_mark(n) for n in cluster.followers()}
+    cluster.kill_down(a)
+    b = harness.wait_until(
+        "somebody is appointed",
+        lambda: next((n for n, m in marks.items() if phase(cluster.log_since(m), "appointed")), None),
+        poll=0.001)
+    c = next(n for n in marks if n != b)
+    cluster.freeze(cluster.node_process(c))
+    cluster.freeze(*cluster.backends(c, "walreceiver"))
+    appointed = int(phase(cluster.log_since(marks[b]), "appointed").group(1))
+    cluster.wait_log(marks[b], f"phase=promoted epoch={appointed}", 10)
+    time.sleep(0.5)
+    if phase(cluster.log_since(marks[b]), "barrier", appointed):
+        return False  # c was faster than we
+    assert cluster.open_leader(cluster.status()) is None, "open without a barrier"
+    timeline = cluster.super(b, "SELECT timeline_id FROM pg_control_checkpoint()")[0][0]
+    for i in range(3):  # WAL of b's own on that timeline
+        cluster.super(b, f"SET synchronous_commit = off; CREATE TABLE only_b_{i} AS SELECT {i} AS x",
+                      dbname=cluster.login()[2])
+    cluster.kill_down(b)
+    mark_b, mark_c = cluster.log_mark(b), cluster.log_mark(c)
+    cluster.thaw()
+    cluster.start(a)
+    cluster.wait_open(30)
+    leader = cluster.leader()
+    new = cluster.super(leader, "SELECT timeline_id FROM pg_control_checkpoint()")[0][0]
+    cluster.insert(count=20)
+    cluster.start(b)
+    cluster.wait_healthy(60)
+    assert cluster.epoch() > appointed > first
+    text = cluster.log_since(mark_b)
+    print(f"timelines: {timeline} in epoch {appointed} on {b}, {new} in epoch {cluster.epoch()}; {mark_c}")
+    if new == timeline:
+        assert cloned(text), f"timeline {new} twice, but {b} was not re-cloned"
+    else:
+        assert cloned(text) or rewound(text), f"{b} was neither rewound nor re-cloned"
+    cluster.verify_same()
+    for node in cluster.names():
+        assert cluster.super(node, "SELECT count(*) FROM pg_class WHERE relname LIKE 'only_b%'") == [(0,)]
+    return True
+
+
+def test_follower_away_for_a_while_just_streams(cluster):
+    away = cluster.followers()[0]
+    cluster.kill_down(away)
+    mark = cluster.log_mark(away)
+    cluster.insert(count=50)
+    cluster.start(away)
+    cluster.wait_healthy()
+    text = cluster.log_since(mark)
+    assert not re.search(r"re-?cloning|rewinding", text, re.I)
+
+
+def test_restart_of_a_follower_under_load(cluster):
+    with WriteLoop(cluster, clients=2) as writers:
+        for node in cluster.followers():
+            writers.wait_for_ack()
+            cluster.run("kill", node, "--signal", "TERM")
+            writers.wait_for_ack()
+            cluster.heal()

@@ -1,0 +1,67 @@
+"""Everything stops, everything starts again, all at once."""
+
+import os
+import time
+
+from load import ReadLoop
+
+
+def test_down_and_up_again_with_all_data(cluster):
+    n = cluster.insert(count=10)
+    st = cluster.status()
+    cluster.down()
+    assert not cluster.all_processes(), "down left processes behind"
+    cluster.up()
+    cluster.wait_healthy(60)
+    assert cluster.status()["cluster"] == st["cluster"]
+    assert cluster.epoch() >= st["epoch"]
+    assert cluster.execute("SELECT count(*) FROM ledger WHERE n = %s", (n,)) == [(1,)]
+
+
+def test_power_cut_and_up_again(cluster):
+    """kill -9 of every process of the cluster, the runtime of `up` too, in the middle of writing."""
+    from load import WriteLoop
+
+    with ReadLoop(cluster) as readers, WriteLoop(cluster, clients=4) as writers:
+        writers.wait_for_ack()
+        cluster.kill_everything()
+    cluster.up()
+    cluster.wait_healthy(60)
+    readers.check(cluster.ledger_counts())
+
+
+def test_s18_restart_of_all_after_many_epochs_promotes_nobody_from_the_log(cluster):
+    """The log now holds APPOINT entries of every node. After a cut of everything only the newest
+    appointment, made after the start, may promote."""
+    for node in (*cluster.followers(), cluster.leader()):
+        cluster.switchover(node, check=False)
+        cluster.wait_healthy()
+    epoch = cluster.epoch()
+    cluster.kill_everything()
+    cluster.up()
+    cluster.wait_healthy(60)
+    primaries = [
+        n for n in cluster.names()
+        if cluster.super(n, "SELECT NOT pg_is_in_recovery()")[0][0]
+    ]
+    assert primaries == [cluster.leader()] and cluster.epoch() > epoch
+
+
+def test_one_node_of_a_stopped_cluster_waits(cluster):
+    n = cluster.insert()
+    for node in cluster.names():
+        cluster.kill_down(node)
+    cluster.start(cluster.names()[1])
+    time.sleep(1.5)
+    assert cluster.open_leader(cluster.status()) is None
+    assert cluster.super(cluster.names()[1], "SELECT pg_is_in_recovery()") == [(True,)]
+    cluster.start(cluster.names()[2])
+    cluster.wait_open(30)
+    assert cluster.execute("SELECT count(*) FROM ledger WHERE n = %s", (n,)) == [(1,)]
+
+
+def test_down_destroy_leaves_nothing(fresh):
+    c = fresh(replicas=1)
+    c.run("down", "--destroy")
+    assert not c.all_processes()
+    assert not os.path.exists(c.dir) or not os.listdir(c.dir)

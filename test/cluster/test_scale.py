@@ -1,0 +1,96 @@
+"""Joins, leaves, five nodes: in the order of one cluster's life."""
+
+import pytest
+
+import harness
+from load import ReadLoop, WriteLoop
+
+_c = {}
+
+
+@pytest.fixture(scope="module")
+def growing():
+    with harness.Cluster(replicas=1) as c:
+        yield c
+
+
+def rule(cluster):
+    return cluster.super(cluster.leader(), "SHOW synchronous_standby_names")[0][0]
+
+
+def test_scale_one_node_alone(growing):
+    growing.insert(count=5)
+    growing.verify()
+    assert rule(growing) == "", "one node waits for nobody"
+
+
+def test_scale_one_to_three(growing):
+    with WriteLoop(growing, clients=2, nodes=["demo-0"]) as writers:
+        growing.scale(3)
+        growing.wait_healthy(60)
+        writers.wait_for_ack()
+    assert "ANY 1" in rule(growing) and rule(growing).count("demo-") == 2
+    growing.verify()
+
+
+def test_three_grown_from_one_survive_the_loss_of_the_first(growing):
+    leader = growing.leader()
+    growing.kill_down(leader)
+    growing.wait_open(other_than=leader)
+    growing.insert(count=3)
+    growing.heal()
+    growing.verify()
+
+
+def test_scale_three_to_five(growing):
+    with ReadLoop(growing) as readers, WriteLoop(growing, clients=2) as writers:
+        growing.scale(5)
+        growing.wait_healthy(60)
+        writers.wait_for_ack()
+    readers.check(growing.ledger_counts())
+    assert "ANY 2" in rule(growing) and rule(growing).count("demo-") == 4
+    growing.verify()
+
+
+def test_five_nodes_with_two_lost(growing):
+    """The leader and one follower at once; then a third: nothing is acknowledged any more."""
+    leader = growing.leader()
+    second = growing.followers()[0]
+    growing.kill_down(leader)
+    growing.kill_down(second)
+    new = growing.wait_open(30, other_than=leader)
+    growing.insert(new, count=10)
+    third = next(n for n in growing.names() if n not in (leader, second, new))
+    growing.kill_down(third)
+    harness.wait_until(
+        "the gate shuts", lambda: growing.open_leader(growing.status()) is None, 10)
+    growing.heal()
+    growing.verify()
+
+
+def test_s20_scale_five_to_three_while_a_leaving_node_leads(growing):
+    """A leaving node hands over, is no candidate, and does not get leadership back."""
+    if growing.leader() != "demo-4":
+        growing.switchover("demo-4")
+        growing.wait_healthy()
+    with ReadLoop(growing, nodes=growing.names()[:3]) as readers, WriteLoop(
+        growing, clients=2, nodes=growing.names()[:3]
+    ) as writers:
+        growing.scale(3)
+        growing.wait_healthy(60)
+        writers.wait_for_ack()
+    readers.check(growing.ledger_counts())
+    assert growing.leader() in growing.names()
+    assert "ANY 1" in rule(growing) and rule(growing).count("demo-") == 2
+    assert not growing.node_process("demo-4") and not growing.node_process("demo-3")
+    growing.verify()
+
+
+def test_leave_and_join_again_under_the_same_name(growing):
+    growing.scale(2)
+    growing.wait_healthy(60)
+    growing.insert(count=3)
+    growing.scale(3)
+    growing.wait_healthy(60)
+    growing.insert("demo-2")
+    growing.verify()
