@@ -11,7 +11,7 @@ import pytest
 
 import harness
 from load import WriteLoop
-from test_rejoin import durable, lose_volume, remove
+from test_rejoin import durable, lose_volume, volume
 
 
 def node_text(cluster, node, mark):
@@ -80,16 +80,16 @@ def test_directory_of_another_cluster(cluster, fresh):
     """A node gets another cluster's volume: both ids in the error, and neither cluster is touched."""
     other = fresh(replicas=1)
     foreign = durable(other, "demo-0")["cluster_id"]
-    other.run("kill", "demo-0")
     other.kill_down("demo-0")
     node = cluster.followers()[0]
     mine = durable(cluster, node)["cluster_id"]
     cluster.kill_down(node)
     aside = os.path.join(cluster.home, "aside")
     os.mkdir(aside)
-    parts = ("data", "raft", "state.json")
+    parts = volume(cluster, node)
     for part in parts:
         shutil.move(cluster.path(node, part), os.path.join(aside, part))
+    for part in volume(other, "demo-0"):
         subprocess.run(["cp", "-a", other.path("demo-0", part), cluster.path(node, part)], check=True)
     mark = cluster.log_mark(node)
     try:
@@ -104,8 +104,8 @@ def test_directory_of_another_cluster(cluster, fresh):
         cluster.insert()
     finally:
         cluster.kill_down(node)
+        lose_volume(cluster, node)
         for part in parts:
-            remove(cluster.path(node, part))
             shutil.move(os.path.join(aside, part), cluster.path(node, part))
         shutil.rmtree(aside)
     cluster.start(node)
@@ -358,10 +358,10 @@ def test_lost_volume_twice_in_a_row(cluster):
     node = cluster.followers()[0]
     ids = set()
     for _ in range(2):
-        ids.add(durable(cluster, node)["self"])
+        ids.add(durable(cluster, node)["id"])
         cluster.kill_down(node)
         lose_volume(cluster, node)
         cluster.start(node)
         cluster.wait_healthy(60)
-    ids.add(durable(cluster, node)["self"])
+    ids.add(durable(cluster, node)["id"])
     assert len(ids) == 3, "an id was used twice"

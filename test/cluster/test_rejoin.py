@@ -141,7 +141,7 @@ def test_s16_clean_follower_far_behind(small_wal):
     c.wait_healthy(60)
     assert cloned(c.log_since(mark))
     now = durable(c, behind)
-    assert (now["self"], now["uuid"]) == (me["self"], me["uuid"]), "a re-clone is the same member"
+    assert (now["id"], now["uuid"]) == (me["id"], me["uuid"]), "a re-clone is the same member"
 
 
 def test_s19_clone_brings_no_state_of_the_leader(small_wal):
@@ -210,8 +210,7 @@ def test_killed_in_the_middle_of_a_clone(small_wal):
     victim = c.followers()[0]
     c.bulk(60)
     c.kill_down(victim)
-    for path in ("data", "raft", "state.json"):
-        remove(c.path(victim, path))
+    lose_volume(c, victim)
     c.start(victim)
     freeze_clone(c, victim)
     c.kill_down(victim)
@@ -246,6 +245,12 @@ def remove(path):
         os.unlink(path)
 
 
+def volume(cluster, node):
+    """The parts of a node's directory that make it the node it is."""
+    return [f for f in ("data", "raft", "state.json", "founding.json")
+            if os.path.exists(cluster.path(node, f))]
+
+
 def lose_volume(cluster, node):
     """All that a volume holds; certificates come from elsewhere, and logs are for us."""
     for entry in os.listdir(cluster.path(node)):
@@ -267,7 +272,7 @@ def test_s15_leader_returns_with_its_volume_gone(cluster):
     cluster.wait_healthy(60)
     now = durable(cluster, "demo-0")
     assert now["cluster_id"] == before["cluster_id"]
-    assert now["self"] != before["self"] and now["uuid"] != before["uuid"]
+    assert now["id"] != before["id"] and now["uuid"] != before["uuid"]
     assert cluster.status()["cluster"] == st["cluster"]
     rule = cluster.super(cluster.leader(), "SHOW synchronous_standby_names")[0][0]
     assert rule.count("demo-") == 2 and "ANY 1" in rule
@@ -295,7 +300,7 @@ def test_s14_old_incarnation_of_a_volume_is_a_stranger(cluster):
     cluster.kill_down(node)
     aside = os.path.join(cluster.home, "aside")
     os.mkdir(aside)
-    kept = ("data", "raft", "state.json")
+    kept = volume(cluster, node)
     try:
         for part in kept:
             shutil.move(cluster.path(node, part), os.path.join(aside, part))
@@ -303,8 +308,10 @@ def test_s14_old_incarnation_of_a_volume_is_a_stranger(cluster):
         cluster.wait_healthy(60)
         new = durable(cluster, node)
         cluster.kill_down(node)
-        for part in kept:
+        anew = volume(cluster, node)
+        for part in anew:
             shutil.move(cluster.path(node, part), os.path.join(aside, "new-" + part))
+        for part in kept:
             shutil.move(os.path.join(aside, part), cluster.path(node, part))
         mark = cluster.log_mark(node)
         cluster.start(node)
@@ -319,12 +326,12 @@ def test_s14_old_incarnation_of_a_volume_is_a_stranger(cluster):
         assert re.search(r"no longer a member|not a member|removed|another incarnation|replaced",
                          cluster.log_since(mark), re.I), "no word about it in the node's log"
         cluster.kill_down(node)
-        for part in kept:
-            remove(cluster.path(node, part))
+        lose_volume(cluster, node)
+        for part in anew:
             shutil.move(os.path.join(aside, "new-" + part), cluster.path(node, part))
         cluster.start(node)
         cluster.wait_healthy(60)
-        assert durable(cluster, node)["self"] == new["self"]
+        assert durable(cluster, node)["id"] == new["id"]
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
