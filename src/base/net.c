@@ -1,0 +1,170 @@
+#include "base/net.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { BACKLOG = 256, USER_TIMEOUT_MS = 5000 };
+
+int hf_net_split(const char *addr, char *host, size_t host_cap, char *port, size_t port_cap,
+                 struct hf_error *err)
+{
+    const char *colon = strrchr(addr, ':');
+    size_t n;
+
+    if (colon == NULL || colon == addr || colon[1] == '\0')
+        return hf_fail(err, HF_EINVAL, "bad address '%s' (hint: write host:port)", addr);
+    n = (size_t)(colon - addr);
+    if (addr[0] == '[' && addr[n - 1] == ']') {
+        addr++;
+        n -= 2;
+    }
+    if (n >= host_cap || strlen(colon + 1) >= port_cap)
+        return hf_fail(err, HF_EINVAL, "address too long: '%s'", addr);
+    memcpy(host, addr, n);
+    host[n] = '\0';
+    (void)snprintf(port, port_cap, "%s", colon + 1);
+    return 0;
+}
+
+static int resolve(const char *addr, int flags, struct sockaddr_storage *out, socklen_t *len,
+                   struct hf_error *err)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags}, *list;
+    char host[256], port[16];
+    int rv = hf_net_split(addr, host, sizeof host, port, sizeof port, err);
+
+    if (rv != 0)
+        return rv;
+    rv = getaddrinfo(host, port, &hints, &list);
+    if (rv != 0)
+        return hf_fail(err, HF_ENOENT, "cannot resolve %s: %s", addr, gai_strerror(rv));
+    memcpy(out, list->ai_addr, list->ai_addrlen);
+    *len = list->ai_addrlen;
+    freeaddrinfo(list);
+    return 0;
+}
+
+int hf_net_resolve(const char *addr, struct sockaddr_storage *out, socklen_t *len,
+                   struct hf_error *err)
+{
+    return resolve(addr, 0, out, len, err);
+}
+
+void hf_net_tcp_options(int fd)
+{
+    int one = 1, idle = 10, interval = 5, count = 3, timeout = USER_TIMEOUT_MS;
+
+    /* Best effort: on a Unix socket none of them exists. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+}
+
+int hf_net_connect(const struct sockaddr *sa, socklen_t len, struct hf_error *err)
+{
+    int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return hf_fail(err, HF_EIO, "cannot make a socket: %s", strerror(errno));
+    if (sa->sa_family != AF_UNIX)
+        hf_net_tcp_options(fd);
+    if (connect(fd, sa, len) != 0 && errno != EINPROGRESS) {
+        int e = errno;
+        close(fd);
+        return hf_fail(err, e == ECONNREFUSED ? HF_EREFUSED : HF_EIO, "cannot connect: %s",
+                       strerror(e));
+    }
+    return fd;
+}
+
+int hf_net_listen(const char *addr, struct hf_error *err)
+{
+    struct sockaddr_storage sa;
+    socklen_t len;
+    int one = 1, fd, rv = resolve(addr, AI_PASSIVE, &sa, &len, err);
+
+    if (rv != 0)
+        return rv;
+    fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return hf_fail(err, HF_EIO, "cannot make a socket: %s", strerror(errno));
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(fd, (struct sockaddr *)&sa, len) != 0 || listen(fd, BACKLOG) != 0) {
+        int e = errno;
+        close(fd);
+        if (e == EADDRINUSE)
+            return hf_fail(err, HF_EBUSY,
+                           "cannot listen on %s: the port is in use (hint: `ss -ltnp 'sport = :%s'` "
+                           "shows by whom; stop it or choose another port)",
+                           addr, strrchr(addr, ':') + 1);
+        return hf_fail(err, HF_EIO, "cannot listen on %s: %s", addr, strerror(e));
+    }
+    return fd;
+}
+
+static int unix_addr(const char *path, struct sockaddr_un *sun, struct hf_error *err)
+{
+    memset(sun, 0, sizeof *sun);
+    sun->sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof sun->sun_path)
+        return hf_fail(err, HF_EINVAL,
+                       "the socket path %s is longer than %zu bytes (hint: use a directory with a "
+                       "shorter path)",
+                       path, sizeof sun->sun_path - 1);
+    memcpy(sun->sun_path, path, strlen(path) + 1);
+    return 0;
+}
+
+int hf_net_listen_unix(const char *path, mode_t mode, struct hf_error *err)
+{
+    struct sockaddr_un sun;
+    int fd, rv = unix_addr(path, &sun, err);
+
+    if (rv != 0)
+        return rv;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return hf_fail(err, HF_EIO, "cannot make a socket: %s", strerror(errno));
+    (void)unlink(path);
+    if (bind(fd, (struct sockaddr *)&sun, sizeof sun) != 0 || chmod(path, mode) != 0 ||
+        listen(fd, BACKLOG) != 0) {
+        int e = errno;
+        close(fd);
+        return hf_fail(err, HF_EIO, "cannot listen on %s: %s", path, strerror(e));
+    }
+    return fd;
+}
+
+int hf_net_connect_unix(const char *path, struct hf_error *err)
+{
+    struct sockaddr_un sun;
+    int rv = unix_addr(path, &sun, err);
+
+    if (rv == 0)
+        rv = hf_net_connect((struct sockaddr *)&sun, sizeof sun, err);
+    if (rv < 0)
+        hf_error_prefix(err, "%s", path);
+    return rv;
+}
+
+bool hf_net_is_loopback(const struct sockaddr *sa)
+{
+    if (sa->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)sa;
+        return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
+    }
+    if (sa->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const void *)sa;
+        return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+    }
+    return false;
+}

@@ -1,0 +1,27 @@
+/* Sockets: always non-blocking and close-on-exec. */
+#ifndef HF_BASE_NET_H
+#define HF_BASE_NET_H
+
+#include <netdb.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "base/error.h"
+
+/* "host:port" or "[v6]:port" into its parts. */
+int hf_net_split(const char *addr, char *host, size_t host_cap, char *port, size_t port_cap,
+                 struct hf_error *err);
+/* Blocks for the time a resolver takes: numbers and /etc/hosts are quick. First address only. */
+int hf_net_resolve(const char *addr, struct sockaddr_storage *out, socklen_t *len,
+                   struct hf_error *err);
+/* Starts to connect. Returns the socket (connected when writable), or negative. */
+int hf_net_connect(const struct sockaddr *sa, socklen_t len, struct hf_error *err);
+/* Listens on "host:port". A port in use is named, with how to find who has it. */
+int hf_net_listen(const char *addr, struct hf_error *err);
+/* Listens on a Unix socket; an old one of the same name is removed. */
+int hf_net_listen_unix(const char *path, mode_t mode, struct hf_error *err);
+int hf_net_connect_unix(const char *path, struct hf_error *err);
+void hf_net_tcp_options(int fd); /* no delay, keepalive, a bound on unacknowledged data */
+bool hf_net_is_loopback(const struct sockaddr *sa);
+
+#endif

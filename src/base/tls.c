@@ -1,0 +1,104 @@
+#include "base/tls.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+
+static SSL_CTX *context(const SSL_METHOD *method, const char *dir, struct hf_error *err)
+{
+    SSL_CTX *ctx = SSL_CTX_new(method);
+    char path[3][4096], why[160] = "";
+    static const char *const files[] = {"ca.crt", "node.crt", "node.key"};
+
+    for (int i = 0; i < 3; i++)
+        (void)snprintf(path[i], sizeof path[i], "%s/%s", dir, files[i]);
+    if (ctx != NULL && SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&
+        SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384") == 1 &&
+        SSL_CTX_load_verify_locations(ctx, path[0], NULL) == 1 &&
+        SSL_CTX_use_certificate_chain_file(ctx, path[1]) == 1 &&
+        SSL_CTX_use_PrivateKey_file(ctx, path[2], SSL_FILETYPE_PEM) == 1) {
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+        SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS);
+        /* Sessions are long; tickets would only be bytes that nobody reads. */
+        (void)SSL_CTX_set_num_tickets(ctx, 0);
+        SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+        return ctx;
+    }
+    ERR_error_string_n(ERR_peek_last_error(), why, sizeof why);
+    ERR_clear_error();
+    SSL_CTX_free(ctx);
+    (void)hf_fail(err, HF_ETLS, "cannot use the certificates in %s: %s", dir, why);
+    return NULL;
+}
+
+int hf_tls_open(struct hf_tls *t, const char *dir, struct hf_error *err)
+{
+    t->client = context(TLS_client_method(), dir, err);
+    t->server = t->client != NULL ? context(TLS_server_method(), dir, err) : NULL;
+    if (t->server != NULL)
+        return 0;
+    SSL_CTX_free(t->client);
+    t->client = NULL;
+    return HF_ETLS;
+}
+
+void hf_tls_close(struct hf_tls *t)
+{
+    SSL_CTX_free(t->client);
+    SSL_CTX_free(t->server);
+    t->client = t->server = NULL;
+}
+
+SSL *hf_tls_dial(struct hf_tls *t, int fd, const char *name)
+{
+    SSL *ssl = SSL_new(t->client);
+
+    if (ssl == NULL || SSL_set_fd(ssl, fd) != 1 || SSL_set1_host(ssl, name) != 1) {
+        SSL_free(ssl);
+        return NULL;
+    }
+    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    SSL_set_connect_state(ssl);
+    return ssl;
+}
+
+SSL *hf_tls_accept(struct hf_tls *t, int fd)
+{
+    SSL *ssl = SSL_new(t->server);
+
+    if (ssl == NULL || SSL_set_fd(ssl, fd) != 1) {
+        SSL_free(ssl);
+        return NULL;
+    }
+    SSL_set_accept_state(ssl);
+    return ssl;
+}
+
+bool hf_tls_peer_is(SSL *ssl, const char *name)
+{
+    X509 *cert = SSL_get0_peer_certificate(ssl);
+
+    return cert != NULL && X509_check_host(cert, name, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
+                                           NULL) == 1;
+}
+
+void hf_tls_why(SSL *ssl, int rv, char *out, size_t cap)
+{
+    int saved = errno, code = SSL_get_error(ssl, rv);
+    long verify = SSL_get_verify_result(ssl);
+    unsigned long e = ERR_peek_last_error();
+
+    if (verify != X509_V_OK)
+        (void)snprintf(out, cap, "the peer's certificate: %s", X509_verify_cert_error_string(verify));
+    else if (e != 0)
+        ERR_error_string_n(e, out, cap);
+    else if (code == SSL_ERROR_SYSCALL && saved != 0)
+        (void)snprintf(out, cap, "%s", strerror(saved));
+    else
+        (void)snprintf(out, cap, "the connection ended");
+    ERR_clear_error();
+}
