@@ -1,0 +1,559 @@
+/* The life of one connection: connect, TLS, hello, answer; then conn_move.c. */
+#include "peer/conn.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/net.h"
+
+enum { SETUP_MS = 3000, VERSION = 1, HELLO_MIN = 2 + 8 + 16 + 16 + 8 + 1 };
+
+static void net_cb(uv_poll_t *poll, int status, int events);
+
+/* -- closing ----------------------------------------------------------------------------------------- */
+
+static void handle_closed(uv_handle_t *handle)
+{
+    struct conn *c = handle->data;
+
+    if (--c->handles > 0 || c->resolving)
+        return;
+    free(c->in.bytes);
+    free(c->out.bytes);
+    free(c);
+}
+
+void hf_conn_close(struct conn *c, int status, const char *text)
+{
+    if (c->state == CONN_CLOSED)
+        return;
+    if (c->dialed && !c->told_opened)
+        hf_pumps_tell_opened(c, status != 0 ? status : HF_ECLOSED, text);
+    else
+        hf_pumps_tell_closed(c);
+    if (c->tunnel != NULL)
+        c->tunnel->conn = NULL;
+    c->state = CONN_CLOSED;
+    *c->at = c->next;
+    if (c->next != NULL)
+        c->next->at = c->at;
+    if (c->resolving)
+        (void)uv_cancel((uv_req_t *)&c->resolve);
+    if (c->net_polled)
+        uv_close((uv_handle_t *)&c->net_poll, handle_closed);
+    if (c->plain_polled)
+        uv_close((uv_handle_t *)&c->plain_poll, handle_closed);
+    uv_close((uv_handle_t *)&c->timer, handle_closed);
+    if (c->ssl != NULL) {
+        (void)SSL_shutdown(c->ssl); /* one best effort; nobody waits for the answer */
+        SSL_free(c->ssl);
+    }
+    if (c->fd >= 0)
+        close(c->fd);
+    if (c->plain >= 0)
+        close(c->plain);
+}
+
+static void timeout_cb(uv_timer_t *timer)
+{
+    hf_conn_close(timer->data, HF_ETIMEOUT, "the other node does not answer");
+}
+
+/* -- polling ----------------------------------------------------------------------------------------- */
+
+void hf_conn_want(struct conn *c, int events)
+{
+    if (!c->net_polled) {
+        if (uv_poll_init(&c->pump->loop, &c->net_poll, c->fd) != 0) {
+            hf_conn_close(c, HF_EIO, "cannot poll a socket");
+            return;
+        }
+        c->net_poll.data = c;
+        c->net_polled = true;
+        c->handles++;
+        c->net_events = 0;
+    }
+    if (events == c->net_events)
+        return;
+    c->net_events = events;
+    if (events == 0)
+        (void)uv_poll_stop(&c->net_poll);
+    else
+        (void)uv_poll_start(&c->net_poll, events, net_cb);
+}
+
+bool hf_conn_tls_wait(struct conn *c, int rv)
+{
+    char why[192];
+
+    switch (SSL_get_error(c->ssl, rv)) {
+    case SSL_ERROR_WANT_READ:
+        hf_conn_want(c, UV_READABLE);
+        return true;
+    case SSL_ERROR_WANT_WRITE:
+        hf_conn_want(c, UV_WRITABLE);
+        return true;
+    default:
+        hf_tls_why(c->ssl, rv, why, sizeof why);
+        hf_conn_close(c, HF_ETLS, why);
+        return false;
+    }
+}
+
+/* -- frames: a length of 4 bytes, then that many --------------------------------------------------------- */
+
+static void put(uint8_t *p, uint64_t v, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        p[i] = (uint8_t)(v >> (8 * i));
+}
+
+static uint64_t get(const uint8_t *p, unsigned n)
+{
+    uint64_t v = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        v |= (uint64_t)p[i] << (8 * i);
+    return v;
+}
+
+/* 1: written, 0: waiting, -1: closed. */
+static int frame_out(struct conn *c)
+{
+    while (c->frame_at < c->frame_len) {
+        int rv = SSL_write(c->ssl, c->frame + c->frame_at, (int)(c->frame_len - c->frame_at));
+        if (rv <= 0)
+            return hf_conn_tls_wait(c, rv) ? 0 : -1;
+        c->frame_at += (size_t)rv;
+    }
+    c->frame_at = c->frame_len = 0;
+    return 1;
+}
+
+/* Reads not a byte past the frame: what follows belongs to the tunnel. */
+static int frame_in(struct conn *c)
+{
+    for (;;) {
+        size_t want = 4;
+        int rv;
+        if (c->frame_len >= 4) {
+            want = 4 + (size_t)get(c->frame, 4);
+            if (want > sizeof c->frame) {
+                hf_conn_close(c, HF_EINVAL, "a first message that is too long");
+                return -1;
+            }
+        }
+        if (c->frame_len >= 4 && c->frame_len == want)
+            return 1;
+        rv = SSL_read(c->ssl, c->frame + c->frame_len, (int)(want - c->frame_len));
+        if (rv <= 0)
+            return hf_conn_tls_wait(c, rv) ? 0 : -1;
+        c->frame_len += (size_t)rv;
+    }
+}
+
+static void hello_build(struct conn *c)
+{
+    struct hf_peer_identity self;
+    uint8_t *p = c->frame + 4;
+    size_t n;
+
+    uv_mutex_lock(&c->pump->owner->mutex);
+    self = c->pump->owner->self;
+    uv_mutex_unlock(&c->pump->owner->mutex);
+    *p++ = VERSION;
+    *p++ = (uint8_t)c->purpose;
+    put(p, self.id, 8);
+    memcpy(p + 8, &self.cluster_id, 16);
+    memcpy(p + 24, &self.uuid, 16);
+    put(p + 40, self.system_id, 8);
+    p += 48;
+    n = strlen(c->pump->owner->name);
+    *p++ = (uint8_t)n;
+    memcpy(p, c->pump->owner->name, n);
+    p += n;
+    put(p, c->payload_len, 2);
+    memcpy(p + 2, c->payload, c->payload_len);
+    p += 2 + c->payload_len;
+    c->frame_len = (size_t)(p - c->frame);
+    put(c->frame, c->frame_len - 4, 4);
+    c->frame_at = 0;
+}
+
+/* False: closed or refused. */
+static bool hello_read(struct conn *c, const uint8_t **payload, size_t *payload_len)
+{
+    const uint8_t *p = c->frame + 4, *end = c->frame + c->frame_len;
+    size_t n;
+
+    if (end - p < HELLO_MIN || p[0] != VERSION || p[1] < HF_PURPOSE_CONTROL ||
+        p[1] > HF_PURPOSE_SQL)
+        return false;
+    c->purpose = (enum hf_purpose)p[1];
+    c->from.id = get(p + 2, 8);
+    memcpy(&c->from.cluster_id, p + 10, 16);
+    memcpy(&c->from.uuid, p + 26, 16);
+    c->from.system_id = get(p + 42, 8);
+    p += 50;
+    n = *p++;
+    if (n == 0 || n >= HF_NAME_MAX || (size_t)(end - p) < n + 2 || memchr(p, 0, n) != NULL)
+        return false;
+    memcpy(c->from.name, p, n);
+    c->from.name[n] = '\0';
+    p += n;
+    *payload_len = (size_t)get(p, 2);
+    *payload = p + 2;
+    return *payload_len <= HF_PAYLOAD_MAX && (size_t)(end - p) == 2 + *payload_len;
+}
+
+/* -- both sides -------------------------------------------------------------------------------------- */
+
+static void id_text(const struct hf_uuid *u, char out[9])
+{
+    (void)snprintf(out, 9, "%02x%02x%02x%02x", u->b[0], u->b[1], u->b[2], u->b[3]);
+}
+
+/* NULL: welcome. */
+static const char *stranger(const struct conn *c, char *text, size_t cap)
+{
+    static const struct hf_uuid none;
+    struct hf_peer_identity self;
+    char theirs[9], ours[9];
+
+    uv_mutex_lock(&c->pump->owner->mutex);
+    self = c->pump->owner->self;
+    uv_mutex_unlock(&c->pump->owner->mutex);
+    if (!hf_tls_peer_is(c->ssl, c->from.name)) {
+        (void)snprintf(text, cap, "the certificate does not carry the name %s", c->from.name);
+        return text;
+    }
+    if (memcmp(&self.cluster_id, &none, 16) == 0 || memcmp(&c->from.cluster_id, &none, 16) == 0)
+        return NULL;
+    if (c->purpose == HF_PURPOSE_CONTROL && (self.system_id == 0 || c->from.system_id == 0))
+        return NULL; /* while a cluster is founded, ids may still change (core/form.h) */
+    if (memcmp(&self.cluster_id, &c->from.cluster_id, 16) == 0)
+        return NULL;
+    id_text(&c->from.cluster_id, theirs);
+    id_text(&self.cluster_id, ours);
+    (void)snprintf(text, cap, "cluster id %s.. of %s is not %s.. of %s", theirs, c->from.name, ours,
+                   c->pump->owner->name);
+    return text;
+}
+
+static void answer_build(struct conn *c, bool ok, const char *text)
+{
+    size_t n = text != NULL ? strlen(text) : 0;
+
+    if (n > 200)
+        n = 200;
+    c->frame[4] = ok;
+    if (n > 0)
+        memcpy(c->frame + 5, text, n);
+    c->frame_len = 5 + n;
+    put(c->frame, c->frame_len - 4, 4);
+    c->frame_at = 0;
+    c->refuse = !ok;
+    c->state = CONN_REPLY_OUT;
+}
+
+static void set_open(struct conn *c)
+{
+    c->in.bytes = malloc(HF_PIPE_BYTES);
+    c->out.bytes = malloc(HF_PIPE_BYTES);
+    (void)uv_timer_stop(&c->timer);
+    if (c->in.bytes == NULL || c->out.bytes == NULL) {
+        hf_conn_close(c, HF_ENOMEM, "out of memory");
+        return;
+    }
+    c->frame_len = c->frame_at = 0;
+    c->state = CONN_OPEN;
+    if (c->purpose == HF_PURPOSE_WAL) {
+        hf_walwatch_init(&c->watch, c->dialed);
+        c->watched = true;
+    }
+    if (c->dialed) {
+        c->told_opened = true;
+        hf_pumps_tell_opened(c, 0, NULL);
+    }
+}
+
+static int reply_in(struct conn *c)
+{
+    char text[256];
+    int rv = frame_in(c);
+
+    if (rv <= 0)
+        return rv;
+    if (c->frame_len < 5 || c->frame[4] != 1) {
+        (void)snprintf(text, sizeof text, "%s refuses: %.*s", c->name,
+                       (int)(c->frame_len > 5 ? c->frame_len - 5 : 0), (const char *)c->frame + 5);
+        hf_conn_close(c, HF_EREFUSED, text);
+        return -1;
+    }
+    set_open(c);
+    return 1;
+}
+
+static int hello_in(struct conn *c)
+{
+    const uint8_t *payload;
+    size_t len;
+    char text[256];
+    int rv = frame_in(c);
+
+    if (rv <= 0)
+        return rv;
+    if (!hello_read(c, &payload, &len)) {
+        hf_conn_close(c, HF_EINVAL, "not a hello");
+        return -1;
+    }
+    if (stranger(c, text, sizeof text) != NULL) {
+        hf_warn("peer: refused %s: %s", c->from.name, text);
+        answer_build(c, false, text);
+        return 1;
+    }
+    c->tunnel = calloc(1, sizeof *c->tunnel);
+    if (c->tunnel == NULL) {
+        hf_conn_close(c, HF_ENOMEM, "out of memory");
+        return -1;
+    }
+    *c->tunnel = (struct hf_tunnel){c->pump, c};
+    (void)uv_timer_stop(&c->timer);
+    c->state = CONN_HOST;
+    hf_pumps_tell_hello(c, payload, len);
+    c->frame_len = 0;
+    hf_conn_want(c, UV_DISCONNECT);
+    return 0;
+}
+
+/* TLS begins with 0x16; a death token with 'H'. */
+static int first(struct conn *c)
+{
+    uint8_t buf[8 + HF_DEATH_TOKEN_BYTES];
+    ssize_t n = recv(c->fd, buf, sizeof buf, MSG_PEEK);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        hf_conn_want(c, UV_READABLE);
+        return 0;
+    }
+    if (n <= 0) {
+        hf_conn_close(c, HF_ECLOSED, "closed");
+        return -1;
+    }
+    if (buf[0] != HF_DEATH_MAGIC[0]) {
+        c->ssl = hf_tls_accept(&c->pump->owner->tls, c->fd);
+        if (c->ssl == NULL) {
+            hf_conn_close(c, HF_ENOMEM, "out of memory");
+            return -1;
+        }
+        c->state = CONN_HANDSHAKE;
+        return 1;
+    }
+    if ((size_t)n == sizeof buf && memcmp(buf, HF_DEATH_MAGIC, 8) == 0)
+        hf_pumps_tell_token(c->pump->owner, buf + 8);
+    /* Forty bytes come in one piece or not at all; a half token is no proof. */
+    hf_conn_close(c, HF_ECLOSED, "done");
+    return -1;
+}
+
+static int connected(struct conn *c)
+{
+    int e = 0;
+    socklen_t len = sizeof e;
+
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &e, &len) != 0 || e != 0) {
+        hf_conn_close(c, e == ECONNREFUSED ? HF_EREFUSED : HF_EIO, strerror(e));
+        return -1;
+    }
+    c->ssl = hf_tls_dial(&c->pump->owner->tls, c->fd, c->name);
+    if (c->ssl == NULL) {
+        hf_conn_close(c, HF_ENOMEM, "out of memory");
+        return -1;
+    }
+    c->state = CONN_HANDSHAKE;
+    return 1;
+}
+
+static int handshake(struct conn *c)
+{
+    int rv = SSL_do_handshake(c->ssl);
+
+    if (rv != 1)
+        return hf_conn_tls_wait(c, rv) ? 0 : -1;
+    c->state = c->dialed ? CONN_HELLO_OUT : CONN_HELLO_IN;
+    if (c->dialed)
+        hello_build(c);
+    return 1;
+}
+
+static int hello_out(struct conn *c)
+{
+    int rv = frame_out(c);
+
+    if (rv == 1) {
+        c->state = CONN_REPLY_IN;
+        /* A leader keeps a follower waiting until it may admit it: no bound there. */
+        if (c->purpose == HF_PURPOSE_WAL)
+            (void)uv_timer_stop(&c->timer);
+    }
+    return rv;
+}
+
+static int reply_out(struct conn *c)
+{
+    int rv = frame_out(c);
+
+    if (rv != 1)
+        return rv;
+    if (c->refuse) {
+        hf_conn_close(c, HF_EREFUSED, "refused");
+        return -1;
+    }
+    set_open(c);
+    return 1;
+}
+
+static void conn_run(struct conn *c)
+{
+    int more = 1;
+
+    while (more > 0 && c->state != CONN_CLOSED) {
+        switch (c->state) {
+        case CONN_CONNECT:
+            more = connected(c);
+            break;
+        case CONN_FIRST:
+            more = first(c);
+            break;
+        case CONN_HANDSHAKE:
+            more = handshake(c);
+            break;
+        case CONN_HELLO_OUT:
+            more = hello_out(c);
+            break;
+        case CONN_REPLY_IN:
+            more = reply_in(c);
+            break;
+        case CONN_HELLO_IN:
+            more = hello_in(c);
+            break;
+        case CONN_REPLY_OUT:
+            more = reply_out(c);
+            break;
+        case CONN_OPEN:
+            hf_conn_move(c);
+            return;
+        default:
+            return;
+        }
+    }
+}
+
+static void net_cb(uv_poll_t *poll, int status, int events)
+{
+    struct conn *c = poll->data;
+
+    if (c->state == CONN_HOST) {
+        hf_conn_close(c, HF_ECLOSED, "the dialer gave up");
+        return;
+    }
+    (void)status; /* the next read or write tells the same, with a reason */
+    (void)events;
+    conn_run(c);
+}
+
+/* -- beginnings -------------------------------------------------------------------------------------- */
+
+static void conn_begin(struct hf_pump *pump, struct conn *c)
+{
+    c->pump = pump;
+    c->next = pump->conns;
+    c->at = &pump->conns;
+    if (c->next != NULL)
+        c->next->at = &c->next;
+    pump->conns = c;
+    (void)uv_timer_init(&pump->loop, &c->timer);
+    c->timer.data = c;
+    c->handles = 1;
+    (void)uv_timer_start(&c->timer, timeout_cb, SETUP_MS, 0);
+}
+
+static void resolved_cb(uv_getaddrinfo_t *req, int status, struct addrinfo *list)
+{
+    struct conn *c = req->data;
+
+    c->resolving = false;
+    if (c->state == CONN_CLOSED) {
+        uv_freeaddrinfo(list);
+        c->handles++;
+        handle_closed((uv_handle_t *)&c->timer);
+        return;
+    }
+    if (status != 0 || list == NULL) {
+        uv_freeaddrinfo(list);
+        hf_conn_close(c, HF_ENOENT, "the name cannot be resolved");
+        return;
+    }
+    memcpy(&c->to, list->ai_addr, list->ai_addrlen);
+    c->to_len = list->ai_addrlen;
+    uv_freeaddrinfo(list);
+    c->fd = hf_net_connect((struct sockaddr *)&c->to, c->to_len, NULL);
+    if (c->fd < 0) {
+        int rv = c->fd;
+        c->fd = -1;
+        hf_conn_close(c, rv, "connection refused or unreachable");
+        return;
+    }
+    c->state = CONN_CONNECT;
+    hf_conn_want(c, UV_WRITABLE);
+}
+
+void hf_conn_dial(struct hf_pump *pump, struct conn *c)
+{
+    char host[HF_ADDR_MAX], port[16];
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+
+    c->dialed = true;
+    c->fd = -1;
+    c->state = CONN_RESOLVE;
+    conn_begin(pump, c);
+    if (hf_net_split(c->addr, host, sizeof host, port, sizeof port, NULL) != 0) {
+        hf_conn_close(c, HF_EINVAL, "bad address");
+        return;
+    }
+    c->resolve.data = c;
+    if (uv_getaddrinfo(&pump->loop, &c->resolve, resolved_cb, host, port, &hints) != 0) {
+        hf_conn_close(c, HF_EIO, "cannot resolve");
+        return;
+    }
+    c->resolving = true;
+}
+
+void hf_conn_accept(struct hf_pump *pump, int fd)
+{
+    struct conn *c = calloc(1, sizeof *c);
+
+    if (c == NULL || pump->stopping) {
+        free(c);
+        close(fd);
+        return;
+    }
+    hf_net_tcp_options(fd);
+    c->fd = fd;
+    c->plain = -1;
+    c->state = CONN_FIRST;
+    conn_begin(pump, c);
+    conn_run(c);
+}
+
+void hf_conn_answer(struct conn *c, int fd, bool refuse, const char *text)
+{
+    c->plain = fd;
+    answer_build(c, !refuse, text);
+    (void)uv_timer_start(&c->timer, timeout_cb, SETUP_MS, 0);
+    conn_run(c);
+}

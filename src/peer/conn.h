@@ -1,0 +1,116 @@
+/* One connection between nodes, on its pump thread. Private to src/peer. */
+#ifndef HF_PEER_CONN_H
+#define HF_PEER_CONN_H
+
+#include "base/tls.h"
+#include "peer/pump.h"
+#include "peer/walwatch.h"
+
+enum { HF_PUMPS = 2, HF_FRAME_MAX = 1024, HF_PIPE_BYTES = 32 * 1024 };
+
+struct hf_pump {
+    struct hf_pumps *owner;
+    uv_loop_t loop;
+    uv_thread_t thread;
+    struct hf_mailbox *mailbox;
+    struct conn *conns;
+    bool stopping;
+};
+
+struct hf_pumps {
+    struct hf_pumps_callbacks callbacks;
+    char name[HF_NAME_MAX];
+    struct hf_tls tls;
+    struct hf_mailbox *control; /* to the host's loop */
+    uv_mutex_t mutex;           /* guards self */
+    struct hf_peer_identity self;
+    struct hf_pump pumps[HF_PUMPS];
+    unsigned next;
+    int listen_fd;
+    uv_poll_t listener; /* on pumps[0] */
+    bool closing;       /* control loop only: callbacks are over */
+};
+
+enum conn_state {
+    CONN_RESOLVE,    /* dialed */
+    CONN_CONNECT,    /* dialed */
+    CONN_FIRST,      /* accepted: TLS, or a death token in plain? */
+    CONN_HANDSHAKE,  /* both */
+    CONN_HELLO_OUT,  /* dialed */
+    CONN_REPLY_IN,   /* dialed */
+    CONN_HELLO_IN,   /* accepted */
+    CONN_HOST,       /* accepted: the host thinks */
+    CONN_REPLY_OUT,  /* accepted */
+    CONN_OPEN,
+    CONN_CLOSED,     /* handles are closing */
+};
+
+struct hf_tunnel {
+    struct hf_pump *pump;
+    struct conn *conn; /* pump thread only; NULL once the dialer is gone */
+};
+
+struct pipe_buf {
+    uint8_t *bytes;
+    size_t at, len;
+};
+
+struct conn {
+    struct conn *next, **at;
+    struct hf_pump *pump;
+    enum conn_state state;
+    bool dialed;
+    enum hf_purpose purpose;
+    int fd, plain;
+    SSL *ssl;
+    uv_poll_t net_poll, plain_poll;
+    uv_timer_t timer;
+    uv_getaddrinfo_t resolve;
+    bool net_polled, plain_polled, resolving;
+    int net_events, plain_events;
+    unsigned handles; /* not yet closed */
+
+    uint8_t frame[HF_FRAME_MAX];
+    size_t frame_at, frame_len;
+
+    /* dialed */
+    char name[HF_NAME_MAX], addr[HF_ADDR_MAX];
+    uint8_t payload[HF_PAYLOAD_MAX];
+    size_t payload_len;
+    struct hf_dial dial;
+    bool told_opened;
+    struct sockaddr_storage to;
+    socklen_t to_len;
+
+    /* accepted */
+    struct hf_peer_identity from;
+    struct hf_tunnel *tunnel;
+    bool refuse;
+    uint64_t tag;
+    char member[HF_NAME_MAX];
+
+    /* open */
+    struct pipe_buf in, out; /* TLS to plain, plain to TLS */
+    bool net_eof, plain_eof;
+    bool watched;
+    struct hf_walwatch watch;
+};
+
+void hf_conn_dial(struct hf_pump *pump, struct conn *c);
+void hf_conn_accept(struct hf_pump *pump, int fd);
+void hf_conn_answer(struct conn *c, int fd, bool refuse, const char *text);
+void hf_conn_close(struct conn *c, int status, const char *text);
+void hf_conn_move(struct conn *c); /* CONN_OPEN: both directions */
+/* Sets what the network side waits for. */
+void hf_conn_want(struct conn *c, int events);
+/* SSL_read/SSL_write said rv <= 0: waits as needed. False: the connection is over. */
+bool hf_conn_tls_wait(struct conn *c, int rv);
+
+/* To the control loop. */
+void hf_pumps_tell_opened(struct conn *c, int status, const char *text);
+void hf_pumps_tell_closed(struct conn *c);
+void hf_pumps_tell_hello(struct conn *c, const void *payload, size_t len);
+void hf_pumps_tell_token(struct hf_pumps *p, const uint8_t *token);
+void hf_pumps_tell_flushed(struct conn *c);
+
+#endif

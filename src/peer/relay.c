@@ -1,0 +1,217 @@
+#include "peer/relay.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/net.h"
+
+struct source {
+    bool open;
+    char name[HF_NAME_MAX], addr[HF_ADDR_MAX];
+    uint8_t payload[HF_PAYLOAD_MAX];
+    size_t len;
+};
+
+struct hf_relay {
+    struct hf_peer *peer;
+    struct hf_relay_callbacks callbacks;
+    int wal_fd, copy_fd;
+    uv_poll_t wal_poll, copy_poll;
+    struct source wal, copy;
+    int kept;            /* a WAL receiver that waits; -1: none */
+    unsigned generation; /* counts closes: what belongs to an older one is not reported */
+};
+
+struct wal_dial {
+    struct hf_relay *r;
+    unsigned generation;
+    bool opened;
+};
+
+static void wal_closed(void *arg, bool wal_missing)
+{
+    struct wal_dial *w = arg;
+
+    if (w->generation == w->r->generation) {
+        w->r->callbacks.on_streaming(w->r->callbacks.ctx, false);
+        if (wal_missing)
+            w->r->callbacks.on_wal_missing(w->r->callbacks.ctx);
+    }
+    free(w);
+}
+
+static void wal_opened(void *arg, int status, const char *text, const struct sockaddr *to,
+                       socklen_t len)
+{
+    struct wal_dial *w = arg;
+
+    (void)to;
+    (void)len;
+    if (status != 0) {
+        hf_debug("relay: %s", text);
+        free(w); /* the WAL receiver sees its connection end and comes again */
+        return;
+    }
+    if (w->generation == w->r->generation)
+        w->r->callbacks.on_streaming(w->r->callbacks.ctx, true);
+}
+
+static void wal_dial(struct hf_relay *r)
+{
+    struct wal_dial *w;
+    struct hf_dial d;
+
+    if (!r->wal.open || r->kept < 0)
+        return;
+    w = calloc(1, sizeof *w);
+    if (w == NULL)
+        return;
+    *w = (struct wal_dial){.r = r, .generation = r->generation};
+    d = (struct hf_dial){.arg = w, .opened = wal_opened, .closed = wal_closed};
+    hf_peer_dial(r->peer, r->wal.name, r->wal.addr, HF_PURPOSE_WAL, r->wal.payload, r->wal.len,
+                 r->kept, &d);
+    r->kept = -1;
+}
+
+static void wal_cb(uv_poll_t *poll, int status, int events)
+{
+    struct hf_relay *r = poll->data;
+    int fd = accept4(r->wal_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    (void)status;
+    (void)events;
+    if (fd < 0)
+        return;
+    if (r->kept >= 0)
+        close(r->kept); /* there is one WAL receiver; a new one means that the old one is gone */
+    r->kept = fd;
+    r->callbacks.on_waiting(r->callbacks.ctx);
+    wal_dial(r);
+}
+
+static void copy_opened(void *arg, int status, const char *text, const struct sockaddr *to,
+                        socklen_t len)
+{
+    (void)arg;
+    (void)to;
+    (void)len;
+    if (status != 0)
+        hf_warn("relay: cannot copy from the leader: %s", text);
+}
+
+static void copy_cb(uv_poll_t *poll, int status, int events)
+{
+    struct hf_relay *r = poll->data;
+    struct hf_dial d = {.arg = r, .opened = copy_opened};
+    int fd = accept4(r->copy_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    (void)status;
+    (void)events;
+    if (fd < 0)
+        return;
+    if (!r->copy.open) {
+        close(fd);
+        return;
+    }
+    hf_peer_dial(r->peer, r->copy.name, r->copy.addr, HF_PURPOSE_COPY, r->copy.payload, r->copy.len,
+                 fd, &d);
+}
+
+static int listen_at(const char *dir, const char *sub, struct hf_error *err)
+{
+    char path[4096];
+    int rv;
+
+    (void)snprintf(path, sizeof path, "%s/%s", dir, sub);
+    rv = hf_dir_make(path, 0700, err);
+    if (rv != 0)
+        return rv;
+    (void)snprintf(path, sizeof path, "%s/%s/.s.PGSQL.5432", dir, sub);
+    return hf_net_listen_unix(path, 0600, err);
+}
+
+int hf_relay_start(struct hf_relay **out, struct hf_peer *peer, uv_loop_t *loop, const char *dir,
+                   const struct hf_relay_callbacks *callbacks, struct hf_error *err)
+{
+    struct hf_relay *r = calloc(1, sizeof *r);
+    int rv;
+
+    if (r == NULL)
+        return hf_fail(err, HF_ENOMEM, "relay: out of memory");
+    *r = (struct hf_relay){.peer = peer, .callbacks = *callbacks, .kept = -1};
+    r->wal_fd = listen_at(dir, "relay", err);
+    r->copy_fd = r->wal_fd >= 0 ? listen_at(dir, "copy", err) : -1;
+    if (r->copy_fd < 0) {
+        rv = r->wal_fd < 0 ? r->wal_fd : r->copy_fd;
+        if (r->wal_fd >= 0)
+            close(r->wal_fd);
+        free(r);
+        return rv;
+    }
+    if (uv_poll_init(loop, &r->wal_poll, r->wal_fd) != 0 ||
+        uv_poll_init(loop, &r->copy_poll, r->copy_fd) != 0)
+        abort();
+    r->wal_poll.data = r->copy_poll.data = r;
+    (void)uv_poll_start(&r->wal_poll, UV_READABLE, wal_cb);
+    (void)uv_poll_start(&r->copy_poll, UV_READABLE, copy_cb);
+    *out = r;
+    return 0;
+}
+
+void hf_relay_stop(struct hf_relay *r)
+{
+    r->wal.open = r->copy.open = false;
+    r->generation++;
+    uv_close((uv_handle_t *)&r->wal_poll, NULL);
+    uv_close((uv_handle_t *)&r->copy_poll, NULL);
+    close(r->wal_fd);
+    close(r->copy_fd);
+    if (r->kept >= 0)
+        close(r->kept);
+    r->kept = -1;
+}
+
+static void set_source(struct source *s, const char *name, const char *addr, const void *payload,
+                       size_t len)
+{
+    s->open = true;
+    (void)snprintf(s->name, sizeof s->name, "%s", name);
+    (void)snprintf(s->addr, sizeof s->addr, "%s", addr);
+    s->len = len <= sizeof s->payload ? len : sizeof s->payload;
+    memcpy(s->payload, payload, s->len);
+}
+
+void hf_relay_open(struct hf_relay *r, const char *name, const char *addr, const void *payload,
+                   size_t len)
+{
+    set_source(&r->wal, name, addr, payload, len);
+    wal_dial(r);
+}
+
+static void cut_wal_done(void *arg)
+{
+    struct hf_relay *r = arg;
+
+    r->callbacks.on_closed(r->callbacks.ctx);
+}
+
+void hf_relay_close(struct hf_relay *r)
+{
+    r->wal.open = false;
+    r->copy.open = false;
+    r->generation++;
+    hf_peer_cut(r->peer, HF_PURPOSE_COPY, true, NULL, NULL);
+    hf_peer_cut(r->peer, HF_PURPOSE_WAL, true, cut_wal_done, r);
+}
+
+void hf_relay_copy_from(struct hf_relay *r, const char *name, const char *addr, const void *payload,
+                        size_t len)
+{
+    set_source(&r->copy, name, addr, payload, len);
+}

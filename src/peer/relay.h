@@ -1,0 +1,35 @@
+/* The follower's end of replication: two Unix sockets to which PostgreSQL here believes its primary
+ * listens (SAFETY S20).
+ *
+ * dir/relay/.s.PGSQL.5432 is for the WAL receiver. Its connection is kept, unanswered, until
+ * hf_relay_open() says whom to follow; so the receiver goes on within milliseconds of an appointment,
+ * and until then it cannot take a byte from anybody. dir/copy/.s.PGSQL.5432 is for pg_basebackup and
+ * pg_rewind. */
+#ifndef HF_PEER_RELAY_H
+#define HF_PEER_RELAY_H
+
+#include "peer/peer.h"
+
+struct hf_relay;
+
+struct hf_relay_callbacks {
+    void *ctx;
+    void (*on_waiting)(void *ctx);             /* a WAL receiver has connected and is kept */
+    void (*on_streaming)(void *ctx, bool yes); /* the leader let it in; the stream ended */
+    void (*on_wal_missing)(void *ctx);         /* the leader has removed what we need (S16) */
+    void (*on_closed)(void *ctx);              /* after hf_relay_close: not a byte more arrives */
+};
+
+int hf_relay_start(struct hf_relay **out, struct hf_peer *peer, uv_loop_t *loop, const char *dir,
+                   const struct hf_relay_callbacks *callbacks, struct hf_error *err);
+void hf_relay_stop(struct hf_relay *r);
+/* WAL from that node from now on; payload goes with each hello. */
+void hf_relay_open(struct hf_relay *r, const char *name, const char *addr, const void *payload,
+                   size_t len);
+/* Cuts WAL and copies, refuses new ones; then on_closed. */
+void hf_relay_close(struct hf_relay *r);
+/* Where pg_basebackup and pg_rewind go. */
+void hf_relay_copy_from(struct hf_relay *r, const char *name, const char *addr, const void *payload,
+                        size_t len);
+
+#endif
