@@ -12,14 +12,12 @@ import harness
 _shared = {}
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_finish():
     if not os.access(harness.BINARY, os.X_OK):
         raise pytest.UsageError(f"{harness.BINARY} is not there (hint: run make first)")
-    for item in items:
-        item.fixturenames.insert(0, "time_limit")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def time_limit(request):
     """A test that hangs is a failed test."""
     mark = request.node.get_closest_marker("limit")
@@ -50,6 +48,7 @@ def _take(key, **options):
     if cluster is not None:
         try:
             cluster.heal()
+            cluster.empty_ledger()
             return cluster
         except BaseException:
             _drop(key)

@@ -115,7 +115,8 @@ class Cluster:
             try:
                 self.up()
                 self.wait_healthy(30)
-                self.execute("CREATE TABLE IF NOT EXISTS ledger (n bigint NOT NULL)")
+                # An index that is not unique: a row written twice must show.
+                self.execute("CREATE TABLE ledger (n bigint NOT NULL); CREATE INDEX ON ledger (n)")
             except BaseException:
                 print(self.dump())
                 self.destroy()
@@ -458,6 +459,11 @@ class Cluster:
         assert senders, f"{node} has no walsender"
         with self.frozen(*senders):
             yield senders
+
+    def empty_ledger(self):
+        """So that tests that share a cluster do not pay for each other's rows."""
+        self.execute("TRUNCATE ledger")
+        self.ledger.forget_acked()
 
     # ---- checks -----------------------------------------------------------------------------
 

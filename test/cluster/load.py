@@ -1,10 +1,14 @@
 """Clients that write numbered rows and remember exactly what was acknowledged."""
 
+import collections
 import itertools
 import threading
 import time
 
 import psycopg2
+
+
+RECENT = 4000
 
 
 class Ledger:
@@ -14,20 +18,42 @@ class Ledger:
     def __init__(self):
         self._lock = threading.Lock()
         self._next = itertools.count(1)
-        self.acked = {}  # row -> monotonic time of the acknowledgement
+        self.acked = set()
+        self.newest = 0
+        # (row, monotonic time of its acknowledgement), the last few seconds' worth
+        self._recent = collections.deque(maxlen=RECENT)
         self.unknown = set()
         self.refused = 0
 
     def take(self):
         with self._lock:
-            return next(self._next)
+            self.newest = next(self._next)
+            return self.newest
 
     def note(self, n, ok):
         with self._lock:
             if ok:
-                self.acked[n] = time.monotonic()
+                self.acked.add(n)
+                self.unknown.discard(n)
+                self._recent.append((n, time.monotonic()))
             else:
                 self.unknown.add(n)
+
+    def forget_acked(self):
+        """After the table was emptied. What is of unknown fate may still turn up."""
+        with self._lock:
+            self.acked.clear()
+            self._recent.clear()
+
+    def acked_above(self, low):
+        with self._lock:
+            return {n for n, _ in self._recent if n > low}
+
+    def first_ack_after(self, moment):
+        """Time of the first acknowledgement later than `moment`, or None."""
+        with self._lock:
+            late = [t for _, t in self._recent if t > moment]
+        return min(late) if late else None
 
     def check(self, counts):
         """`counts`: row -> how often it was found."""
@@ -45,7 +71,7 @@ class WriteLoop:
     """`clients` threads insert rows of the cluster's ledger, each through all ports in turn, until
     stop(). An error means: reconnect through the next port."""
 
-    def __init__(self, cluster, clients=1, nodes=None, pause=0.0):
+    def __init__(self, cluster, clients=1, nodes=None, pause=0.003):
         self.cluster = cluster
         self.nodes = nodes
         self.pause = pause
@@ -103,17 +129,17 @@ class WriteLoop:
             conn.close()
 
     def wait_for_ack(self, after=None, timeout=15.0):
-        """Waits for an acknowledgement of a write that began later than `after` (monotonic);
-        returns its time. Later than now, by default."""
+        """Waits for an acknowledgement later than `after` (monotonic; now by default); returns its
+        time."""
         after = time.monotonic() if after is None else after
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            with self.cluster.ledger._lock:
-                late = [t for t in self.cluster.ledger.acked.values() if t > after]
-            if late:
-                return min(late)
+            first = self.cluster.ledger.first_ack_after(after)
+            if first is not None:
+                return first
             time.sleep(0.005)
-        raise AssertionError(f"no write was acknowledged within {timeout} s")
+        raise AssertionError(
+            f"no write was acknowledged within {timeout} s; last errors: {self.errors[-3:]}")
 
 
 class Pending:
@@ -152,8 +178,8 @@ class Pending:
 
 
 class ReadLoop:
-    """Reads the whole ledger through the gates for ever. Whatever was read must stay readable, and
-    nothing acknowledged before the read began may be missing (no stale read)."""
+    """Reads the newest rows of the ledger through the gates, again and again. Whatever was read must
+    stay readable, and nothing acknowledged before the read began may be missing (no stale read)."""
 
     def __init__(self, cluster, nodes=None):
         self.cluster = cluster
@@ -194,9 +220,9 @@ class ReadLoop:
     def _read(self, conn, node):
         with conn.cursor() as cur:
             while not self._stop.is_set():
-                with self.cluster.ledger._lock:
-                    before = set(self.cluster.ledger.acked)
-                cur.execute("SELECT n FROM ledger")
+                low = self.cluster.ledger.newest - RECENT // 2
+                before = self.cluster.ledger.acked_above(low)
+                cur.execute("SELECT n FROM ledger WHERE n > %s", (low,))
                 rows = {r[0] for r in cur.fetchall()}
                 self.reads += 1
                 if before - rows:
