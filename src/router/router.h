@@ -1,0 +1,62 @@
+/* From a client to the leader's gate (DESIGN sections 1 and 6).
+ *
+ * A *client session* begins on any node's SQL port and is carried to the leader: to the gate here if
+ * this node leads, else through a tunnel to the leader's node. A *gate session* exists on the leader
+ * only: it is connected to PostgreSQL's Unix socket, and what PostgreSQL answers is passed on only
+ * if, looked at after it was read, the gate is open in the session's epoch and the lease lasts.
+ *
+ * All calls and callbacks on the host's loop; the sessions live on threads of their own. */
+#ifndef HF_ROUTER_ROUTER_H
+#define HF_ROUTER_ROUTER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/error.h"
+
+struct hf_router;
+struct hf_router_dial; /* an attempt to reach the leader's node */
+
+enum hf_leader_at { HF_LEADER_UNKNOWN, HF_LEADER_HERE, HF_LEADER_ELSEWHERE };
+
+struct hf_router_callbacks {
+    void *ctx;
+    /* Carry fd (now the callee's) to the leader's node, as a gate session there; then call
+     * hf_router_dialed() once. */
+    void (*dial)(void *ctx, struct hf_router_dial *d, int fd);
+    void (*on_drained)(void *ctx);      /* after gate_drain: no session is inside a transaction */
+    void (*on_shut)(void *ctx);         /* after gate_shut: nothing more is forwarded (S17) */
+    void (*on_readers_gone)(void *ctx); /* after follower_readable(false) (S3) */
+};
+
+struct hf_router_config {
+    const char *sql, *read_only; /* "host:port" each */
+    const char *socket_dir;      /* PostgreSQL's, file .s.PGSQL.5432 */
+    unsigned hold_ms;            /* how long a connection waits for a leader; 0: 10 s */
+    unsigned max_sessions;       /* per node, gate sessions included; 0: 1000 */
+};
+
+int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_router_config *config,
+                   const struct hf_router_callbacks *callbacks, struct hf_error *err);
+void hf_router_close(struct hf_router *r); /* joins the threads; no callback comes after */
+
+void hf_router_leader(struct hf_router *r, enum hf_leader_at where);
+void hf_router_gate_open(struct hf_router *r, uint64_t epoch);
+void hf_router_gate_drain(struct hf_router *r); /* sessions between transactions pause */
+void hf_router_gate_shut(struct hf_router *r);  /* ends every gate session; results are withheld */
+void hf_router_lease(struct hf_router *r, uint64_t deadline_ns); /* CLOCK_BOOTTIME; 0: none */
+/* May the read-only port be served by PostgreSQL here, a standby? */
+void hf_router_follower_readable(struct hf_router *r, bool yes);
+/* A tunnel from another node's router: begins a gate session. Takes fd. */
+void hf_router_serve(struct hf_router *r, int fd);
+bool hf_router_gate_is_open(const struct hf_router *r);
+
+void hf_router_dialed(struct hf_router_dial *d, bool ok);
+
+struct hf_router_counts {
+    unsigned sessions, held, lease_held, cancels_refused;
+};
+struct hf_router_counts hf_router_counts(const struct hf_router *r);
+
+#endif
