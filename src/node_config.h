@@ -1,0 +1,73 @@
+/* What `holdfast node` is told: by flags, else by HOLDFAST_* environment variables, else by default.
+ *
+ * The structure owns its text; it is complete and checked once hf_node_config_parse() returned 0, and
+ * nobody changes it afterwards. Everything is plain data, so it is also valid after fork(). */
+#ifndef HF_NODE_CONFIG_H
+#define HF_NODE_CONFIG_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "core/types.h"
+
+enum {
+    HF_PATH_MAX = 512,        /* any path in the configuration, with its NUL */
+    HF_ACCOUNT_MAX = 128,     /* a role's name or password, with its NUL */
+    HF_LEASE_MS_DEFAULT = 1000,
+    HF_LEASE_MS_LOCAL = 500,  /* what `holdfast up` gives its nodes */
+    HF_LEASE_MS_MIN = 200,
+    HF_LEASE_MS_MAX = 60000,
+    HF_HOLD_MS_DEFAULT = 10000,
+    HF_SESSIONS_DEFAULT = 1000,
+    HF_WAL_KEEP_MB_DEFAULT = 1024,
+};
+
+/* Where to find a node before the cluster state names it. */
+struct hf_seed {
+    char name[HF_NAME_MAX];
+    char addr[HF_ADDR_MAX]; /* its peer port, "host:port" */
+};
+
+/* The roles and the database that the first leader creates. Empty app_password: create none. */
+struct hf_node_accounts {
+    char app_role[HF_ACCOUNT_MAX], app_password[HF_ACCOUNT_MAX], app_database[HF_ACCOUNT_MAX];
+    char admin_role[HF_ACCOUNT_MAX], admin_password[HF_ACCOUNT_MAX]; /* "": no admin role */
+};
+
+struct hf_node_config {
+    char name[HF_NAME_MAX]; /* "demo-0" */
+    unsigned ordinal;       /* the number at the end of the name */
+    char dir[HF_PATH_MAX];  /* the node's directory: absolute, exists, ours */
+    char tls_dir[HF_PATH_MAX];
+    char admin_socket[HF_PATH_MAX]; /* <dir>/admin.sock */
+    unsigned expect;        /* nodes at founding, 1 .. HF_MEMBERS_MAX */
+
+    char listen_sql[HF_ADDR_MAX], listen_ro[HF_ADDR_MAX], listen_peer[HF_ADDR_MAX]; /* "host:port" */
+    char advertise_sql[HF_ADDR_MAX], advertise_peer[HF_ADDR_MAX]; /* how others reach us */
+    unsigned n_seeds; /* this node is among them */
+    struct hf_seed seeds[HF_MEMBERS_MAX];
+
+    unsigned lease_ms;     /* T: lease and election timeout */
+    unsigned hold_ms;      /* how long a client's connection waits for a leader */
+    unsigned dead_after_ms; /* a voter unheard for this long stops counting */
+    unsigned max_sessions;
+    unsigned wal_keep_mb;
+    bool local_runtime;    /* all nodes on one machine: a refused connection proves a death (S6) */
+    bool allow_ephemeral;
+
+    char bindir[HF_PATH_MAX];     /* "": find PostgreSQL by itself */
+    char extra_conf[HF_PATH_MAX]; /* a file of PostgreSQL settings; "": none */
+    struct hf_node_accounts accounts;
+    enum hf_log_level log_level;
+};
+
+/* argv[0] is the verb. Reads the credentials file, writes <dir>/settings.conf if there are -c flags,
+ * and logs nothing. HF_EINVAL: wrong usage (exit status 2); anything else: status 1. */
+int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err);
+/* The flags and variables, for --help and docs/operations.md. */
+const char *hf_node_config_help(void);
+
+#endif
