@@ -1,0 +1,140 @@
+/* Inside of `holdfast node`: where the parts meet. Everything here runs on the control thread. */
+#ifndef HF_NODE_PRIVATE_H
+#define HF_NODE_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include <jansson.h>
+#include <uv.h>
+
+#include "admin/admin.h"
+#include "base/error.h"
+#include "base/mailbox.h"
+#include "base/sentinel_page.h"
+#include "consensus/consensus.h"
+#include "core/decide.h"
+#include "core/form.h"
+#include "node_config.h"
+#include "peer/peer.h"
+#include "peer/relay.h"
+#include "postgres/agent.h"
+#include "router/router.h"
+
+enum { HF_EXIT_ANEW = 254 }; /* inside only: empty the directory, then HF_EXIT_AGAIN */
+enum { HF_HEARD_MAX = 2 * HF_MEMBERS_MAX, HF_WAITING_MAX = 32 };
+
+/* Who told us an id, before or besides the cluster state. */
+struct hf_heard {
+    hf_node_id id;
+    char name[HF_NAME_MAX];
+};
+
+/* Something outside that waits for an answer of the core, by request number. */
+struct hf_waiting {
+    uint64_t request;                /* 0: free */
+    struct hf_admin_request *admin; /* leave, switchover */
+    struct hf_tunnel *tunnel;       /* a follower that asks to stream */
+    hf_node_id id;                  /* of that follower */
+    hf_epoch epoch;                 /* that it asked for */
+    struct hf_uuid uuid;            /* join: of the volume */
+    char name[HF_NAME_MAX];         /* join: to whom to answer, and where */
+    char addr[HF_ADDR_MAX];
+};
+
+struct hf_node {
+    const struct hf_node_config *config;
+    struct hf_sentinel_page *page;
+    uv_loop_t loop;
+    uv_timer_t tick;
+    uv_signal_t sigterm;
+    struct hf_mailbox *mailbox; /* to ourselves: events that must not come at once */
+    uint64_t started_ns;
+    int exit_status;
+    bool ending;
+
+    struct hf_durable durable; /* as on disk */
+    struct hf_uuid uuid;       /* of this volume */
+    struct hf_form *form;      /* while the node has no id */
+    struct hf_decide *decide;  /* once it has one */
+    bool stepping;             /* actions are being carried out: new events wait in the loop */
+
+    struct hf_consensus *consensus;
+    struct hf_peer *peer;
+    struct hf_relay *relay;
+    struct hf_agent *agent;
+    struct hf_router *router;
+    struct hf_admin *admin;
+    struct hf_peer_identity identity;
+    bool accounts_made;
+
+    /* Persisting, on libuv's thread pool; one at a time. */
+    uv_work_t persist_req;
+    struct hf_durable persist_value;
+    uint64_t persist_seq;
+    bool persist_for_form, persist_ok, persist_busy;
+    struct hf_error persist_err;
+
+    uint64_t kept_sum; /* of the members we stay connected with: a cheap change detector */
+    unsigned n_heard;
+    struct hf_heard heard[HF_HEARD_MAX];
+    struct hf_waiting waiting[HF_WAITING_MAX];
+    uint64_t next_request;
+
+    /* A promotion waits until the read-only sessions are gone (S3). */
+    bool promote_waiting;
+    struct hf_pg_job promote_job;
+
+    /* Who leads, as last told to router and relay. */
+    hf_node_id routed_to;
+    bool routed_local, readable;
+    bool streaming;
+    struct {
+        hf_node_id id;
+        hf_lsn flushed, applied;
+    } flushed[HF_MEMBERS_MAX];
+};
+
+/* node.c */
+void hf_node_step(struct hf_node *n, const struct hf_event *e);
+/* The same from the loop, later; for events without borrowed pointers. */
+void hf_node_later(struct hf_node *n, const struct hf_event *e);
+/* The node has an id: Raft and the core begin. `founding` is the founder's list, or NULL. */
+void hf_node_member(struct hf_node *n, const struct hf_member *founding, unsigned n_founding);
+void hf_node_shutdown(struct hf_node *n);
+void hf_node_end(struct hf_node *n, int status); /* now */
+void hf_node_random(void *out, size_t len);
+struct hf_waiting *hf_node_waiting(struct hf_node *n, uint64_t request);
+struct hf_waiting *hf_node_wait(struct hf_node *n); /* NULL: too many */
+/* Name and address of a member or of somebody heard of; false: unknown. */
+bool hf_node_where(const struct hf_node *n, hf_node_id id, char name[HF_NAME_MAX],
+                   char addr[HF_ADDR_MAX]);
+const char *hf_node_seed_addr(const struct hf_node *n, const char *name);
+
+/* node_events.c: what the parts report becomes the core's events. */
+struct hf_peer_callbacks hf_node_peer_callbacks(struct hf_node *n);
+struct hf_relay_callbacks hf_node_relay_callbacks(struct hf_node *n);
+struct hf_agent_callbacks hf_node_agent_callbacks(struct hf_node *n);
+struct hf_router_callbacks hf_node_router_callbacks(struct hf_node *n);
+struct hf_consensus_callbacks hf_node_consensus_callbacks(struct hf_node *n);
+
+/* node_state.c: struct hf_durable as state.json, and the founder's list. */
+int hf_state_load(const char *dir, struct hf_durable *out, bool *exists, struct hf_error *err);
+int hf_state_save(const char *dir, const struct hf_durable *d, struct hf_error *err);
+int hf_founding_save(const char *dir, const struct hf_member *m, unsigned n, struct hf_error *err);
+int hf_founding_load(const char *dir, struct hf_member m[HF_MEMBERS_MAX], unsigned *n,
+                     struct hf_error *err);
+
+/* node_act.c: the core's actions become calls. */
+void hf_node_act(struct hf_node *n, const struct hf_action *a);
+void hf_node_persist(struct hf_node *n, const struct hf_durable *d, uint64_t seq, bool for_form);
+void hf_node_submit(struct hf_node *n, const struct hf_pg_job *job);
+int hf_node_connect_pg(const struct hf_node *n); /* PostgreSQL's socket; negative on failure */
+
+/* node_form.c: the founding or joining of a node without an id. */
+int hf_node_form_begin(struct hf_node *n, struct hf_error *err);
+void hf_node_form_run(struct hf_node *n);
+
+/* node_admin.c: status, history, switchover, leave. */
+void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *body);
+
+#endif
