@@ -200,12 +200,11 @@ static void route(struct hf_node *n)
 
 /* -- becoming a member ----------------------------------------------------------------------------------------- */
 
-static int consensus_begin(struct hf_node *n, const struct hf_member *founding, unsigned n_founding,
-                           struct hf_error *err)
+static int consensus_begin(struct hf_node *n, unsigned n_founding, struct hf_error *err)
 {
     char dir[1100], address[HF_NAME_MAX + HF_ADDR_MAX];
     struct hf_consensus_callbacks cb = hf_node_consensus_callbacks(n);
-    struct hf_consensus_server servers[HF_MEMBERS_MAX];
+    struct hf_consensus_server self = {.id = n->durable.self, .voter = true};
     struct hf_consensus_config c = {.dir = dir,
                                     .id = n->durable.self,
                                     .address = address,
@@ -220,13 +219,9 @@ static int consensus_begin(struct hf_node *n, const struct hf_member *founding, 
         rv = hf_consensus_open(&n->consensus, &n->loop, &c, &cb, err);
     if (rv != 0)
         return rv;
-    for (unsigned i = 0; i < n_founding; i++) {
-        servers[i] = (struct hf_consensus_server){.id = founding[i].id, .voter = true};
-        (void)snprintf(servers[i].address, sizeof servers[i].address, "%s/%s", founding[i].name,
-                       founding[i].peer);
-    }
-    if (n_founding > 0) {
-        rv = hf_consensus_bootstrap(n->consensus, servers, n_founding, err);
+    if (n_founding > 0) { /* the founder alone: it adds the others (core/decide_member.c) */
+        (void)snprintf(self.address, sizeof self.address, "%s", address);
+        rv = hf_consensus_bootstrap(n->consensus, &self, 1, err);
         if (rv != 0 && rv != HF_EEXIST)
             return rv;
     }
@@ -281,7 +276,7 @@ static int member_begin(struct hf_node *n, const struct hf_member *founding, uns
     hf_peer_identify(n->peer, &n->identity);
     rv = agent_begin(n, &pg, err);
     if (rv == 0)
-        rv = consensus_begin(n, founding, n_founding, err);
+        rv = consensus_begin(n, n_founding, err);
     if (rv == 0) {
         struct hf_relay_callbacks cb = hf_node_relay_callbacks(n);
         rv = hf_relay_start(&n->relay, n->peer, &n->loop, n->config->dir, &cb, err);

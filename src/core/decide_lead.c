@@ -589,11 +589,8 @@ void hf_lead_run(struct hf_decide *d)
         before = d->lead;
         switch (d->lead) {
         case HF_LEAD_FENCING:
-            if (hf_cluster_founded(&d->cluster) && d->cluster.n_members > 0 &&
-                d->cluster.n_members >= d->n_founding)
+            if (hf_member_found(d))
                 fencing_run(d);
-            else
-                hf_member_found(d);
             break;
         case HF_LEAD_INIT:
             init_run(d);

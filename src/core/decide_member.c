@@ -50,26 +50,6 @@ void hf_member_leave(struct hf_decide *d, const struct hf_event *e)
     d->leave.id = e->id;
 }
 
-/* The founder, as the first Raft leader, writes the first members into the cluster state. Anybody
- * else who gets here passes leadership to the founder, who alone has the list. */
-void hf_member_found(struct hf_decide *d)
-{
-    struct hf_entry e = {.type = HF_ENTRY_FOUND, .cluster_id = d->disk.cluster_id};
-
-    if (!d->settled || d->propose_busy)
-        return;
-    if (d->n_founding == 0) {
-        hf_yield_begin(d, 1);
-        return;
-    }
-    if (hf_cluster_founded(&d->cluster)) {
-        e.type = HF_ENTRY_ADD;
-        e.member = d->founding[d->cluster.n_members];
-        e.id = e.member.id;
-    }
-    hf_propose(d, &e);
-}
-
 /* -- Raft's configuration ------------------------------------------------------------------------- */
 
 static const struct hf_raft_server *server_of(const struct hf_decide *d, hf_node_id id)
@@ -104,6 +84,37 @@ static bool raft_agrees(struct hf_decide *d)
         return false;
     }
     return true;
+}
+
+/* The founder alone is Raft's first configuration. As the first leader it writes the first members into
+ * the cluster state and brings Raft's configuration up to it; only then may an epoch begin, so the first
+ * gate needs a majority of all expected nodes (S15). Anybody else who gets here before the first epoch
+ * passes leadership to the founder, who has the list. */
+bool hf_member_found(struct hf_decide *d)
+{
+    struct hf_entry e = {.type = HF_ENTRY_FOUND, .cluster_id = d->disk.cluster_id};
+
+    if (!d->settled)
+        return d->cluster.n_branches > 0;
+    if (d->cluster.n_branches > 0)
+        return true;
+    if (d->n_founding == 0) {
+        hf_yield_begin(d, 1);
+        return false;
+    }
+    if (d->propose_busy || d->config_busy)
+        return false;
+    if (hf_cluster_founded(&d->cluster) && d->cluster.n_members >= d->n_founding) {
+        d->config_busy = !raft_agrees(d);
+        return !d->config_busy;
+    }
+    if (hf_cluster_founded(&d->cluster)) {
+        e.type = HF_ENTRY_ADD;
+        e.member = d->founding[d->cluster.n_members];
+        e.id = e.member.id;
+    }
+    hf_propose(d, &e);
+    return false;
 }
 
 /* -- changes of the cluster state ----------------------------------------------------------------- */
