@@ -5,9 +5,9 @@
 #ifndef HF_NODE_CONFIG_H
 #define HF_NODE_CONFIG_H
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -65,9 +65,10 @@ struct hf_node_config {
 };
 
 /* argv[0] is the verb. Reads the credentials file, writes <dir>/settings.conf if there are -c flags,
- * and logs nothing. HF_EINVAL: wrong usage (exit status 2); anything else: status 1. */
+ * and logs nothing. 1: --help was asked for. HF_EINVAL: wrong usage (exit status 2); any other failure:
+ * exit status 1. */
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err);
 /* The flags and variables, for --help and docs/operations.md. */
-const char *hf_node_config_help(void);
+void hf_node_config_help(FILE *f);
 
 #endif

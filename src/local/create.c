@@ -1,0 +1,126 @@
+/* What `holdfast up` puts on disk before the first node runs. */
+#include "local/layout.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cert.h"
+#include "base/file.h"
+#include "local/user.h"
+
+enum { PASSWORD_LETTERS = 24 };
+
+static int make_password(char out[HF_ACCOUNT_MAX], struct hf_error *err)
+{
+    /* 64 letters, none of which needs quoting in a URI, a shell or SQL. */
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    unsigned char random[PASSWORD_LETTERS];
+
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return hf_fail(err, HF_EIO, "getrandom: %s", strerror(errno));
+    for (unsigned i = 0; i < PASSWORD_LETTERS; i++)
+        out[i] = letters[random[i] % 64];
+    out[PASSWORD_LETTERS] = '\0';
+    return 0;
+}
+
+/* Absent or empty. A first start that was killed half-way leaves pki/ or up.* and no cluster.json. */
+static int check_unused(const char *dir, struct hf_error *err)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    int rv = 0;
+
+    if (d == NULL) {
+        if (errno == ENOENT)
+            return 0;
+        return hf_fail(err, HF_EIO, "%s: %s (hint: --dir says where to put the cluster)", dir,
+                       strerror(errno));
+    }
+    while (rv == 0 && (e = readdir(d)) != NULL) {
+        const char *n = e->d_name;
+        if (strcmp(n, ".") != 0 && strcmp(n, "..") != 0 && strcmp(n, "lost+found") != 0 &&
+            strcmp(n, "pki") != 0 && strncmp(n, "up.", 3) != 0 && strncmp(n, "cluster.json", 12) != 0)
+            rv = hf_fail(err, HF_EEXIST,
+                         "%s: not empty and not a cluster of Holdfast: there is %s (hint: --dir says "
+                         "where to put the cluster)",
+                         dir, n);
+    }
+    closedir(d);
+    return rv;
+}
+
+static int make_dir(const char *dir, struct hf_error *err)
+{
+    struct stat st;
+    int rv;
+
+    rv = hf_dir_make(dir, 0755, err); /* parents that root makes must let `postgres` through */
+    if (rv == 0 && chmod(dir, 0700) != 0 && errno != EPERM)
+        rv = hf_fail(err, HF_EIO, "%s: %s", dir, strerror(errno));
+    if (rv == 0)
+        rv = hf_user_own(dir, err);
+    if (rv == 0 && geteuid() == 0 && !hf_user_can_enter(dir))
+        rv = hf_fail(err, HF_EPERM,
+                     "%s: user postgres cannot get there: a directory above is closed to it (hint: "
+                     "--dir /var/lib/holdfast/NAME)",
+                     dir);
+    if (rv == 0)
+        rv = hf_user_drop(err);
+    if (rv == 0 && (stat(dir, &st) != 0 || st.st_uid != geteuid()))
+        rv = hf_fail(err, HF_EPERM, "%s: belongs to somebody else (hint: --dir)", dir);
+    return rv;
+}
+
+int hf_local_create(struct hf_local *l, struct hf_error *err)
+{
+    char pki[HF_PATH_MAX];
+    int rv = check_unused(l->dir, err);
+
+    if (rv == 0)
+        rv = make_dir(l->dir, err);
+    if (rv != 0)
+        return rv;
+    strcpy(l->accounts.app_role, "app");
+    strcpy(l->accounts.app_database, "app");
+    strcpy(l->accounts.admin_role, "admin");
+    rv = make_password(l->accounts.app_password, err);
+    if (rv == 0)
+        rv = make_password(l->accounts.admin_password, err);
+    hf_local_path(l, "pki", pki);
+    if (rv == 0)
+        rv = hf_dir_make(pki, 0700, err);
+    if (rv == 0)
+        rv = hf_cert_make_ca(pki, l->name, err);
+    /* Last: with it the directory is a cluster. */
+    if (rv == 0)
+        rv = hf_local_save(l, err);
+    return rv;
+}
+
+int hf_local_make_node(const struct hf_local *l, unsigned ordinal, struct hf_error *err)
+{
+    static const char *const parts[] = {"", "log", "tls"};
+    char path[HF_PATH_MAX], pki[HF_PATH_MAX], name[HF_NAME_MAX];
+    const char *names[] = {name};
+    int rv = 0;
+
+    for (unsigned i = 0; i < sizeof parts / sizeof *parts && rv == 0; i++) {
+        hf_local_node_path(l, ordinal, parts[i], path);
+        rv = hf_dir_make(path, 0700, err);
+    }
+    if (rv != 0)
+        return rv;
+    hf_local_node_path(l, ordinal, "tls/node.key", path);
+    if (access(path, F_OK) == 0)
+        return 0;
+    hf_local_path(l, "pki", pki);
+    hf_local_node_name(l, ordinal, name);
+    hf_local_node_path(l, ordinal, "tls", path);
+    return hf_cert_make_node(pki, path, names, 1, err);
+}

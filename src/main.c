@@ -1,0 +1,43 @@
+/* The verbs' table, nothing else. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+
+const struct hf_verb hf_verbs[] = {
+    {"up", "start a cluster on this machine, or start it again", hf_cmd_up},
+    {"down", "stop it; its data stays unless told otherwise", hf_cmd_down},
+    {"status", "what each node is and does", hf_cmd_status},
+    {"sql", "psql, connected to the cluster", hf_cmd_sql},
+    {"uri", "print how a program connects", hf_cmd_uri},
+    {"switchover", "hand leadership to another node", hf_cmd_switchover},
+    {"kill", "send a signal to a node of this machine's cluster", hf_cmd_kill},
+    {"start", "start a node that was killed", hf_cmd_start},
+    {"scale", "add or remove nodes", hf_cmd_scale},
+    {"logs", "what a node has logged", hf_cmd_logs},
+    {"history", "who led when, and why that changed", hf_cmd_history},
+    {"node", "run one node in the foreground", hf_cmd_node},
+    {"completion", "print the completion script of a shell", hf_cmd_completion},
+    {"version", "print the version", hf_cmd_version},
+    {"help", "this, or what a verb does", hf_cmd_help},
+    {NULL, NULL, NULL},
+};
+
+int main(int argc, char **argv)
+{
+    const char *verb = argc > 1 ? argv[1] : "";
+
+    if (strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0)
+        verb = "help";
+    if (strcmp(verb, "--version") == 0)
+        verb = "version";
+    for (const struct hf_verb *v = hf_verbs; v->name != NULL; v++)
+        if (strcmp(v->name, verb) == 0)
+            return v->run(argc - 1, argv + 1);
+    if (verb[0] == '\0') {
+        (void)hf_cmd_help(1, argv);
+        return 2;
+    }
+    fprintf(stderr, "holdfast: no verb '%s' (hint: `holdfast help`)\n", verb);
+    return 2;
+}

@@ -1,0 +1,357 @@
+#include "node_config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/net.h"
+#include "cmd/options.h"
+
+/* What is read before it is checked and put in its place. */
+struct raw {
+    char host[128], sql_host[128], advertise[128], log_level[16], credentials[HF_PATH_MAX];
+    char dir[HF_PATH_MAX];
+    unsigned sql_port, ro_port, peer_port;
+    struct hf_option_list seeds, settings;
+};
+
+enum { OPTIONS_MAX = 32, CREDENTIALS_MAX = 64 * 1024, SETTINGS_MAX = 32 * 1024 };
+
+static unsigned options(struct hf_option *o, struct hf_node_config *c, struct raw *r)
+{
+    const struct hf_option table[] = {
+        {"name", 0, HF_OPT_TEXT, c->name, sizeof c->name, 0, 0, "HOLDFAST_NAME", "NAME",
+         "the node's name; ends in its ordinal, as demo-0 does"},
+        {"dir", 0, HF_OPT_TEXT, r->dir, sizeof r->dir, 0, 0, "HOLDFAST_NODE_DIR", "DIR",
+         "the node's directory, all that it keeps"},
+        {"expect", 0, HF_OPT_NUMBER, &c->expect, 0, 1, HF_MEMBERS_MAX, "HOLDFAST_EXPECT", "N",
+         "nodes that found the cluster together"},
+        {"seed", 0, HF_OPT_LIST, &r->seeds, 0, 0, 0, "HOLDFAST_SEEDS", "NAME=HOST:PORT",
+         "a node and its peer port; once for each known node, this one included"},
+        {"listen", 0, HF_OPT_TEXT, r->host, sizeof r->host, 0, 0, "HOLDFAST_LISTEN", "HOST",
+         "address of the peer port, and of the SQL ports unless --sql-host (default 127.0.0.1)"},
+        {"sql-host", 0, HF_OPT_TEXT, r->sql_host, sizeof r->sql_host, 0, 0, "HOLDFAST_SQL_HOST",
+         "HOST", "address of the SQL ports"},
+        {"sql-port", 0, HF_OPT_NUMBER, &r->sql_port, 0, 1, 65535, "HOLDFAST_SQL_PORT", "PORT",
+         "clients, carried to the leader (default 5432)"},
+        {"read-only-port", 0, HF_OPT_NUMBER, &r->ro_port, 0, 1, 65535, "HOLDFAST_READ_ONLY_PORT",
+         "PORT", "clients that only read, served by followers (default 5433)"},
+        {"peer-port", 0, HF_OPT_NUMBER, &r->peer_port, 0, 1, 65535, "HOLDFAST_PEER_PORT", "PORT",
+         "other nodes (default 7000)"},
+        {"advertise-peer", 0, HF_OPT_TEXT, c->advertise_peer, sizeof c->advertise_peer, 0, 0,
+         "HOLDFAST_ADVERTISE_PEER", "HOST:PORT",
+         "where other nodes reach the peer port (default: this node's --seed)"},
+        {"advertise-sql", 0, HF_OPT_TEXT, c->advertise_sql, sizeof c->advertise_sql, 0, 0,
+         "HOLDFAST_ADVERTISE_SQL", "HOST:PORT", "where clients reach the SQL port, for status"},
+        {"tls-dir", 0, HF_OPT_TEXT, c->tls_dir, sizeof c->tls_dir, 0, 0, "HOLDFAST_TLS_DIR", "DIR",
+         "ca.crt, node.crt, node.key (default DIR/tls)"},
+        {"credentials", 0, HF_OPT_TEXT, r->credentials, sizeof r->credentials, 0, 0,
+         "HOLDFAST_CREDENTIALS", "FILE", "JSON: roles and database to create (docs/operations.md)"},
+        {"lease-ms", 0, HF_OPT_NUMBER, &c->lease_ms, 0, HF_LEASE_MS_MIN, HF_LEASE_MS_MAX,
+         "HOLDFAST_LEASE_MS", "MS", "lease and election timeout (default 1000)"},
+        {"hold-ms", 0, HF_OPT_NUMBER, &c->hold_ms, 0, 1, 600000, "HOLDFAST_HOLD_MS", "MS",
+         "how long a new connection waits for a leader (default 10000)"},
+        {"dead-after-ms", 0, HF_OPT_NUMBER, &c->dead_after_ms, 0, 1000, 86400000,
+         "HOLDFAST_DEAD_AFTER_MS", "MS", "a voter unheard for so long stops counting (default 300000)"},
+        {"max-sessions", 0, HF_OPT_NUMBER, &c->max_sessions, 0, 1, 10000, "HOLDFAST_MAX_SESSIONS",
+         "N", "client sessions at a time (default 1000)"},
+        {"wal-keep-mb", 0, HF_OPT_NUMBER, &c->wal_keep_mb, 0, 64, 1u << 20, "HOLDFAST_WAL_KEEP_MB",
+         "MB", "WAL kept for followers that come back (default 1024)"},
+        {"set", 'c', HF_OPT_LIST, &r->settings, 0, 0, 0, "HOLDFAST_SETTINGS", "NAME=VALUE",
+         "a setting of PostgreSQL; may be repeated"},
+        {"pg-bindir", 0, HF_OPT_TEXT, c->bindir, sizeof c->bindir, 0, 0, "HOLDFAST_PG_BINDIR", "DIR",
+         "PostgreSQL's programs (default: the newest that is installed)"},
+        {"local", 0, HF_OPT_FLAG, &c->local_runtime, 0, 0, 0, NULL, NULL,
+         "all nodes are on this machine: a refused connection proves that a node is dead"},
+        {"allow-ephemeral", 0, HF_OPT_FLAG, &c->allow_ephemeral, 0, 0, 0,
+         "HOLDFAST_ALLOW_EPHEMERAL", NULL, "accept a directory on tmpfs or overlayfs"},
+        {"log-level", 0, HF_OPT_TEXT, r->log_level, sizeof r->log_level, 0, 0, "HOLDFAST_LOG_LEVEL",
+         "LEVEL", "debug, info, warn or error (default info)"},
+    };
+    _Static_assert(sizeof table / sizeof *table <= OPTIONS_MAX, "more options than room");
+
+    memcpy(o, table, sizeof table);
+    return (unsigned)(sizeof table / sizeof *table);
+}
+
+/* -- one thing at a time ----------------------------------------------------------------------------- */
+
+static int check_name(struct hf_node_config *c, struct hf_error *err)
+{
+    const char *dash = strrchr(c->name, '-');
+    char *end;
+    unsigned long v;
+
+    for (const char *p = c->name; *p != '\0'; p++)
+        if (!islower((unsigned char)*p) && !isdigit((unsigned char)*p) && *p != '-')
+            return hf_fail(err, HF_EINVAL,
+                           "--name %s: only lower-case letters, digits and dashes are allowed",
+                           c->name);
+    if (dash == NULL || dash == c->name || !isdigit((unsigned char)dash[1]))
+        return hf_fail(err, HF_EINVAL,
+                       "--name %s: does not end in an ordinal (hint: demo-0, demo-1, ...)",
+                       c->name[0] != '\0' ? c->name : "missing");
+    errno = 0;
+    v = strtoul(dash + 1, &end, 10);
+    if (errno != 0 || *end != '\0' || v > 9999)
+        return hf_fail(err, HF_EINVAL, "--name %s: the ordinal must be below 10000", c->name);
+    c->ordinal = (unsigned)v;
+    return 0;
+}
+
+static int check_addr(const char *what, const char *addr, struct hf_error *err)
+{
+    char host[HF_ADDR_MAX], port[16];
+
+    if (hf_net_split(addr, host, sizeof host, port, sizeof port, err) == 0)
+        return 0;
+    hf_error_prefix(err, "%s", what);
+    if (err != NULL)
+        err->code = HF_EINVAL;
+    return HF_EINVAL;
+}
+
+static int join_addr(char out[HF_ADDR_MAX], const char *host, unsigned port, struct hf_error *err)
+{
+    bool six = strchr(host, ':') != NULL && host[0] != '[';
+    int n = snprintf(out, HF_ADDR_MAX, "%s%s%s:%u", six ? "[" : "", host, six ? "]" : "", port);
+
+    return n < HF_ADDR_MAX ? 0 : hf_fail(err, HF_EINVAL, "%s: the host's name is too long", host);
+}
+
+static int take_seeds(struct hf_node_config *c, const struct hf_option_list *list,
+                      struct hf_error *err)
+{
+    bool self = false;
+
+    if (list->n > HF_MEMBERS_MAX)
+        return hf_fail(err, HF_EINVAL, "--seed: more than %d nodes", HF_MEMBERS_MAX);
+    for (unsigned i = 0; i < list->n; i++) {
+        struct hf_seed *s = &c->seeds[c->n_seeds];
+        const char *eq = strchr(list->items[i], '=');
+        size_t len = eq != NULL ? (size_t)(eq - list->items[i]) : 0;
+        if (len == 0 || len >= sizeof s->name || strlen(eq + 1) >= sizeof s->addr)
+            return hf_fail(err, HF_EINVAL, "--seed %s: not of the form NAME=HOST:PORT",
+                           list->items[i]);
+        memcpy(s->name, list->items[i], len);
+        s->name[len] = '\0';
+        strcpy(s->addr, eq + 1);
+        if (check_addr("--seed", s->addr, err) != 0)
+            return HF_EINVAL;
+        self = self || strcmp(s->name, c->name) == 0;
+        if (strcmp(s->name, c->name) == 0 && c->advertise_peer[0] == '\0')
+            strcpy(c->advertise_peer, s->addr);
+        c->n_seeds++;
+    }
+    if (c->n_seeds > 0 && !self)
+        return hf_fail(err, HF_EINVAL, "--seed: %s itself is missing from the list", c->name);
+    if (c->n_seeds < c->expect && c->expect > 1)
+        return hf_fail(err, HF_EINVAL, "--seed: %u nodes for --expect %u", c->n_seeds, c->expect);
+    return 0;
+}
+
+static int take_addresses(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
+{
+    const char *sql_host = r->sql_host[0] != '\0' ? r->sql_host : r->host;
+    int rv = join_addr(c->listen_sql, sql_host, r->sql_port, err);
+
+    if (rv == 0)
+        rv = join_addr(c->listen_ro, sql_host, r->ro_port, err);
+    if (rv == 0)
+        rv = join_addr(c->listen_peer, r->host, r->peer_port, err);
+    if (rv == 0)
+        rv = take_seeds(c, &r->seeds, err);
+    if (rv != 0)
+        return rv;
+    if (c->advertise_peer[0] == '\0')
+        strcpy(c->advertise_peer, c->listen_peer);
+    if (c->advertise_sql[0] == '\0')
+        strcpy(c->advertise_sql, c->listen_sql);
+    rv = check_addr("--advertise-peer", c->advertise_peer, err);
+    if (rv == 0)
+        rv = check_addr("--advertise-sql", c->advertise_sql, err);
+    return rv;
+}
+
+static int take_dir(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
+{
+    struct stat st;
+    char *real;
+    size_t len;
+
+    if (r->dir[0] == '\0')
+        return hf_fail(err, HF_EINVAL, "--dir: missing");
+    real = realpath(r->dir, NULL);
+    if (real == NULL || stat(real, &st) != 0) {
+        free(real);
+        return hf_fail(err, HF_EIO, "%s: %s (hint: create it, owned by the user that runs this)",
+                       r->dir, strerror(errno));
+    }
+    len = strlen(real);
+    if (!S_ISDIR(st.st_mode) || len + sizeof "/relay/.s.PGSQL.5432" > 108) {
+        free(real);
+        return S_ISDIR(st.st_mode)
+                   ? hf_fail(err, HF_EIO,
+                             "%s: too long for PostgreSQL's Unix sockets (hint: a directory's path "
+                             "may have %zu characters)",
+                             r->dir, (size_t)108 - sizeof "/relay/.s.PGSQL.5432")
+                   : hf_fail(err, HF_EIO, "%s: not a directory", r->dir);
+    }
+    strcpy(c->dir, real);
+    free(real);
+    (void)snprintf(c->admin_socket, sizeof c->admin_socket, "%s/admin.sock", c->dir);
+    if (c->tls_dir[0] == '\0')
+        (void)snprintf(c->tls_dir, sizeof c->tls_dir, "%s/tls", c->dir);
+    return 0;
+}
+
+static int take_log_level(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
+{
+    static const char *const words[] = {"debug", "info", "warn", "error"};
+
+    for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcmp(r->log_level, words[i]) == 0) {
+            c->log_level = (enum hf_log_level)i;
+            return 0;
+        }
+    }
+    return hf_fail(err, HF_EINVAL, "--log-level %s: not one of debug, info, warn, error",
+                   r->log_level);
+}
+
+/* -- files ------------------------------------------------------------------------------------------- */
+
+static int take_account(const json_t *o, const char *key, char out[HF_ACCOUNT_MAX],
+                        struct hf_error *err)
+{
+    const char *v = json_string_value(json_object_get(o, key));
+
+    if (v == NULL)
+        return 0;
+    if (strlen(v) >= HF_ACCOUNT_MAX)
+        return hf_fail(err, HF_EINVAL, "%s: longer than %d characters", key, HF_ACCOUNT_MAX - 1);
+    strcpy(out, v);
+    return 0;
+}
+
+static int read_credentials(struct hf_node_config *c, const char *path, struct hf_error *err)
+{
+    struct hf_node_accounts *a = &c->accounts;
+    char *text;
+    size_t len;
+    json_t *root, *o;
+    int rv;
+
+    strcpy(a->app_role, "app");
+    strcpy(a->app_database, "app");
+    if (path[0] == '\0')
+        return 0;
+    rv = hf_file_read(path, CREDENTIALS_MAX, &text, &len, err);
+    if (rv != 0)
+        return rv;
+    root = json_loadb(text, len, 0, NULL);
+    free(text);
+    o = json_object_get(root, "accounts");
+    if (o == NULL)
+        o = root;
+    if (!json_is_object(o)) {
+        json_decref(root);
+        return hf_fail(err, HF_ECORRUPT, "%s: not a JSON object (hint: docs/operations.md)", path);
+    }
+    if ((rv = take_account(o, "app_role", a->app_role, err)) == 0 &&
+        (rv = take_account(o, "app_password", a->app_password, err)) == 0 &&
+        (rv = take_account(o, "app_database", a->app_database, err)) == 0 &&
+        (rv = take_account(o, "admin_role", a->admin_role, err)) == 0)
+        rv = take_account(o, "admin_password", a->admin_password, err);
+    json_decref(root);
+    if (rv != 0)
+        hf_error_prefix(err, "%s", path);
+    return rv;
+}
+
+/* One line "name = 'value'" as postgresql.conf reads it; 0 or HF_EINVAL. */
+static int setting_line(FILE *f, const char *item, struct hf_error *err)
+{
+    const char *eq = strchr(item, '=');
+
+    if (eq == NULL || eq == item)
+        return hf_fail(err, HF_EINVAL, "-c %s: not of the form NAME=VALUE", item);
+    for (const char *p = item; p < eq; p++)
+        if (!isalnum((unsigned char)*p) && *p != '_' && *p != '.')
+            return hf_fail(err, HF_EINVAL, "-c %s: not the name of a setting", item);
+    fprintf(f, "%.*s = '", (int)(eq - item), item);
+    for (const char *p = eq + 1; *p != '\0'; p++) {
+        if (*p == '\n')
+            return hf_fail(err, HF_EINVAL, "-c %s: a value has one line", item);
+        if (*p == '\'' || *p == '\\')
+            fputc(*p, f);
+        fputc(*p, f);
+    }
+    fputs("'\n", f);
+    return 0;
+}
+
+static int write_settings(struct hf_node_config *c, const struct hf_option_list *list,
+                          struct hf_error *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f;
+    int rv = 0;
+
+    if (list->n == 0)
+        return 0;
+    f = open_memstream(&text, &len);
+    if (f == NULL)
+        return hf_fail(err, HF_ENOMEM, "-c: out of memory");
+    for (unsigned i = 0; i < list->n && rv == 0; i++)
+        rv = setting_line(f, list->items[i], err);
+    if (fclose(f) != 0 && rv == 0)
+        rv = hf_fail(err, HF_ENOMEM, "-c: out of memory");
+    if (rv == 0 && len > SETTINGS_MAX)
+        rv = hf_fail(err, HF_EINVAL, "-c: more than %d bytes of settings", SETTINGS_MAX);
+    (void)snprintf(c->extra_conf, sizeof c->extra_conf, "%s/settings.conf", c->dir);
+    if (rv == 0)
+        rv = hf_file_write(c->extra_conf, text, len, 0600, err);
+    free(text);
+    return rv;
+}
+
+int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err)
+{
+    struct raw r = {.host = "127.0.0.1", .log_level = "info", .sql_port = 5432, .ro_port = 5433,
+                    .peer_port = 7000};
+    struct hf_option o[OPTIONS_MAX];
+    unsigned n;
+    int rv;
+
+    memset(c, 0, sizeof *c);
+    c->expect = 1;
+    c->lease_ms = HF_LEASE_MS_DEFAULT;
+    c->hold_ms = HF_HOLD_MS_DEFAULT;
+    c->dead_after_ms = 300000;
+    c->max_sessions = HF_SESSIONS_DEFAULT;
+    c->wal_keep_mb = HF_WAL_KEEP_MB_DEFAULT;
+    n = options(o, c, &r);
+    rv = hf_options_parse(o, n, argc, argv, NULL, err);
+    if (rv != 0)
+        return rv;
+    if ((rv = check_name(c, err)) == 0 && (rv = take_log_level(c, &r, err)) == 0 &&
+        (rv = take_addresses(c, &r, err)) == 0 && (rv = take_dir(c, &r, err)) == 0 &&
+        (rv = read_credentials(c, r.credentials, err)) == 0)
+        rv = write_settings(c, &r.settings, err);
+    return rv;
+}
+
+void hf_node_config_help(FILE *f)
+{
+    static struct hf_node_config c;
+    struct raw r = {.sql_port = 0};
+    struct hf_option o[OPTIONS_MAX];
+
+    hf_options_print(f, o, options(o, &c, &r));
+}
