@@ -87,10 +87,11 @@ def cluster(request):
 
 @pytest.fixture
 def small_wal(request):
-    """Three nodes that keep as little WAL as PostgreSQL allows: who is away misses some."""
+    """Three nodes that keep as little WAL as Holdfast allows: who is away misses some."""
     yield from _lend(
         request, "small_wal",
-        settings={"wal_keep_size": "0", "min_wal_size": "32MB", "max_wal_size": "32MB"},
+        env={"HOLDFAST_WAL_KEEP_MB": "64"},
+        settings={"min_wal_size": "32MB", "max_wal_size": "32MB"},
     )
 
 

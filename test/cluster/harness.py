@@ -96,10 +96,11 @@ class Cluster:
 
     live = []  # every cluster not yet destroyed, for the report of a failure
 
-    def __init__(self, replicas=3, settings=None, name="demo", start=True, options=()):
+    def __init__(self, replicas=3, settings=None, name="demo", start=True, env=None):
         self.name = name
         self.replicas = replicas
-        self.options = list(options)
+        self.env = env or {}  # of every `holdfast` run; nodes inherit it from `up`
+        self.options = []
         for key, value in (settings or {}).items():
             self.options += ["-c", f"{key}={value}"]
         self.home = tempfile.mkdtemp(prefix="hft-", dir=os.environ.get("HOLDFAST_TEST_DIR"))
@@ -142,19 +143,16 @@ class Cluster:
             text=True,
             timeout=timeout * PATIENCE,
             cwd=self.home,
-            env=dict(os.environ, **(env or {})),
+            env={**os.environ, **self.env, **(env or {})},
             check=False,
         )
         if check and done.returncode != 0:
             raise CommandFailed(full, done)
         return done
 
-    def up(self, check=True, timeout=60, env=None, options=None):
+    def up(self, check=True, timeout=60, env=None):
         args = ["up", "--replicas", self.replicas, "--port", self.port, "--name", self.name]
-        return self.run(
-            *args, *(self.options if options is None else options), check=check, timeout=timeout,
-            env=env,
-        )
+        return self.run(*args, *self.options, check=check, timeout=timeout, env=env)
 
     def down(self):
         return self.run("down")
