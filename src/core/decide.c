@@ -228,6 +228,7 @@ static void newest_changed(struct hf_decide *d)
 {
     d->newest_since_ns = d->now_ns;
     d->leader_barrier = 0;
+    d->leader_copies = false;
     d->disk.founded = true;
 }
 

@@ -148,7 +148,7 @@ static const struct hf_branch *to_follow(const struct hf_decide *d)
 /* Has the leader of b pinged lately? Copying from a leader that is gone only wastes time. */
 static bool leader_alive(const struct hf_decide *d, const struct hf_branch *b)
 {
-    return d->leader_heard_epoch == b->epoch && d->now_ns - d->leader_heard_ns < d->cfg.lease_ns;
+    return d->leader_copies && d->leader_heard_epoch == b->epoch && d->now_ns - d->leader_heard_ns < d->cfg.lease_ns;
 }
 
 /* Behind a shut gate a primary may run on until we know that it must not. */

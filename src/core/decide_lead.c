@@ -362,6 +362,7 @@ static void promoting_run(struct hf_decide *d)
         return;
     }
     hf_emit_phase(d, "promoted", d->lead_term);
+    d->ping_ns = 0; /* followers that must copy are waiting for the word */
     hf_lead_set(d, HF_LEAD_BARRIER);
 }
 
@@ -439,6 +440,7 @@ static void barrier_run(struct hf_decide *d)
         hf_emit_phase(d, "barrier", d->lead_term);
         hf_lead_set(d, HF_LEAD_OPEN);
         d->heartbeat_ns = d->now_ns;
+        d->ping_ns = 0;
     } else if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns && others_could_lead(d)) {
         hf_yield_unfit(d, "the barrier is not held by a majority in time");
     }
@@ -556,6 +558,8 @@ static void ping_run(struct hf_decide *d)
         m.flags |= HF_FLAG_REWIND;
     if (d->gate == HF_GATE_OPEN)
         m.flags |= HF_FLAG_OPEN;
+    if (d->lead >= HF_LEAD_BARRIER && d->pg == HF_PG_PRIMARY)
+        m.flags |= HF_FLAG_COPY;
     m.n_order = (uint8_t)order_of(d, m.order);
     for (unsigned i = 0; i < d->cluster.n_members; i++) {
         struct hf_other *o = hf_lead_other(d, d->cluster.members[i].id);

@@ -95,6 +95,7 @@ struct hf_decide {
     uint64_t leader_heard_ns;         /* last ping of the newest epoch's leader */
     hf_epoch leader_heard_epoch;
     hf_lsn leader_barrier;
+    bool leader_copies;               /* its PostgreSQL may be copied */
     unsigned n_order;
     hf_node_id order[HF_MEMBERS_MAX];
 

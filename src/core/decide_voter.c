@@ -32,6 +32,7 @@ void hf_voter_ping(struct hf_decide *d, const struct hf_msg *m)
     if (m->flags & HF_FLAG_REWIND)
         d->rewind_allowed = m->epoch;
     d->leader_barrier = m->barrier_lsn;
+    d->leader_copies = m->flags & HF_FLAG_COPY;
     if (d->stream_open && d->stream_epoch == m->epoch && m->position.lsn > d->flushed)
         d->flushed = m->position.lsn; /* our own word, come back through the leader */
     d->n_order = m->n_order <= HF_MEMBERS_MAX ? m->n_order : HF_MEMBERS_MAX;

@@ -27,6 +27,7 @@ enum hf_msg_flag {
     HF_FLAG_REWIND = 4,   /* PING: barrier and checkpoint are done, rewinding is allowed (S8, S9) */
     HF_FLAG_OPEN = 8,     /* PING: the gate is open */
     HF_FLAG_UNFOUNDED = 32, /* PROBED: adopted, but no epoch was appointed yet (S15) */
+    HF_FLAG_COPY = 64,      /* PING: PostgreSQL here is primary in this epoch: it may be copied */
     HF_FLAG_REFUSED = 16, /* PROBED, ADOPTED, JOINED: no; `text` says why */
 };
 

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <openssl/err.h>
+
 #include "base/log.h"
 #include "base/net.h"
 
@@ -50,6 +52,7 @@ void hf_conn_close(struct conn *c, int status, const char *text)
     uv_close((uv_handle_t *)&c->timer, handle_closed);
     if (c->ssl != NULL) {
         (void)SSL_shutdown(c->ssl); /* one best effort; nobody waits for the answer */
+        ERR_clear_error();
         SSL_free(c->ssl);
     }
     if (c->fd >= 0)
@@ -125,7 +128,9 @@ static uint64_t get(const uint8_t *p, unsigned n)
 static int frame_out(struct conn *c)
 {
     while (c->frame_at < c->frame_len) {
-        int rv = SSL_write(c->ssl, c->frame + c->frame_at, (int)(c->frame_len - c->frame_at));
+        int rv;
+        ERR_clear_error(); /* SSL_get_error() looks at the thread's queue, whoever filled it */
+        rv = SSL_write(c->ssl, c->frame + c->frame_at, (int)(c->frame_len - c->frame_at));
         if (rv <= 0)
             return hf_conn_tls_wait(c, rv) ? 0 : -1;
         c->frame_at += (size_t)rv;
@@ -149,6 +154,7 @@ static int frame_in(struct conn *c)
         }
         if (c->frame_len >= 4 && c->frame_len == want)
             return 1;
+        ERR_clear_error();
         rv = SSL_read(c->ssl, c->frame + c->frame_len, (int)(want - c->frame_len));
         if (rv <= 0)
             return hf_conn_tls_wait(c, rv) ? 0 : -1;
@@ -380,7 +386,10 @@ static int connected(struct conn *c)
 
 static int handshake(struct conn *c)
 {
-    int rv = SSL_do_handshake(c->ssl);
+    int rv;
+
+    ERR_clear_error();
+    rv = SSL_do_handshake(c->ssl);
 
     if (rv != 1)
         return hf_conn_tls_wait(c, rv) ? 0 : -1;

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <openssl/err.h>
+
 #include "base/log.h"
 
 static void plain_cb(uv_poll_t *poll, int status, int events)
@@ -60,7 +62,9 @@ static int move_in(struct conn *c, int *plain)
     for (;;) {
         ssize_t n;
         if (c->in.len == 0) {
-            int rv = SSL_read(c->ssl, c->in.bytes, HF_PIPE_BYTES);
+            int rv;
+            ERR_clear_error(); /* SSL_get_error() looks at the thread's queue, whoever filled it */
+            rv = SSL_read(c->ssl, c->in.bytes, HF_PIPE_BYTES);
             if (rv <= 0) {
                 int e = SSL_get_error(c->ssl, rv);
                 if (e == SSL_ERROR_WANT_READ)
@@ -106,6 +110,7 @@ static int move_out(struct conn *c, int *plain)
             c->out.at = 0;
             c->out.len = (size_t)n;
         }
+        ERR_clear_error();
         rv = SSL_write(c->ssl, c->out.bytes + c->out.at, (int)c->out.len);
         if (rv <= 0) {
             int e = SSL_get_error(c->ssl, rv);

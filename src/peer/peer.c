@@ -77,6 +77,7 @@ struct hf_peer {
     struct hf_pumps *pumps;
     struct hf_peer_callbacks callbacks;
     bool refused_is_proof, closing;
+    hf_node_id self;
     struct hf_sentinel_page *page;
     struct outgoing out[TARGETS_MAX];
     struct incoming in[INCOMING_MAX];
@@ -585,6 +586,17 @@ void hf_peer_close(struct hf_peer *p)
 void hf_peer_identify(struct hf_peer *p, const struct hf_peer_identity *self)
 {
     hf_pumps_identify(p->pumps, self);
+    if (self->id == p->self)
+        return;
+    /* Connections made under the former id would be taken for somebody else's: begin anew. */
+    p->self = self->id;
+    for (int i = 0; i < TARGETS_MAX; i++) {
+        struct outgoing *o = &p->out[i];
+        if (!o->used || o->state != LINK_UP)
+            continue;
+        out_down(o);
+        out_dial(o);
+    }
 }
 
 void hf_peer_dial(struct hf_peer *p, const char *name, const char *addr, enum hf_purpose purpose,
