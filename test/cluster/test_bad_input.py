@@ -10,6 +10,7 @@ import time
 import pytest
 
 import harness
+from certificates import new_ca, new_certificate
 from load import WriteLoop
 from test_rejoin import durable, lose_volume, volume
 
@@ -153,29 +154,6 @@ def test_wrong_owner_of_the_data_directory(cluster):
     cluster.wait_healthy()
 
 
-def openssl(*args):
-    subprocess.run(["openssl", *args], check=True, capture_output=True)
-
-
-def new_certificate(where, name, ca_crt, ca_key, start="20200101000000Z", end="20400101000000Z"):
-    """node.crt and node.key for `name` in `where`, signed by the CA given, valid from start to end."""
-    os.makedirs(where)
-    at = lambda f: os.path.join(where, f)  # noqa: E731
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-keyout", at("node.key"), "-out", at("csr"), "-subj", f"/CN={name}")
-    with open(at("conf"), "w", encoding="ascii") as f:
-        f.write(f"[ca]\ndefault_ca=d\n[d]\ndatabase={at('index')}\nnew_certs_dir={where}\n"
-                f"serial={at('serial')}\ndefault_md=sha256\npolicy=p\nx509_extensions=e\n"
-                f"[p]\ncommonName=supplied\n[e]\nsubjectAltName=DNS:{name}\n")
-    with open(at("index"), "w", encoding="ascii"):
-        pass
-    with open(at("serial"), "w", encoding="ascii") as f:
-        f.write("4242\n")
-    openssl("ca", "-batch", "-config", at("conf"), "-cert", ca_crt, "-keyfile", ca_key,
-            "-in", at("csr"), "-out", at("node.crt"), "-startdate", start, "-enddate", end,
-            "-notext")
-
-
 def refused_with_certificate(cluster, tmp_path, pattern, make):
     """Gives one follower another certificate: it must stay outside, say why, and the cluster must go
     on; with its own certificate back it streams again."""
@@ -222,10 +200,9 @@ def test_expired_certificate(cluster, tmp_path):
 
 def test_certificate_of_another_ca(cluster, tmp_path):
     def make(node, made):
-        crt, key = str(tmp_path / "ca.crt"), str(tmp_path / "ca.key")
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                "-keyout", key, "-out", crt, "-days", "10", "-subj", "/CN=Somebody Else")
-        new_certificate(made, node, crt, key)
+        ca = str(tmp_path / "other-ca")
+        new_ca(ca, "/CN=Somebody Else")
+        new_certificate(made, node, os.path.join(ca, "ca.crt"), os.path.join(ca, "ca.key"))
 
     refused_with_certificate(
         cluster, tmp_path,

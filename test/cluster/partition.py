@@ -1,0 +1,273 @@
+"""A cluster whose nodes reach each other only through wires that a test can cut.
+
+The nodes are `holdfast node` processes without `up`, told that every peer port is at a proxy of this
+test. The proxy finds out who dialed by the owner of the connection's other end, so that any pair of
+nodes can be parted while every node stays alive, reachable for clients, and sure of itself. They run
+without --local: nothing but a released lease or a death token lets a lease off (SAFETY S6)."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import certificates
+import harness
+
+
+class Wires:
+    """One listening port for each node; connections are carried on unless their pair is cut."""
+
+    def __init__(self, names, ports, target_of, pids_of):
+        self._names = names
+        self._target_of = target_of
+        self._pids_of = pids_of
+        self._lock = threading.Lock()
+        self._cut = set()     # (a, b): bytes between a and b wait, in both directions
+        self._broken = set()  # (a, b): connections are reset and refused
+        self._live = []       # (pair, socket, socket)
+        self._listeners = []
+        self._closed = False
+        self.port = {}
+        for name, port in zip(names, ports):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", port))
+            s.listen(64)
+            self.port[name] = port
+            self._listeners.append(s)
+            threading.Thread(target=self._accept, args=(name, s), daemon=True).start()
+
+    # ---- what tests do ----
+
+    @staticmethod
+    def _pair(a, b):
+        return tuple(sorted((a, b)))
+
+    def part(self, side, other=None):
+        """Nothing passes any more between the nodes of `side` and the rest (or `other`)."""
+        other = other or [n for n in self._names if n not in side]
+        with self._lock:
+            self._cut |= {self._pair(a, b) for a in side for b in other}
+
+    def reset(self, side, other=None):
+        """Connections between the sides get RST, now and whenever they are tried."""
+        other = other or [n for n in self._names if n not in side]
+        with self._lock:
+            pairs = {self._pair(a, b) for a in side for b in other}
+            self._broken |= pairs
+            hit = [c for c in self._live if c[0] in pairs]
+        for _, a, b in hit:
+            self._abort(a)
+            self._abort(b)
+
+    def join(self):
+        """All wires whole; what was held back arrives late."""
+        with self._lock:
+            self._cut.clear()
+            self._broken.clear()
+
+    def close(self):
+        self._closed = True
+        self.join()
+        for s in self._listeners:
+            s.close()
+        for _, a, b in list(self._live):
+            self._abort(a)
+            self._abort(b)
+
+    # ---- what threads do ----
+
+    @staticmethod
+    def _abort(s):
+        try:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        s.close()
+
+    def _accept(self, name, listener):
+        while not self._closed:
+            try:
+                s, peer = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._carry, args=(name, s, peer[1]), daemon=True).start()
+
+    def _dialer(self, port):
+        """Name of the node that owns the local TCP port, or None."""
+        with open("/proc/net/tcp", encoding="ascii") as f:
+            inode = next((line.split()[9] for line in f
+                          if line.split()[1] == f"0100007F:{port:04X}"), None)
+        if inode is None:
+            return None
+        for name in self._names:
+            for pid in self._pids_of(name):
+                try:
+                    for fd in os.listdir(f"/proc/{pid}/fd"):
+                        if os.readlink(f"/proc/{pid}/fd/{fd}") == f"socket:[{inode}]":
+                            return name
+                except OSError:
+                    continue
+        return None
+
+    def _carry(self, name, s, port):
+        pair = self._pair(name, self._dialer(port) or "?")
+        with self._lock:
+            broken = pair in self._broken
+        if broken:
+            self._abort(s)
+            return
+        self._hold(pair)  # a SYN into the void: the connection stands only when the wire is whole
+        try:
+            out = socket.create_connection(("127.0.0.1", self._target_of(name)), 5)
+        except OSError:
+            self._abort(s)
+            return
+        out.settimeout(None)
+        entry = (pair, s, out)
+        with self._lock:
+            self._live.append(entry)
+        back = threading.Thread(target=self._pump, args=(pair, out, s), daemon=True)
+        back.start()
+        self._pump(pair, s, out)
+        back.join()
+        with self._lock:
+            self._live.remove(entry)
+        s.close()
+        out.close()
+
+    def _hold(self, pair):
+        while not self._closed:
+            with self._lock:
+                if pair not in self._cut:
+                    return
+            time.sleep(0.005)
+
+    def _pump(self, pair, source, sink):
+        try:
+            while True:
+                data = source.recv(65536)
+                self._hold(pair)
+                if not data:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                sink.sendall(data)
+        except OSError:
+            self._abort(source)
+            self._abort(sink)
+
+
+class WiredCluster(harness.Cluster):
+    """Three nodes on Wires. No runtime: a node that ends stays down until start()."""
+
+    def __init__(self, replicas=3, lease_ms=500):
+        self.lease_ms = lease_ms
+        self._running = {}
+        super().__init__(replicas, start=False)
+        self._login = ("app", "correct horse", "app")
+        proxies = [self.port + 10 * i + 5 for i in range(replicas)]
+        self._make_directories()
+        self.wires = Wires(self.names(), proxies, lambda n: self.sql_port(n) + 4, self._pids)
+        try:
+            self.up()
+            self.wait_healthy(40)
+            self.execute("CREATE TABLE ledger (n bigint NOT NULL); CREATE INDEX ON ledger (n)")
+        except BaseException:
+            print(self.dump())
+            self.destroy()
+            raise
+
+    def _make_directories(self):
+        ca = os.path.join(self.home, "ca")
+        certificates.new_ca(ca)
+        os.makedirs(self.dir)
+        for node in self.names():
+            made = os.path.join(self.home, "made-" + node)
+            certificates.new_certificate(made, node, os.path.join(ca, "ca.crt"),
+                                         os.path.join(ca, "ca.key"))
+            os.makedirs(self.path(node, "tls"))
+            os.makedirs(self.path(node, "log"))
+            for source, name in ((made, "node.crt"), (made, "node.key"), (ca, "ca.crt")):
+                with open(os.path.join(source, name), "rb") as f:
+                    data = f.read()
+                with open(self.path(node, "tls", name), "wb") as f:
+                    os.fchmod(f.fileno(), 0o600)
+                    f.write(data)
+        with open(os.path.join(self.dir, "credentials.json"), "w", encoding="ascii") as f:
+            json.dump({"app_password": "correct horse"}, f)
+        for where, dirs, files in os.walk(self.dir):
+            for entry in (where, *(os.path.join(where, e) for e in dirs + files)):
+                harness.chown_like_product(entry)
+
+    def _pids(self, node):
+        return [p.pid for p in self._node_processes(node)]
+
+    def start(self, node):
+        if node in self._running and self._running[node].poll() is None:
+            return
+        args = [harness.BINARY, "node", "--name", node, "--dir", self.path(node), "--expect",
+                str(self.replicas), "--sql-port", str(self.sql_port(node)), "--read-only-port",
+                str(self.sql_port(node, True)), "--peer-port", str(self.sql_port(node) + 4),
+                "--lease-ms", str(self.lease_ms), "--allow-ephemeral",
+                "--credentials", os.path.join(self.dir, "credentials.json")]
+        for name in self.names():
+            args += ["--seed", f"{name}=127.0.0.1:{self.wires.port[name]}"]
+        with open(self.path(node, "log", "node.log"), "ab") as log:
+            self._running[node] = subprocess.Popen(
+                args, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.path(node),
+                start_new_session=True)
+
+    def up(self, check=True, timeout=60, env=None):
+        for node in self.names():
+            self.start(node)
+
+    def run(self, *args, check=True, timeout=60, env=None):
+        """The verbs that need a runtime, done by hand."""
+        if args[0] == "start":
+            return self.start(args[1])
+        if args[0] == "kill":
+            return self.kill_group(args[1])
+        if args[0] == "down":
+            return [p.send(signal.SIGTERM) for p in filter(None, map(self.sentinel, self.names()))]
+        return super().run(*args, check=check, timeout=timeout, env=env)
+
+    def ask(self, node, op="status"):
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(2)
+                s.connect(self.path(node, "admin.sock"))
+                s.sendall(json.dumps({"op": op}).encode() + b"\n")
+                return json.loads(s.makefile().readline())
+        except (OSError, ValueError):
+            return None
+
+    def status(self):
+        nodes, leader = [], None
+        for name in self.names():
+            s = self.ask(name) or {}
+            nodes.append({"name": name, "reachable": bool(s), "role": s.get("role", "none"),
+                          "state": s.get("state", "starting"), "voter": s.get("voter", False),
+                          "epoch": s.get("epoch", 0)})
+            if nodes[-1]["role"] == "leader" and nodes[-1]["state"] == "open":
+                leader = name
+        return {"cluster": "wired", "epoch": max(n["epoch"] for n in nodes), "leader": leader,
+                "nodes": nodes}
+
+    def open_gates(self):
+        """Names of all nodes that say that their gate is open; each is asked for itself."""
+        return [n["name"] for n in self.status()["nodes"] if n["state"] == "open"]
+
+    def heal(self, timeout=40.0):
+        self.wires.join()
+        super().heal(timeout)
+
+    def destroy(self):
+        if hasattr(self, "wires"):
+            self.wires.close()
+        super().destroy()
+        for p in self._running.values():
+            p.wait(10)
