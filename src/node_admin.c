@@ -34,6 +34,8 @@ static const char *state_word(const struct hf_node *n, const struct hf_view *v)
         return strcmp(gate_word(v), "open") == 0 ? "open" : "shut";
     if (v->pg == HF_PG_EMPTY || v->pg == HF_PG_DOWN)
         return "starting";
+    if (v->durable->hold_lsn != 0) /* copied, and not yet as far as it was before (S8) */
+        return v->durable->hold_epoch != 0 ? "rewinding" : "stalled";
     return n->streaming ? "streaming" : "stalled";
 }
 

@@ -220,14 +220,17 @@ static bool is_prefix(const struct hf_decide *d, struct hf_position p, const str
 
 static void diverged_run(struct hf_decide *d, const struct hf_branch *b, struct hf_position p)
 {
+    bool fresh = d->now_ns - d->newest_since_ns < 2 * d->cfg.lease_ns;
     bool rewind = !d->reclone && p.epoch != 0 &&
                   (hf_cluster_can_rewind(&d->cluster, p, b->epoch) ||
                    HF_MUTATED(HF_MUT_TRUST_REWIND));
 
     /* S8, S9: rewinding in place only after the barrier and a checkpoint of the leader; its pings say
      * so. If the barrier stays open it may be waiting for us: then re-clone beside. */
+    if (!rewind && b->timeline == 0 && fresh && !d->reclone)
+        return; /* the leader says its timeline when it opens, a moment from now */
     if (rewind && d->rewind_allowed != b->epoch) {
-        if (d->leader_barrier != 0 || d->now_ns - d->newest_since_ns < 2 * d->cfg.lease_ns)
+        if (d->leader_barrier != 0 || fresh)
             return;
         rewind = false;
     }
