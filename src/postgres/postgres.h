@@ -66,6 +66,9 @@ void hf_pg_close(struct hf_pg *pg);
  * tells HF_PG_EMPTY or HF_PG_DOWN. Call once, before the first job. */
 int hf_pg_probe(struct hf_pg *pg, enum hf_pg_state *state, struct hf_error *err);
 
+/* data/ is half-way through a rewind: START refuses it (HF_ECORRUPT), only CLONE helps. */
+bool hf_pg_half_rewound(const struct hf_pg *pg);
+
 struct hf_pg_job {
     enum hf_work work;
     hf_epoch epoch;

@@ -1,0 +1,164 @@
+/* What the files of src/postgres share. Not for others. */
+#ifndef HF_POSTGRES_PRIVATE_H
+#define HF_POSTGRES_PRIVATE_H
+
+#include <libpq-fe.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "postgres/postgres.h"
+
+enum {
+    HF_PG_PATH_MAX = 1024,
+    HF_PG_RULE_MAX = HF_MEMBERS_MAX * (HF_PG_MEMBER_MAX + 8) + 32,
+    HF_PG_PORT = 5432,
+
+    /* Bounds, milliseconds. */
+    HF_PG_QUERY_MS = 5000,      /* one statement that should take a millisecond */
+    HF_PG_CONNECT_MS = 5000,
+    HF_PG_START_MS = 10000,     /* until a standby takes SQL; then it counts as started without SQL */
+    HF_PG_STALL_MS = 5000,      /* no progress of replay towards a position */
+    HF_PG_POSITION_MS = 60000,  /* a position, progress or not */
+    HF_PG_PROMOTE_MS = 30000,
+    HF_PG_CLEAN_STOP_MS = 3000, /* fast shutdown, after its checkpoint */
+    HF_PG_QUIT_MS = 3000,       /* immediate shutdown, before SIGKILL */
+    HF_PG_KILL_MS = 10000,      /* SIGKILL to gone; longer only if the kernel hangs on a disk */
+    HF_PG_REPLICAS_MS = 3000,   /* ended walsenders to be back */
+    HF_PG_CHECKPOINT_MS = 600000,
+    HF_PG_COPY_MS = 24 * 3600 * 1000,
+};
+
+/* pg_controldata, as far as anybody here needs it. */
+struct hf_pg_control {
+    uint64_t system_id;
+    hf_lsn redo;         /* of the newest checkpoint */
+    uint32_t timeline;   /* of the newest checkpoint */
+    hf_lsn min_recovery; /* 0: none */
+    uint32_t min_recovery_timeline;
+    uint32_t segment_bytes;
+    bool clean;          /* "shut down" or "shut down in recovery" */
+    int max_connections, max_worker_processes, max_wal_senders, max_prepared_transactions,
+        max_locks_per_transaction;
+};
+
+struct hf_pg {
+    char node_dir[HF_PG_PATH_MAX], name[HF_NAME_MAX], member[HF_PG_MEMBER_MAX];
+    char data[HF_PG_PATH_MAX], data_new[HF_PG_PATH_MAX], data_old[HF_PG_PATH_MAX];
+    char conf_dir[HF_PG_PATH_MAX], sock_dir[HF_PG_PATH_MAX], relay_dir[HF_PG_PATH_MAX];
+    char copy_dir[HF_PG_PATH_MAX], log_file[HF_PG_PATH_MAX], mark[HF_PG_PATH_MAX];
+    char bindir[HF_PG_PATH_MAX], extra_conf[HF_PG_PATH_MAX];
+    unsigned wal_keep_mb;
+    int version;
+    char version_text[32];
+    struct hf_pg_hooks hooks;
+    int wake_fd; /* eventfd: readable while interrupted */
+    atomic_bool interrupted;
+
+    PGconn *conn; /* only the thread of hf_pg_run; kept for speed; NULL when not connected */
+
+    pthread_mutex_t lock; /* all below */
+    pthread_cond_t changed;
+    pid_t pid;     /* 0: the postmaster and all its children are gone */
+    bool stopping; /* its end has been asked for */
+    bool watched;  /* `watcher` must be joined */
+    pthread_t watcher;
+    struct hf_pg_status status;
+};
+
+/* --- tool.c: child processes ------------------------------------------------------------------ */
+
+struct hf_pg_tool_result {
+    int status;     /* exit code; 128 + signal */
+    char out[2048]; /* the end of what it said on both outputs */
+};
+/* Each line (without newline) of output, as it comes. */
+typedef void (*hf_pg_line_fn)(void *ctx, const char *line);
+/* Runs bindir/argv[0] in the C locale until it ends, `timeout_ms` is over, or the job is interrupted.
+ * It dies with the calling thread. 0 if it ended with status 0. `line` and `result` may be NULL. */
+int hf_pg_tool(struct hf_pg *pg, const char *const *argv, int timeout_ms, hf_pg_line_fn line, void *ctx,
+               struct hf_pg_tool_result *result, struct hf_error *err);
+/* Ends (SIGQUIT if `gentle`, SIGKILL after a while) every process of PostgreSQL's that has `dir` as its
+ * working directory: a server's have PGDATA, our tools have conf_dir. 0 when all are gone. */
+int hf_pg_end_processes(const char *dir, bool gentle, struct hf_error *err);
+/* Calls fn(ctx, title) for each child of `parent` until it returns true; returns that. */
+bool hf_pg_any_child(pid_t parent, bool (*fn)(void *ctx, const char *title), void *ctx);
+
+/* --- files.c ---------------------------------------------------------------------------------- */
+
+int hf_pg_write_file(const char *path, const char *text, struct hf_error *err); /* atomic, durable */
+int hf_pg_read_file(const char *path, char *buf, size_t cap); /* length or HF_E...; NUL at the end */
+int hf_pg_remove_tree(const char *path, struct hf_error *err); /* absent is fine */
+int hf_pg_fsync_path(const char *path, struct hf_error *err);
+int hf_pg_rename(const char *from, const char *to, struct hf_error *err); /* and fsync the parent */
+uint64_t hf_pg_tree_bytes(const char *path);
+bool hf_pg_exists(const char *path);
+int hf_pg_path(char *out, size_t cap, const char *dir, const char *name);
+
+/* --- settings.c ------------------------------------------------------------------------------- */
+
+/* postgresql.conf, pg_hba.conf, pg_ident.conf; keeps the rule. */
+int hf_pg_settings_write(struct hf_pg *pg, struct hf_error *err);
+/* Before each start: the five parameters (S10), auto.conf (S19), standby.signal (S18). */
+int hf_pg_settings_prepare(struct hf_pg *pg, struct hf_error *err);
+void hf_pg_rule_text(char out[HF_PG_RULE_MAX], const struct hf_pg_job *job);
+/* Writes the rule if it is not the one on disk; *changed tells. */
+int hf_pg_rule_write(struct hf_pg *pg, const char *rule, bool *changed, struct hf_error *err);
+/* A value of a libpq connection string, quoted. */
+int hf_pg_quote_conninfo(char *out, size_t cap, const char *value);
+
+/* --- control.c -------------------------------------------------------------------------------- */
+
+int hf_pg_control_read(struct hf_pg *pg, const char *data, struct hf_pg_control *control,
+                       struct hf_error *err);
+bool hf_pg_parse_lsn(const char *text, hf_lsn *lsn);
+#define HF_PG_LSN_FMT    "%X/%X"
+#define HF_PG_LSN_ARG(l) (unsigned)((l) >> 32), (unsigned)((l)&0xffffffffu)
+
+/* --- session.c: libpq with deadlines ---------------------------------------------------------- */
+
+PGconn *hf_pg_connect(struct hf_pg *pg, const char *dbname, const char *application, int timeout_ms,
+                      struct hf_error *err);
+/* Runs one statement; NULL unless it ended well (rows or command). PQclear is the caller's. */
+PGresult *hf_pg_query(struct hf_pg *pg, PGconn *conn, const char *sql, int timeout_ms,
+                      struct hf_error *err);
+int hf_pg_command(struct hf_pg *pg, PGconn *conn, const char *sql, int timeout_ms,
+                  struct hf_error *err);
+/* The kept connection, made anew if it has gone. NULL if the server takes none. */
+PGconn *hf_pg_session(struct hf_pg *pg, struct hf_error *err);
+void hf_pg_session_close(struct hf_pg *pg);
+/* Sleeps unless interrupted. PostgreSQL offers no event for most of what is waited for here. */
+int hf_pg_pause(struct hf_pg *pg, unsigned us, struct hf_error *err);
+
+/* --- server.c --------------------------------------------------------------------------------- */
+
+enum hf_pg_stop { HF_PG_STOP_FAST, HF_PG_STOP_IMMEDIATE };
+/* *sql: it takes connections. Not sql, yet 0: at the end of its WAL without being consistent, or slow. */
+int hf_pg_server_start(struct hf_pg *pg, bool *sql, struct hf_error *err);
+int hf_pg_server_stop(struct hf_pg *pg, enum hf_pg_stop how, int timeout_ms, struct hf_error *err);
+int hf_pg_server_signal(struct hf_pg *pg, int signal);
+/* Joins the watcher of a server that has ended. */
+void hf_pg_server_forget(struct hf_pg *pg);
+/* "ready" of postmaster.pid. */
+bool hf_pg_server_ready(const struct hf_pg *pg);
+/* Copies the log away when it has grown; the server goes on writing to the same file. */
+void hf_pg_log_rotate(struct hf_pg *pg);
+
+/* --- the jobs --------------------------------------------------------------------------------- */
+
+int hf_pg_do_init(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
+int hf_pg_do_start(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
+int hf_pg_do_position(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
+int hf_pg_do_promote(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result,
+                     struct hf_error *err);
+int hf_pg_do_rule(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result,
+                  struct hf_error *err);
+int hf_pg_do_rewind(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
+int hf_pg_do_clone(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
+
+/* walend.c: end of valid WAL on disk, without SQL (S10). Nobody may be writing WAL. */
+int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_error *err);
+/* Where the next record can start after one of `total` bytes at `lsn`; exposed for its test. */
+hf_lsn hf_pg_record_end(hf_lsn lsn, uint32_t total, uint32_t segment_bytes);
+
+#endif

@@ -1,0 +1,250 @@
+/* PostgreSQL's settings, all outside PGDATA (S19): pg/postgresql.conf (rewritten at each open),
+ * pg/rule.conf (the synchronous rule), pg/floor.conf (the five parameters, S10), pg/pg_hba.conf. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "postgres/private.h"
+
+int hf_pg_quote_conninfo(char *out, size_t cap, const char *value)
+{
+    size_t n = 0;
+
+    if (cap < 3)
+        return HF_EINVAL;
+    out[n++] = '\'';
+    for (; *value != '\0'; value++) {
+        if (n + 4 > cap)
+            return HF_EINVAL;
+        if (*value == '\'' || *value == '\\')
+            out[n++] = '\\';
+        out[n++] = *value;
+    }
+    out[n++] = '\'';
+    out[n] = '\0';
+    return 0;
+}
+
+/* The inside of a quoted value in postgresql.conf, where backslashes escape and quotes double. */
+static int quote_conf(char *out, size_t cap, const char *value)
+{
+    size_t n = 0;
+
+    for (; *value != '\0'; value++) {
+        if (n + 3 > cap || *value == '\n')
+            return HF_EINVAL;
+        if (*value == '\'' || *value == '\\')
+            out[n++] = *value;
+        out[n++] = *value;
+    }
+    out[n] = '\0';
+    return 0;
+}
+
+static const char hba[] =
+    "# Written by Holdfast at each start; changes are lost.\n"
+    "# The socket lies in a directory that only this node's user may enter.\n"
+    "local all         " HF_PG_SUPERUSER " trust\n"
+    "local replication " HF_PG_SUPERUSER " trust\n"
+    "local all         all      scram-sha-256\n";
+
+/* What a person may change with an extra file. */
+static const char defaults[] =
+    "# Written by Holdfast at each start; changes are lost. Your own settings: the extra file.\n"
+    "shared_buffers = 128MB\n"
+    "max_connections = 100\n"
+    "max_worker_processes = 8\n"
+    "max_prepared_transactions = 0\n"
+    "max_locks_per_transaction = 64\n"
+    "wal_level = replica\n"
+    "jit = off\n"
+    "password_encryption = scram-sha-256\n"
+    "log_line_prefix = '%m [%p] %a '\n"
+    "log_timezone = 'UTC'\n"
+    "max_standby_streaming_delay = 30s\n"
+    "max_standby_archive_delay = 30s\n"
+    "idle_in_transaction_session_timeout = 0\n";
+
+/* What safety needs; stands after the extra file, so it wins. */
+static const char musts[] =
+    "listen_addresses = ''\n"
+    "port = 5432\n"
+    "unix_socket_permissions = 0700\n"
+    "fsync = on\n"
+    "full_page_writes = on\n"
+    "wal_log_hints = on\n"
+    "synchronous_commit = on\n"
+    "restart_after_crash = off\n" /* S5 */
+    "hot_standby = on\n"
+    "hot_standby_feedback = off\n"
+    "max_wal_senders = 40\n"
+    "max_replication_slots = 10\n"
+    "primary_slot_name = ''\n"
+    "recovery_target_timeline = 'latest'\n"
+    "recovery_min_apply_delay = 0\n"
+    /* While a stream is not allowed the relay holds the connection, so nobody spins on this. */
+    "wal_retrieve_retry_interval = 50ms\n"
+    "wal_receiver_status_interval = 1s\n"
+    "wal_receiver_timeout = 10s\n"
+    "wal_sender_timeout = 10s\n"
+    "logging_collector = off\n"
+    "log_destination = 'stderr'\n";
+
+static int conf_text(const struct hf_pg *pg, char *out, size_t cap)
+{
+    char host[HF_PG_PATH_MAX + 8], conninfo[2 * HF_PG_PATH_MAX], quoted[3 * HF_PG_PATH_MAX];
+    char sock[2 * HF_PG_PATH_MAX], extra[2 * HF_PG_PATH_MAX], line[2 * HF_PG_PATH_MAX + 16] = "";
+    int n;
+
+    if (hf_pg_quote_conninfo(host, sizeof host, pg->relay_dir) != 0)
+        return HF_EINVAL;
+    (void)snprintf(conninfo, sizeof conninfo,
+                   "host=%s port=%d user=" HF_PG_SUPERUSER
+                   " application_name=%s gssencmode=disable sslmode=disable",
+                   host, HF_PG_PORT, pg->member);
+    if (quote_conf(quoted, sizeof quoted, conninfo) != 0 ||
+        quote_conf(sock, sizeof sock, pg->sock_dir) != 0 ||
+        quote_conf(extra, sizeof extra, pg->extra_conf) != 0)
+        return HF_EINVAL;
+    if (extra[0] != '\0')
+        (void)snprintf(line, sizeof line, "include = '%s'\n", extra);
+    n = snprintf(out, cap,
+                 "%s%s%sunix_socket_directories = '\"%s\"'\ncluster_name = '%s'\n"
+                 "primary_conninfo = '%s'\nwal_keep_size = %uMB\nmax_slot_wal_keep_size = %uMB\n"
+                 "%sinclude_if_exists = 'floor.conf'\ninclude_if_exists = 'rule.conf'\n",
+                 defaults, line, musts, sock, pg->name, quoted, pg->wal_keep_mb, pg->wal_keep_mb,
+                 pg->version >= 170000 ? "allow_alter_system = off\n" : "");
+    return n > 0 && (size_t)n < cap ? 0 : HF_EINVAL;
+}
+
+static int conf_path(const struct hf_pg *pg, const char *name, char out[HF_PG_PATH_MAX])
+{
+    return hf_pg_path(out, HF_PG_PATH_MAX, pg->conf_dir, name);
+}
+
+int hf_pg_settings_write(struct hf_pg *pg, struct hf_error *err)
+{
+    char *text = malloc(65536);
+    char path[HF_PG_PATH_MAX];
+    int code;
+
+    if (text == NULL)
+        return hf_fail(err, HF_ENOMEM, "no memory for the settings");
+    code = conf_text(pg, text, 65536);
+    if (code != 0)
+        (void)hf_fail(err, code, "%s: cannot write settings: a path in %s is too long or strange",
+                      pg->name, pg->node_dir);
+    if (code == 0 && (code = conf_path(pg, "postgresql.conf", path)) == 0)
+        code = hf_pg_write_file(path, text, err);
+    free(text);
+    if (code == 0 && (code = conf_path(pg, "pg_hba.conf", path)) == 0)
+        code = hf_pg_write_file(path, hba, err);
+    if (code == 0 && (code = conf_path(pg, "pg_ident.conf", path)) == 0)
+        code = hf_pg_write_file(path, "", err);
+    return code;
+}
+
+/* --- the synchronous rule --------------------------------------------------------------------- */
+
+void hf_pg_rule_text(char out[HF_PG_RULE_MAX], const struct hf_pg_job *job)
+{
+    size_t n = 0;
+
+    out[0] = '\0';
+    if (job->n_voters == 0)
+        return; /* "ANY 0 (...)" is refused and leaves the old rule (S2) */
+    n = (size_t)snprintf(out, HF_PG_RULE_MAX, "ANY %u (", (job->n_voters + 1) / 2);
+    for (unsigned i = 0; i < job->n_voters && i < HF_MEMBERS_MAX; i++)
+        n += (size_t)snprintf(out + n, HF_PG_RULE_MAX - n, "%s\"%s\"", i == 0 ? "" : ", ",
+                              job->voters[i]);
+    (void)snprintf(out + n, HF_PG_RULE_MAX - n, ")");
+}
+
+int hf_pg_rule_write(struct hf_pg *pg, const char *rule, bool *changed, struct hf_error *err)
+{
+    char path[HF_PG_PATH_MAX], old[HF_PG_RULE_MAX + 64], text[HF_PG_RULE_MAX + 64];
+
+    *changed = false;
+    if (conf_path(pg, "rule.conf", path) != 0)
+        return hf_fail(err, HF_EINVAL, "path too long: %s", pg->conf_dir);
+    (void)snprintf(text, sizeof text, "synchronous_standby_names = '%s'\n", rule);
+    if (hf_pg_read_file(path, old, sizeof old) >= 0 && strcmp(old, text) == 0)
+        return 0;
+    *changed = true;
+    return hf_pg_write_file(path, text, err);
+}
+
+/* --- before each start ------------------------------------------------------------------------ */
+
+static void take_number(void *ctx, const char *line)
+{
+    char *end;
+    long v = strtol(line, &end, 10);
+
+    if (end != line && *end == '\0')
+        *(int *)ctx = (int)v;
+}
+
+/* What our files say without floor.conf. */
+static int configured(struct hf_pg *pg, const char *name, int fallback, int *value,
+                      struct hf_error *err)
+{
+    char config[HF_PG_PATH_MAX + 16];
+    const char *argv[] = {"postgres", "-C", name, "-D", pg->data, "-c", config, NULL};
+
+    *value = fallback;
+    if (pg->extra_conf[0] == '\0')
+        return 0;
+    (void)snprintf(config, sizeof config, "config_file=%s/postgresql.conf", pg->conf_dir);
+    return hf_pg_tool(pg, argv, 10000, take_number, value, NULL, err);
+}
+
+/* A standby must have these at least as high as its primary had: as its own control file says (S10). */
+static int write_floor(struct hf_pg *pg, struct hf_error *err)
+{
+    char path[HF_PG_PATH_MAX], text[512] = "";
+    struct hf_pg_control c;
+    size_t n = 0;
+    int code = hf_pg_control_read(pg, pg->data, &c, err);
+    const struct {
+        const char *name;
+        int ours, needed;
+    } five[] = {{"max_connections", 100, c.max_connections},
+                {"max_worker_processes", 8, c.max_worker_processes},
+                {"max_wal_senders", 40, c.max_wal_senders},
+                {"max_prepared_transactions", 0, c.max_prepared_transactions},
+                {"max_locks_per_transaction", 64, c.max_locks_per_transaction}};
+
+    if (code == 0 && conf_path(pg, "floor.conf", path) != 0)
+        code = hf_fail(err, HF_EINVAL, "path too long: %s", pg->conf_dir);
+    if (code == 0)
+        code = hf_pg_write_file(path, "", err);
+    for (size_t i = 0; code == 0 && i < sizeof five / sizeof *five; i++) {
+        int have;
+        code = configured(pg, five[i].name, five[i].ours, &have, err);
+        if (code == 0 && have < five[i].needed)
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s = %d\n", five[i].name,
+                                  five[i].needed);
+    }
+    return code != 0 || n == 0 ? code : hf_pg_write_file(path, text, err);
+}
+
+int hf_pg_settings_prepare(struct hf_pg *pg, struct hf_error *err)
+{
+    static const char *const unwanted[] = {"recovery.signal", "promote", "postmaster.pid"};
+    char path[HF_PG_PATH_MAX];
+    int code = write_floor(pg, err);
+
+    if (code == 0 && (code = hf_pg_path(path, sizeof path, pg->data, "postgresql.auto.conf")) == 0)
+        code = hf_pg_write_file(path, "# Emptied by Holdfast before each start.\n", err);
+    if (code == 0 && (code = hf_pg_path(path, sizeof path, pg->data, "standby.signal")) == 0)
+        code = hf_pg_write_file(path, "", err);
+    /* postmaster.pid: that nobody works in this directory has been shown by the processes themselves; the
+     * pid in the file may by now be anybody's. */
+    for (size_t i = 0; code == 0 && i < sizeof unwanted / sizeof *unwanted; i++) {
+        code = hf_pg_path(path, sizeof path, pg->data, unwanted[i]);
+        if (code == 0 && remove(path) != 0 && hf_pg_exists(path))
+            code = hf_fail(err, HF_EIO, "%s: cannot remove %s", pg->name, path);
+    }
+    return code;
+}

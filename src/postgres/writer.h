@@ -1,0 +1,18 @@
+/* Synchronous writes: the barrier (an epoch's record) and the heartbeat. Not for others. */
+#ifndef HF_POSTGRES_WRITER_H
+#define HF_POSTGRES_WRITER_H
+
+#include "postgres/private.h"
+
+/* Told once, as soon as the write has been seen waiting for followers. */
+typedef void (*hf_pg_waiting_fn)(void *ctx);
+
+/* Both block until the commit has been acknowledged, the server ends, or the interrupt.
+ *
+ * The barrier succeeds only if its commit was seen waiting (wait event SyncRep) or the rule is empty, and
+ * no wait was cancelled (S2, S11). *lsn: at or past the end of its commit record. */
+int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, void *ctx, hf_lsn *lsn,
+                  struct hf_error *err);
+int hf_pg_heartbeat(struct hf_pg *pg, hf_epoch epoch, hf_lsn *lsn, struct hf_error *err);
+
+#endif
