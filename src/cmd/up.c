@@ -292,12 +292,12 @@ static void tell(const struct up *u, const char *leader, json_int_t epoch)
     hf_cmd_uri_text(l, 0, l->replicas - 1, true, false, uri, sizeof uri);
     printf("  read only        psql '%s'\n\n", uri);
     printf("Try next:\n"
-           "  holdfast sql%s -c 'SELECT version()'\n"
-           "  holdfast status%s --watch\n"
-           "  holdfast kill %s%s          # the leader, with SIGKILL; the others go on\n"
-           "  holdfast start %s%s\n"
-           "  holdfast down%s\n",
-           dir, dir, leader, dir, leader, dir, dir);
+           "  %1$s sql%2$s -c 'SELECT version()'\n"
+           "  %1$s status%2$s --watch\n"
+           "  %1$s kill %3$s%2$s    # the leader, by SIGKILL; the others go on\n"
+           "  %1$s start %3$s%2$s\n"
+           "  %1$s down%2$s\n",
+           program_invocation_name, dir, leader);
 }
 
 static void warn_if_fleeting(const struct hf_local *l)

@@ -1,0 +1,60 @@
+# Meson and ninja do the work; this file says what to do with them. `make help` lists the targets.
+
+BUILD ?= build
+SANITIZE_BUILD ?= $(BUILD)-sanitize
+# Two at a time unless told otherwise: `make JOBS=8`.
+JOBS ?= $(shell nproc)
+PYTHON = /usr/bin/python3
+export HOLDFAST_BUILD = $(abspath $(BUILD))
+
+.PHONY: build deps run test test-sanitize bench soak fuzz clean help
+
+build: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) -j $(JOBS)
+
+$(BUILD)/build.ninja:
+	@meson setup $(BUILD)
+
+help:
+	@echo "make                build $(BUILD)/holdfast"
+	@echo "make run            install what is missing, build, start three nodes, show them at work"
+	@echo "make test           install what is missing, build, run every test"
+	@echo "make test-sanitize  every test again, under the address and undefined-behaviour sanitizers"
+	@echo "make bench          failover, creation and steady-state measurements"
+	@echo "make soak           the long tests, with fresh seeds, until one fails"
+	@echo "make fuzz           fuzzers, a minute each"
+	@echo "make deps           install Debian's packages that are missing"
+	@echo "make clean          remove what was built"
+
+deps:
+	@scripts/deps
+
+run: deps
+	@$(MAKE) --no-print-directory build
+	@scripts/demo $(BUILD)/holdfast
+
+test: deps
+	@$(MAKE) --no-print-directory build
+	@scripts/test $(BUILD)
+
+# The same tests, in a build of their own; waiting times are stretched, results are not.
+test-sanitize: deps
+	@test -f $(SANITIZE_BUILD)/build.ninja || meson setup $(SANITIZE_BUILD) -Db_sanitize=address,undefined \
+	    -Db_lundef=false
+	@ninja -C $(SANITIZE_BUILD) -j $(JOBS)
+	@ASAN_OPTIONS=abort_on_error=1:detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    HOLDFAST_TEST_PATIENCE=3 HOLDFAST_BUILD=$(abspath $(SANITIZE_BUILD)) scripts/test $(SANITIZE_BUILD)
+
+bench: deps
+	@$(MAKE) --no-print-directory build
+	@scripts/each bench/create bench/failover bench/steady
+
+soak: deps
+	@$(MAKE) --no-print-directory build
+	@scripts/soak $(BUILD)
+
+fuzz: deps
+	@scripts/fuzz
+
+clean:
+	rm -rf $(BUILD) $(SANITIZE_BUILD)
