@@ -6,6 +6,7 @@
 #define HF_BASE_SENTINEL_PAGE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
