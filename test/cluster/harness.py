@@ -117,6 +117,7 @@ class Cluster:
                 self.up()
                 self.wait_healthy(30)
                 # An index that is not unique: a row written twice must show.
+                wait_until("the application can log in", lambda: self.execute("SELECT 1"), 10)
                 self.execute("CREATE TABLE ledger (n bigint NOT NULL); CREATE INDEX ON ledger (n)")
             except BaseException:
                 print(self.dump())

@@ -65,3 +65,10 @@ def test_down_destroy_leaves_nothing(fresh):
     c.run("down", "--destroy")
     assert not c.all_processes()
     assert not os.path.exists(c.dir) or not os.listdir(c.dir)
+
+
+def test_up_returns_when_the_application_can_write(fresh):
+    """What `up` prints must work at once."""
+    c = fresh(start=False)
+    c.up()
+    c.execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
