@@ -32,7 +32,10 @@ static PGconn *session_here(struct job *j)
 {
     const char *const keys[] = {"host", "port", "user", "dbname", "application_name", "options", NULL};
     const char *const values[] = {j->r->socket_dir,  "5432", "holdfast", "postgres",
-                                  "holdfast router", "-c synchronous_commit=on -c lc_messages=C", NULL};
+                                  "holdfast router",
+                                  "-c synchronous_commit=on -c statement_timeout=0"
+                                  " -c lc_messages=C",
+                                  NULL};
     PGconn *c = PQconnectdbParams(keys, values, 0);
 
     if (PQstatus(c) == CONNECTION_OK)
@@ -85,9 +88,12 @@ static void pass(struct job *j)
     close(fd);
 }
 
+/* A commit waits for followers only if its transaction has written WAL before the commit record itself;
+ * an assigned transaction id alone is not enough. */
 static bool barrier(PGconn *c)
 {
-    PGresult *res = PQexec(c, "BEGIN; SELECT txid_current(); COMMIT");
+    PGresult *res = PQexec(
+        c, "BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', 'barrier'); COMMIT");
     bool ok = PQresultStatus(res) == PGRES_COMMAND_OK;
 
     PQclear(res);
