@@ -105,9 +105,13 @@ static void *look_at(void *arg)
 {
     struct look *k = arg;
 
-    if (hf_cmd_ask_node(k->local, k->ordinal, json_pack("{s:s}", "op", "status"), k->timeout_ms,
-                        &k->node->status, &k->node->why) != 0)
-        k->node->status = NULL;
+    int rv = hf_cmd_ask_node(k->local, k->ordinal, json_pack("{s:s}", "op", "status"), k->timeout_ms,
+                             &k->node->status, &k->node->why);
+
+    if (rv == HF_ENOENT)
+        (void)hf_fail(&k->node->why, rv, "not running");
+    else if (rv == HF_ETIMEOUT)
+        (void)hf_fail(&k->node->why, rv, "no answer within %d ms", k->timeout_ms);
     return NULL;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libpq-fe.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,10 +209,30 @@ static bool hopeless(const struct up *u)
     return bad * 2 > u->local.replicas;
 }
 
+/* The first leader makes the roles and the database just after its gate has opened. */
+static bool can_write(const struct hf_local *l, unsigned leader, char *why, size_t cap)
+{
+    char uri[HF_URI_MAX];
+    PGconn *c;
+    PGresult *r = NULL;
+    bool ok;
+
+    hf_cmd_uri_text(l, leader, leader, false, false, uri, sizeof uri);
+    c = PQconnectdb(uri);
+    if (PQstatus(c) == CONNECTION_OK)
+        r = PQexec(c, "SELECT pg_current_xact_id()");
+    ok = PQresultStatus(r) == PGRES_TUPLES_OK;
+    if (!ok)
+        (void)snprintf(why, cap, ": %.200s", PQerrorMessage(c));
+    PQclear(r);
+    PQfinish(c);
+    return ok;
+}
+
 static int wait_for_writes(struct up *u, struct hf_error *err)
 {
     unsigned long end_ms = u->begun_ms + u->timeout_s * 1000ul, looked_ms = u->begun_ms;
-    const char *why = "";
+    char why[256] = "";
 
     while (hf_cmd_now_ms() < end_ms) {
         struct hf_view_all v;
@@ -220,19 +241,19 @@ static int wait_for_writes(struct up *u, struct hf_error *err)
         open = v.leader >= 0 && v.open;
         show_progress(u, &v);
         hf_cmd_look_free(&v);
-        if (open) {
+        if (open && can_write(&u->local, (unsigned)v.leader, why, sizeof why)) {
             if (u->terminal)
                 printf("\r\033[K");
             return 0;
         }
         if (supervisor_ended(u)) {
-            why = ": its background process ended";
+            strcpy(why, ": its background process ended");
             break;
         }
         if (u->made && hf_cmd_now_ms() - looked_ms > 1000) {
             looked_ms = hf_cmd_now_ms();
             if (hopeless(u)) {
-                why = ": its nodes end as soon as they start";
+                strcpy(why, ": its nodes end as soon as they start");
                 break;
             }
         }

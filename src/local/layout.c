@@ -139,12 +139,14 @@ int hf_local_load(struct hf_local *l, const char *dir, struct hf_error *err)
     bool ok;
     int rv;
 
+    (void)snprintf(path, sizeof path, "%s", dir); /* `dir` may be l->dir */
     memset(l, 0, sizeof *l);
-    (void)snprintf(l->dir, sizeof l->dir, "%s", dir);
+    strcpy(l->dir, path);
     hf_local_path(l, "cluster.json", path);
     if (access(path, F_OK) != 0 && errno == ENOENT)
         return hf_fail(err, HF_ENOENT,
-                       "%s: there is no cluster (hint: `holdfast up` makes one; --dir says where)", dir);
+                       "%s: there is no cluster (hint: `holdfast up` makes one; --dir says where)",
+                       l->dir);
     rv = hf_file_read(path, CLUSTER_JSON_MAX, &text, &len, err);
     if (rv != 0)
         return rv;

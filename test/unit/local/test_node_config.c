@@ -1,0 +1,142 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "node_config.h"
+
+static char dir[64];
+static struct hf_node_config c;
+
+static int setup(void **s)
+{
+    (void)s;
+    strcpy(dir, "/tmp/hf-config-XXXXXX");
+    return mkdtemp(dir) != NULL ? 0 : -1;
+}
+
+static int teardown(void **s)
+{
+    (void)s;
+    return hf_dir_remove(dir, NULL);
+}
+
+static int parse_with(struct hf_error *err, ...)
+{
+    char *argv[48] = {(char *)"node"};
+    int argc = 1;
+    va_list ap;
+
+    va_start(ap, err);
+    while ((argv[argc] = va_arg(ap, char *)) != NULL)
+        argc++;
+    va_end(ap);
+    return hf_node_config_parse(&c, argc, argv, err);
+}
+
+#define parse(...) parse_with(&err, "--dir", dir, __VA_ARGS__, NULL)
+
+static void a_pod(void **s)
+{
+    struct hf_error err;
+
+    (void)s;
+    assert_int_equal(parse("--name", "demo-1", "--expect", "3", "--listen", "0.0.0.0", "--seed",
+                           "demo-0=demo-0.demo:7000", "--seed", "demo-1=demo-1.demo:7000", "--seed",
+                           "demo-2=demo-2.demo:7000", "--advertise-sql", "demo-1.demo:5432"), 0);
+    assert_int_equal(c.ordinal, 1);
+    assert_int_equal(c.n_seeds, 3);
+    assert_string_equal(c.seeds[2].name, "demo-2");
+    assert_string_equal(c.listen_sql, "0.0.0.0:5432");
+    assert_string_equal(c.listen_ro, "0.0.0.0:5433");
+    assert_string_equal(c.listen_peer, "0.0.0.0:7000");
+    assert_string_equal(c.advertise_peer, "demo-1.demo:7000"); /* from its own seed */
+    assert_string_equal(c.advertise_sql, "demo-1.demo:5432");
+    assert_int_equal(c.lease_ms, HF_LEASE_MS_DEFAULT);
+    assert_false(c.local_runtime);
+    assert_string_equal(c.extra_conf, "");
+    assert_string_equal(c.accounts.app_password, "");
+    assert_string_equal(c.accounts.app_role, "app");
+    assert_memory_equal(c.admin_socket, c.dir, strlen(c.dir));
+}
+
+static void wrong_usage(void **s)
+{
+    struct hf_error err;
+
+    (void)s;
+    assert_int_equal(parse("--name", "demo"), HF_EINVAL);
+    assert_non_null(strstr(err.text, "ordinal"));
+    assert_int_equal(parse("--name", "Demo-0"), HF_EINVAL);
+    assert_int_equal(parse("--name", "-1"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-99999"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "--lease-ms", "10"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "--expect", "3"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "--seed", "demo-0"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "--seed", "demo-0=nowhere"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "--seed", "demo-1=h:1"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "--log-level", "loud"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "-c", "novalue"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "-c", "bad name=1"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "-c", "a=1\nb=2"), HF_EINVAL);
+    assert_int_equal(parse_with(&err, "--name", "demo-0", NULL), HF_EINVAL);
+    assert_int_equal(parse_with(&err, "--help", NULL), 1);
+}
+
+static void directory(void **s)
+{
+    struct hf_error err;
+    char longer[256];
+
+    (void)s;
+    assert_int_equal(parse_with(&err, "--name", "demo-0", "--dir", "/no/such/place", NULL), HF_EIO);
+    assert_non_null(strstr(err.text, "hint"));
+    snprintf(longer, sizeof longer, "%s/%0100d", dir, 1);
+    assert_int_equal(mkdir(longer, 0700), 0);
+    assert_int_equal(parse_with(&err, "--name", "demo-0", "--dir", longer, NULL), HF_EIO);
+    assert_non_null(strstr(err.text, "too long"));
+}
+
+static void files(void **s)
+{
+    static const char text[] = "{\"accounts\":{\"app_role\":\"shop\",\"app_password\":\"p\","
+                               "\"app_database\":\"shopdb\",\"admin_role\":\"boss\","
+                               "\"admin_password\":\"q\"}}";
+    char path[128], *conf;
+    struct hf_error err;
+    size_t len;
+
+    (void)s;
+    snprintf(path, sizeof path, "%s/credentials", dir);
+    assert_int_equal(hf_file_write(path, text, strlen(text), 0600, &err), 0);
+    assert_int_equal(parse("--name", "demo-0", "--credentials", path, "-c", "work_mem=4MB", "--set",
+                           "log_line_prefix=it's \\ %m"), 0);
+    assert_string_equal(c.accounts.app_role, "shop");
+    assert_string_equal(c.accounts.app_database, "shopdb");
+    assert_string_equal(c.accounts.admin_password, "q");
+    assert_int_equal(hf_file_read(c.extra_conf, 4096, &conf, &len, &err), 0);
+    assert_string_equal(conf, "work_mem = '4MB'\nlog_line_prefix = 'it''s \\\\ %m'\n");
+    free(conf);
+    assert_int_equal(hf_file_write(path, "{", 1, 0600, &err), 0);
+    assert_int_equal(parse("--name", "demo-0", "--credentials", path), HF_ECORRUPT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_pod, setup, teardown),
+        cmocka_unit_test_setup_teardown(wrong_usage, setup, teardown),
+        cmocka_unit_test_setup_teardown(directory, setup, teardown),
+        cmocka_unit_test_setup_teardown(files, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
