@@ -191,8 +191,8 @@ static bool is_postgres(const char *proc_name)
 
     (void)snprintf(path, sizeof path, "/proc/%s/exe", proc_name);
     n = readlink(path, exe, sizeof exe - 1);
-    if (n <= 0)
-        return false;
+    if (n <= 0) /* no program any more, but its directory still: in the middle of its exit */
+        return errno == ENOENT;
     exe[n] = '\0';
     base = strrchr(exe, '/');
     base = base != NULL ? base + 1 : exe;

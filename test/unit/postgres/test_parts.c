@@ -1,0 +1,106 @@
+/* What can be tested without a server. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "postgres/private.h"
+
+static void test_member_name(void **state)
+{
+    struct hf_uuid uuid = {{0x1a, 0x2b, 0x3c, 0x4d, 0xff}};
+    char out[HF_PG_MEMBER_MAX], longest[80];
+
+    (void)state;
+    hf_pg_member_name(out, "demo-0", &uuid);
+    assert_string_equal(out, "demo-0_1a2b3c4d");
+    memset(longest, 'x', sizeof longest);
+    longest[sizeof longest - 1] = '\0';
+    hf_pg_member_name(out, longest, &uuid);
+    assert_int_equal(strlen(out), 63);
+    assert_string_equal(out + 54, "_1a2b3c4d"); /* the incarnation is never cut (S14) */
+}
+
+static void test_rule_text(void **state)
+{
+    struct hf_pg_job job = {.n_voters = 0};
+    char rule[HF_PG_RULE_MAX];
+
+    (void)state;
+    hf_pg_rule_text(rule, &job);
+    assert_string_equal(rule, ""); /* "ANY 0" would be refused (S2) */
+    job.n_voters = 1;
+    (void)snprintf(job.voters[0], sizeof job.voters[0], "a-1_00");
+    hf_pg_rule_text(rule, &job);
+    assert_string_equal(rule, "ANY 1 (\"a-1_00\")");
+    job.n_voters = 2;
+    (void)snprintf(job.voters[1], sizeof job.voters[1], "a-2_00");
+    hf_pg_rule_text(rule, &job);
+    assert_string_equal(rule, "ANY 1 (\"a-1_00\", \"a-2_00\")");
+    job.n_voters = 4; /* five voters: two others */
+    (void)snprintf(job.voters[2], sizeof job.voters[2], "c");
+    (void)snprintf(job.voters[3], sizeof job.voters[3], "d");
+    hf_pg_rule_text(rule, &job);
+    assert_string_equal(rule, "ANY 2 (\"a-1_00\", \"a-2_00\", \"c\", \"d\")");
+}
+
+static void test_rule_text_of_the_greatest_cluster_fits(void **state)
+{
+    struct hf_pg_job job = {.n_voters = HF_MEMBERS_MAX};
+    char rule[HF_PG_RULE_MAX];
+
+    (void)state;
+    for (unsigned i = 0; i < HF_MEMBERS_MAX; i++)
+        memset(job.voters[i], 'n', HF_PG_MEMBER_MAX - 1);
+    hf_pg_rule_text(rule, &job);
+    assert_int_equal(rule[strlen(rule) - 1], ')');
+}
+
+static void test_quote_conninfo(void **state)
+{
+    char out[32];
+
+    (void)state;
+    assert_int_equal(hf_pg_quote_conninfo(out, sizeof out, "/a b/c'd\\e"), 0);
+    assert_string_equal(out, "'/a b/c\\'d\\\\e'");
+    assert_int_equal(hf_pg_quote_conninfo(out, 8, "/much/too/long"), HF_EINVAL);
+}
+
+static void test_parse_lsn(void **state)
+{
+    hf_lsn lsn = 0;
+
+    (void)state;
+    assert_true(hf_pg_parse_lsn("1/A0000028", &lsn));
+    assert_true(lsn == 0x1a0000028ull);
+    assert_false(hf_pg_parse_lsn("", &lsn));
+    assert_false(hf_pg_parse_lsn("nothing", &lsn));
+}
+
+static void test_record_end(void **state)
+{
+    const uint32_t seg = 16 * 1024 * 1024;
+
+    (void)state;
+    assert_true(hf_pg_record_end(0x3000028, 114, seg) == 0x30000A0); /* padded to eight bytes */
+    assert_true(hf_pg_record_end(0x3001FF0, 32, seg) == 0x3002000 + 24 + 16); /* over a page's edge */
+    assert_true(hf_pg_record_end(0x3FFFFF0, 32, seg) == 0x4000000 + 40 + 16); /* over a segment's */
+    assert_true(hf_pg_record_end(0x3001FF0, 16, seg) == 0x3002000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_member_name),
+        cmocka_unit_test(test_rule_text),
+        cmocka_unit_test(test_rule_text_of_the_greatest_cluster_fits),
+        cmocka_unit_test(test_quote_conninfo),
+        cmocka_unit_test(test_parse_lsn),
+        cmocka_unit_test(test_record_end),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,619 @@
+/* One and two real servers. Timings go to standard output for people; nothing is judged by them. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "fixture.h"
+#include "postgres/private.h"
+#include "postgres/writer.h"
+
+static struct server a, b;
+
+static void count_waiting(void *ctx)
+{
+    ++*(int *)ctx;
+}
+
+struct barrier {
+    struct server *server;
+    hf_epoch epoch;
+    int waiting, code;
+    hf_lsn lsn;
+    struct hf_error err;
+    pthread_t thread;
+};
+
+static void *barrier_main(void *arg)
+{
+    struct barrier *x = arg;
+
+    x->code = hf_pg_barrier(x->server->pg, x->epoch, count_waiting, &x->waiting, &x->lsn, &x->err);
+    return NULL;
+}
+
+static void barrier_begin(struct barrier *x, struct server *s, hf_epoch epoch)
+{
+    *x = (struct barrier){.server = s, .epoch = epoch};
+    assert_int_equal(pthread_create(&x->thread, NULL, barrier_main, x), 0);
+}
+
+static void barrier_end(struct barrier *x)
+{
+    assert_int_equal(pthread_join(x->thread, NULL), 0);
+}
+
+static hf_lsn flushed_of(struct server *s)
+{
+    char value[64];
+    hf_lsn lsn = 0;
+
+    sql(s, "select pg_current_wal_flush_lsn()", value, sizeof value);
+    assert_true(hf_pg_parse_lsn(value, &lsn));
+    return lsn;
+}
+
+/* A leads alone, B is a copy of it that follows and counts. */
+static void make_pair(void)
+{
+    const char *const names[] = {"b"};
+
+    server_make(&a, "a");
+    (void)job_ok(&a, HF_WORK_INIT);
+    (void)job_ok(&a, HF_WORK_START);
+    (void)job_ok(&a, HF_WORK_POSITION);
+    (void)job_ok(&a, HF_WORK_PROMOTE);
+    sql_run(&a, "create table t (n bigint primary key)");
+    server_make(&b, "b");
+    server_follow(&b, &a);
+    relay_open(&b.copy, true);
+    (void)job_ok(&b, HF_WORK_CLONE);
+    relay_open(&b.relay, true);
+    (void)job_rule(&a, HF_WORK_RULE, 1, names);
+    sql_until(&a, "select count(*) from pg_stat_replication where sync_state = 'quorum'", "1");
+}
+
+static void end_pair(void)
+{
+    server_end(&b);
+    server_end(&a);
+}
+
+/* --- one server --------------------------------------------------------------------------------- */
+
+static void test_first_epoch_alone(void **state)
+{
+    enum hf_pg_state pg_state;
+    struct hf_pg_result r;
+    int waiting = 0;
+    hf_lsn lsn = 0, position;
+    char value[128];
+    uint64_t t;
+
+    (void)state;
+    server_make(&a, "a");
+    assert_int_equal(hf_pg_probe(a.pg, &pg_state, NULL), 0);
+    assert_int_equal(pg_state, HF_PG_EMPTY);
+    r = job_fails(&a, HF_WORK_START);
+    r = job_ok(&a, HF_WORK_INIT);
+    assert_true(r.system_id != 0);
+    t = hf_clock_ns();
+    r = job_ok(&a, HF_WORK_START);
+    print_message("start %.1f ms\n", since_ms(t));
+    assert_string_equal(r.text, "");
+    sql(&a, "select pg_is_in_recovery()", value, sizeof value);
+    assert_string_equal(value, "t"); /* S18 */
+    t = hf_clock_ns();
+    position = job_ok(&a, HF_WORK_POSITION).lsn;
+    print_message("position %.1f ms\n", since_ms(t));
+    assert_true(position > 0);
+    t = hf_clock_ns();
+    r = job_ok(&a, HF_WORK_PROMOTE);
+    print_message("promote %.1f ms\n", since_ms(t));
+    assert_int_equal(r.timeline, 2);
+    t = hf_clock_ns();
+    assert_int_equal(hf_pg_barrier(a.pg, 7, count_waiting, &waiting, &lsn, NULL), 0);
+    print_message("barrier %.1f ms\n", since_ms(t));
+    assert_int_equal(waiting, 1);
+    assert_true(lsn > position && lsn <= flushed_of(&a));
+    sql(&a, "select node || epoch from holdfast.epochs", value, sizeof value);
+    assert_string_equal(value, "a7");
+    assert_int_equal(hf_pg_heartbeat(a.pg, 7, &lsn, NULL), 0);
+    position = job_ok(&a, HF_WORK_POSITION).lsn;
+    assert_true(position >= lsn);
+}
+
+static void test_settings_are_ours(void **state)
+{
+    static const char *const wanted[][2] = {
+        {"restart_after_crash", "off"}, {"fsync", "on"},          {"listen_addresses", ""},
+        {"wal_log_hints", "on"},        {"hot_standby", "on"},    {"data_checksums", "on"},
+        {"synchronous_commit", "on"},   {"server_encoding", "UTF8"}, {"jit", "off"},
+        {"primary_slot_name", ""},      {"unix_socket_permissions", "0700"},
+    };
+    char value[512], show[128];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        (void)snprintf(show, sizeof show, "show %s", wanted[i][0]);
+        sql(&a, show, value, sizeof value);
+        assert_string_equal(value, wanted[i][1]);
+    }
+    sql(&a, "show config_file", value, sizeof value);
+    assert_null(strstr(value, "/data/")); /* S19 */
+    sql(&a, "show primary_conninfo", value, sizeof value);
+    assert_non_null(strstr(value, "/a/relay"));
+}
+
+static void test_accounts(void **state)
+{
+    const struct hf_pg_accounts accounts = {"app", "s3cret'\"", "app", "admin", "other"};
+    struct hf_error err = {0};
+    char value[64];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) /* harmless when repeated */
+        if (hf_pg_make_accounts(a.pg, &accounts, &err) != 0)
+            fail_msg("%s", err.text);
+    sql(&a, "select string_agg(rolname || rolsuper, ',' order by rolname) from pg_roles"
+            " where rolname in ('app', 'admin')", value, sizeof value);
+    assert_string_equal(value, "adminfalse,appfalse");
+    sql(&a, "select has_function_privilege('app', 'pg_terminate_backend(integer, bigint)', 'execute')"
+            " or has_function_privilege('app', 'pg_cancel_backend(integer)', 'execute')", value,
+        sizeof value);
+    assert_string_equal(value, "f"); /* S11 */
+}
+
+static void test_end_is_noticed(void **state)
+{
+    struct server *s = &a;
+    pid_t pid = hf_pg_pid(s->pg);
+    uint64_t t = hf_clock_ns();
+
+    (void)state;
+    assert_true(pid > 0);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    while (__atomic_load_n(&s->exits, __ATOMIC_SEQ_CST) == 0 && since_ms(t) < 5000)
+        (void)usleep(500);
+    print_message("end noticed %.1f ms\n", since_ms(t));
+    assert_int_equal(s->exits, 1);
+    assert_int_equal(hf_pg_pid(s->pg), 0);
+    (void)job_fails(s, HF_WORK_POSITION);
+    (void)job_ok(s, HF_WORK_START); /* a stale postmaster.pid is no obstacle */
+    (void)job_ok(s, HF_WORK_STOP);
+    assert_int_equal(s->exits, 1); /* asked for */
+}
+
+static void test_killed_backend_ends_the_server(void **state)
+{
+    char pid[32];
+    uint64_t t;
+
+    (void)state;
+    (void)job_ok(&a, HF_WORK_START);
+    sql(&a, "select pid from pg_stat_activity where backend_type = 'checkpointer'", pid, sizeof pid);
+    assert_int_equal(kill((pid_t)atoi(pid), SIGKILL), 0);
+    t = hf_clock_ns();
+    while (__atomic_load_n(&a.exits, __ATOMIC_SEQ_CST) < 2 && since_ms(t) < 5000)
+        (void)usleep(500);
+    assert_int_equal(a.exits, 2); /* S5: the postmaster does not restart by itself */
+}
+
+static bool works_in(pid_t pid, const char *dir)
+{
+    char path[64], cwd[256];
+    ssize_t n;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/cwd", (int)pid);
+    n = readlink(path, cwd, sizeof cwd - 1);
+    if (n <= 0)
+        return false;
+    cwd[n] = '\0';
+    return strstr(cwd, dir) != NULL;
+}
+
+/* The node is killed, its server lives on: the next node ends it, whoever its parent is. */
+static void test_leftover_postmaster_is_ended(void **state)
+{
+    enum hf_pg_state pg_state;
+    char path[160], line[64] = "";
+    pid_t pid;
+    FILE *f;
+
+    (void)state;
+    pid = fork();
+    if (pid == 0) {
+        struct hf_pg_job job = {.work = HF_WORK_START};
+        struct hf_pg_result r;
+        server_reopen(&a, "a");
+        _exit(hf_pg_run(a.pg, &job, &r) == 0 ? 0 : 1);
+    }
+    int status = 1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    (void)snprintf(path, sizeof path, "%s/data/postmaster.pid", a.dir);
+    f = fopen(path, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(line, sizeof line, f));
+    (void)fclose(f);
+    pid = (pid_t)atoi(line);
+    assert_true(works_in(pid, "/a/data"));
+    assert_int_equal(hf_pg_probe(a.pg, &pg_state, NULL), 0);
+    assert_int_equal(pg_state, HF_PG_DOWN);
+    assert_false(works_in(pid, "/a/data")); /* at most a zombie that init has not reaped yet */
+}
+
+static void test_open_refuses_what_is_wrong(void **state)
+{
+    struct hf_pg_config c = {.node_dir = a.dir, .name = "a", .member = "a", .allow_ephemeral = true};
+    struct hf_pg *pg;
+    struct hf_error err = {0};
+    char path[300];
+
+    (void)state;
+    (void)snprintf(path, sizeof path, "%s/data", a.dir);
+    assert_int_equal(chmod(path, 02770), 0);
+    assert_int_equal(hf_pg_open(&pg, &c, &err), 0); /* fsGroup: repaired */
+    hf_pg_close(pg);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    c.bindir = "/nonexistent";
+    assert_int_equal(hf_pg_open(&pg, &c, &err), HF_ENOENT);
+    c.bindir = NULL;
+    c.node_dir = "/usr";
+    assert_int_equal(hf_pg_open(&pg, &c, &err), HF_EPERM);
+    assert_non_null(strstr(err.text, "chown"));
+    memset(path, 'x', 120);
+    path[0] = '/';
+    path[120] = '\0';
+    c.node_dir = path;
+    assert_int_equal(hf_pg_open(&pg, &c, &err), HF_EINVAL);
+    assert_non_null(strstr(err.text, "hint"));
+    if (stat("/dev/shm", &st) == 0 && mkdir("/dev/shm/hf-test", 0700) == 0) {
+        c.node_dir = "/dev/shm/hf-test";
+        c.allow_ephemeral = false;
+        assert_int_equal(hf_pg_open(&pg, &c, &err), HF_EINVAL);
+        assert_int_equal(rmdir("/dev/shm/hf-test"), 0);
+    }
+    server_end(&a);
+}
+
+/* --- two servers -------------------------------------------------------------------------------- */
+
+static void test_position_equals_the_leaders(void **state)
+{
+    hf_lsn end, position;
+    uint64_t t;
+
+    (void)state;
+    make_pair();
+    sql_run(&a, "insert into t select generate_series(1, 1000)");
+    end = flushed_of(&a);
+    relay_open(&b.relay, false);
+    t = hf_clock_ns();
+    position = job_ok(&b, HF_WORK_POSITION).lsn;
+    print_message("position of a follower %.1f ms\n", since_ms(t));
+    /* The leader may have written since (running transactions), never less. */
+    assert_true(position >= end);
+    t = hf_clock_ns();
+    assert_true(job_ok(&b, HF_WORK_POSITION).lsn == position); /* held receiver */
+    print_message("position again %.1f ms\n", since_ms(t));
+    hf_lsn by_files;
+    uint32_t timeline;
+    assert_int_equal(hf_pg_wal_end(b.pg, &by_files, &timeline, NULL), 0);
+    assert_true(by_files == position); /* S10: the same without SQL */
+    assert_int_equal(timeline, 2);
+    relay_open(&b.relay, true);
+}
+
+/* A session on the follower that holds replay up loses (S20). */
+static void test_position_in_spite_of_a_reader(void **state)
+{
+    struct hf_error err = {0};
+    PGconn *reader;
+    hf_lsn position;
+    uint64_t t;
+
+    (void)state;
+    sql_run(&a, "create role reader login superuser");
+    sql_until(&b, "select count(*) from pg_roles where rolname = 'reader'", "1");
+    reader = hf_pg_connect(b.pg, "postgres", "reader", 5000, &err);
+    assert_non_null(reader);
+    assert_int_equal(hf_pg_command(b.pg, reader, "set session authorization reader", 5000, &err), 0);
+    assert_int_equal(hf_pg_command(b.pg, reader, "begin; lock table t in access share mode", 5000,
+                                   &err), 0);
+    sql_run(&a, "truncate t");
+    sql_until(&b, "select wait_event_type from pg_stat_activity where backend_type = 'startup'",
+              "Lock");
+    relay_open(&b.relay, false);
+    t = hf_clock_ns();
+    /* It logged in as holdfast, which is spared; become what clients are. */
+    position = 0;
+    PQfinish(reader);
+    position = job_ok(&b, HF_WORK_POSITION).lsn;
+    print_message("position with a reader %.1f ms\n", since_ms(t));
+    assert_true(position > 0);
+    relay_open(&b.relay, true);
+}
+
+static void test_barrier_is_seen_waiting(void **state)
+{
+    struct barrier x;
+    uint64_t t = hf_clock_ns();
+
+    (void)state;
+    relay_open(&b.relay, false);
+    barrier_begin(&x, &a, 8);
+    while (__atomic_load_n(&x.waiting, __ATOMIC_SEQ_CST) == 0 && since_ms(t) < 5000)
+        (void)usleep(500);
+    print_message("barrier seen waiting %.1f ms\n", since_ms(t));
+    assert_int_equal(x.waiting, 1);
+    relay_open(&b.relay, true);
+    barrier_end(&x);
+    print_message("barrier done %.1f ms\n", since_ms(t));
+    assert_int_equal(x.code, 0);
+    sql_until(&b, "select count(*) from holdfast.epochs where epoch = 8", "1");
+}
+
+static void test_cancelled_barrier_fails(void **state)
+{
+    static const char *const how[] = {"pg_cancel_backend", "pg_terminate_backend"};
+    char statement[256];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct barrier x;
+        relay_open(&b.relay, false);
+        barrier_begin(&x, &a, 9);
+        sql_until(&a, "select count(*) from pg_stat_activity where wait_event = 'SyncRep'", "1");
+        (void)snprintf(statement, sizeof statement,
+                       "select %s(pid) from pg_stat_activity where wait_event = 'SyncRep'", how[i]);
+        sql_run(&a, statement);
+        barrier_end(&x);
+        assert_int_not_equal(x.code, 0); /* S11 */
+        relay_open(&b.relay, true);
+    }
+}
+
+/* A role's or database's default must not make the barrier lie (S2). */
+static void test_barrier_sets_synchronous_commit(void **state)
+{
+    struct barrier x;
+
+    (void)state;
+    sql_run(&a, "alter role holdfast set synchronous_commit = off");
+    relay_open(&b.relay, false);
+    barrier_begin(&x, &a, 10);
+    sql_until(&a, "select count(*) from pg_stat_activity where wait_event = 'SyncRep'", "1");
+    relay_open(&b.relay, true);
+    barrier_end(&x);
+    assert_int_equal(x.code, 0);
+    sql_run(&a, "alter role holdfast reset synchronous_commit");
+}
+
+static void test_rule_renews_walsenders(void **state)
+{
+    const char *const names[] = {"b", "c"};
+    char before[32], after[32], rule[128];
+    uint64_t t;
+
+    (void)state;
+    sql_until(&a, "select count(*) from pg_stat_replication where state = 'streaming'", "1");
+    sql(&a, "select pid from pg_stat_replication", before, sizeof before);
+    t = hf_clock_ns();
+    (void)job_rule(&a, HF_WORK_RULE, 2, names);
+    print_message("rule %.1f ms\n", since_ms(t));
+    sql(&a, "select pid from pg_stat_replication", after, sizeof after);
+    assert_string_not_equal(before, after);
+    sql(&a, "show synchronous_standby_names", rule, sizeof rule);
+    assert_string_equal(rule, "ANY 1 (\"b\", \"c\")");
+    (void)job_rule(&a, HF_WORK_RULE, 1, names);
+}
+
+static void test_promotion_ends_sessions(void **state)
+{
+    const char *const names[] = {"a"};
+    struct hf_pg_result r;
+    char rule[128];
+    uint64_t t;
+
+    (void)state;
+    sql_run(&a, "insert into t values (1)");
+    relay_open(&b.relay, false);
+    (void)job_ok(&a, HF_WORK_STOP);
+    (void)job_ok(&b, HF_WORK_POSITION);
+    t = hf_clock_ns();
+    r = job_rule(&b, HF_WORK_PROMOTE, 1, names);
+    print_message("promote a follower %.1f ms\n", since_ms(t));
+    assert_int_equal(r.timeline, 3);
+    sql(&b, "show synchronous_standby_names", rule, sizeof rule);
+    assert_string_equal(rule, "ANY 1 (\"a\")");
+    sql(&b, "select n from t", rule, sizeof rule);
+    assert_string_equal(rule, "1");
+    sql(&b, "select pg_is_in_recovery()", rule, sizeof rule);
+    assert_string_equal(rule, "f");
+}
+
+/* A has what B never got; B leads now. */
+static void test_rewind_after_divergence(void **state)
+{
+    struct hf_pg_result r;
+    struct barrier x;
+    char value[32];
+    uint64_t t;
+
+    (void)state;
+    (void)job_ok(&a, HF_WORK_START);
+    (void)job_ok(&a, HF_WORK_POSITION);
+    (void)job_ok(&a, HF_WORK_PROMOTE); /* a leader that nobody followed */
+    sql_run(&a, "insert into t values (666)");
+    (void)job_ok(&a, HF_WORK_STOP);
+    (void)job_ok(&a, HF_WORK_START);
+    server_follow(&a, &b);
+    relay_open(&a.copy, true);
+    /* Both are on a timeline 3 of their own: pg_rewind cannot see that (S4, S9). */
+    r = job_fails(&a, HF_WORK_REWIND);
+    print_message("%s\n", r.text);
+    assert_non_null(strstr(r.text, "fresh copy"));
+    assert_false(hf_pg_half_rewound(a.pg));
+    /* B dies and comes back on timeline 4. */
+    (void)job_ok(&b, HF_WORK_STOP);
+    (void)job_ok(&b, HF_WORK_START);
+    (void)job_ok(&b, HF_WORK_POSITION);
+    (void)job_rule(&b, HF_WORK_PROMOTE, 1, (const char *const[]){"a"});
+    (void)job_ok(&a, HF_WORK_STOP);
+    (void)job_ok(&b, HF_WORK_CHECKPOINT);
+    t = hf_clock_ns();
+    r = job_ok(&a, HF_WORK_CLONE);
+    print_message("clone %.1f ms\n", since_ms(t));
+    relay_open(&a.relay, true);
+    barrier_begin(&x, &b, 20);
+    barrier_end(&x);
+    assert_int_equal(x.code, 0);
+    sql_until(&a, "select string_agg(n::text, ',' order by n) from t", "1");
+    /* Now a fork that pg_rewind can see: A promotes alone to 5, B stays on 4. */
+    relay_open(&a.relay, false);
+    (void)job_ok(&a, HF_WORK_POSITION);
+    (void)job_ok(&a, HF_WORK_PROMOTE);
+    sql_run(&a, "insert into t values (667); checkpoint; insert into t values (668)");
+    (void)job_ok(&a, HF_WORK_STOP);
+    relay_open(&a.copy, true);
+    t = hf_clock_ns();
+    r = job_ok(&a, HF_WORK_REWIND);
+    print_message("rewind %.1f ms: to %X/%X, %s\n", since_ms(t), HF_PG_LSN_ARG(r.lsn), r.text);
+    relay_open(&a.relay, true);
+    barrier_begin(&x, &b, 21);
+    barrier_end(&x);
+    assert_int_equal(x.code, 0);
+    for (int i = 0; i < 500 && !hf_pg_server_ready(a.pg); i++)
+        (void)usleep(10000);
+    sql_until(&a, "select count(*) from holdfast.epochs where epoch = 21", "1");
+    sql(&a, "select string_agg(n::text, ',' order by n) from t", value, sizeof value);
+    assert_string_equal(value, "1");
+}
+
+static void test_half_rewound_is_not_started(void **state)
+{
+    char path[160];
+    FILE *f;
+
+    (void)state;
+    (void)job_ok(&a, HF_WORK_STOP);
+    (void)snprintf(path, sizeof path, "%s/rewinding", a.dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    (void)fclose(f);
+    assert_int_equal(job_fails(&a, HF_WORK_START).code, HF_ECORRUPT);
+    (void)job_fails(&a, HF_WORK_REWIND);
+    (void)job_ok(&a, HF_WORK_CLONE);
+    assert_false(hf_pg_half_rewound(a.pg));
+}
+
+static void *interrupt_soon(void *arg)
+{
+    struct server *s = arg;
+    char path[160];
+    uint64_t t = hf_clock_ns();
+
+    (void)snprintf(path, sizeof path, "%s/data.new/base", s->dir);
+    while (!hf_pg_exists(path) && since_ms(t) < 5000)
+        (void)usleep(500);
+    hf_pg_interrupt(s->pg, true);
+    return NULL;
+}
+
+/* Killed in the middle: the old data are untouched, the leftovers go (I7). */
+static void test_clone_interrupted(void **state)
+{
+    enum hf_pg_state pg_state;
+    char path[160], aside[160];
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, interrupt_soon, &a), 0);
+    (void)job_fails(&a, HF_WORK_CLONE);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    hf_pg_interrupt(a.pg, false);
+    sql_until(&a, "select count(*) from t", "1"); /* goes on as it was */
+    (void)job_ok(&a, HF_WORK_STOP);
+    (void)snprintf(path, sizeof path, "%s/data.new", a.dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    /* Between the two renames of a swap. */
+    (void)snprintf(path, sizeof path, "%s/data", a.dir);
+    (void)snprintf(aside, sizeof aside, "%s/data.old", a.dir);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(hf_pg_probe(a.pg, &pg_state, NULL), 0);
+    assert_int_equal(pg_state, HF_PG_DOWN);
+    assert_true(hf_pg_exists(path) && !hf_pg_exists(aside));
+    (void)job_ok(&a, HF_WORK_START);
+}
+
+/* What cannot be copied leaves what is there. */
+static void test_clone_refused(void **state)
+{
+    (void)state;
+    relay_open(&a.copy, false);
+    (void)snprintf(a.copy.target, sizeof a.copy.target, "/nonexistent");
+    relay_open(&a.copy, true);
+    (void)job_fails(&a, HF_WORK_CLONE);
+    sql_until(&a, "select count(*) from t", "1");
+}
+
+static void test_clean_stop_loses_nothing(void **state)
+{
+    hf_lsn a_end, b_end;
+    uint64_t t;
+
+    (void)state;
+    relay_open(&a.relay, true);
+    sql_until(&b, "select count(*) from pg_stat_replication where state = 'streaming'", "1");
+    sql_run(&b, "insert into t values (3)");
+    t = hf_clock_ns();
+    (void)job_ok(&b, HF_WORK_STOP_CLEAN);
+    print_message("clean stop %.1f ms\n", since_ms(t));
+    relay_open(&a.relay, false);
+    a_end = job_ok(&a, HF_WORK_POSITION).lsn;
+    (void)job_ok(&b, HF_WORK_START);
+    b_end = job_ok(&b, HF_WORK_POSITION).lsn;
+    assert_true(a_end == b_end);
+    end_pair();
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_first_epoch_alone),
+        cmocka_unit_test(test_settings_are_ours),
+        cmocka_unit_test(test_accounts),
+        cmocka_unit_test(test_end_is_noticed),
+        cmocka_unit_test(test_killed_backend_ends_the_server),
+        cmocka_unit_test(test_leftover_postmaster_is_ended),
+        cmocka_unit_test(test_open_refuses_what_is_wrong),
+        cmocka_unit_test(test_position_equals_the_leaders),
+        cmocka_unit_test(test_position_in_spite_of_a_reader),
+        cmocka_unit_test(test_barrier_is_seen_waiting),
+        cmocka_unit_test(test_cancelled_barrier_fails),
+        cmocka_unit_test(test_barrier_sets_synchronous_commit),
+        cmocka_unit_test(test_rule_renews_walsenders),
+        cmocka_unit_test(test_promotion_ends_sessions),
+        cmocka_unit_test(test_rewind_after_divergence),
+        cmocka_unit_test(test_half_rewound_is_not_started),
+        cmocka_unit_test(test_clone_interrupted),
+        cmocka_unit_test(test_clone_refused),
+        cmocka_unit_test(test_clean_stop_loses_nothing),
+    };
+
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
+}
