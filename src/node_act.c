@@ -125,8 +125,12 @@ static void work(struct hf_node *n, const struct hf_action *a)
         uint8_t epoch[8];
         for (int i = 0; i < 8; i++)
             epoch[i] = (uint8_t)(a->epoch >> (8 * i));
-        if (hf_node_where(n, a->id, name, addr))
+        if (hf_node_where(n, a->id, name, addr)) {
+            hf_info("postgres: %s from %s, onto epoch %llu",
+                    a->work == HF_WORK_CLONE ? "cloning" : "rewinding", name,
+                    (unsigned long long)a->epoch);
             hf_relay_copy_from(n->relay, name, addr, epoch, sizeof epoch);
+        }
     }
     if (a->work == HF_WORK_PROMOTE) {
         /* S3: nobody who reads on this follower now may still be there when it is the leader. */

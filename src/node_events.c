@@ -288,6 +288,9 @@ static void on_work(void *ctx, const struct hf_pg_result *r)
         hf_err("postgres: %s", r->text);
     else if (r->text[0] != '\0')
         hf_info("postgres: %s", r->text);
+    else if (r->work == HF_WORK_CLONE || r->work == HF_WORK_REWIND)
+        hf_info("postgres: %s, consistent at %X/%X", r->work == HF_WORK_CLONE ? "cloned" : "rewound",
+                (unsigned)(r->lsn >> 32), (unsigned)r->lsn);
     hf_node_step(n, &(struct hf_event){.type = HF_EV_WORK,
                                        .work = r->work,
                                        .ok = r->ok,

@@ -21,6 +21,7 @@ void hf_follow_close(struct hf_decide *d)
 
 static void copied(struct hf_decide *d, const struct hf_event *e)
 {
+    d->rewinding = 0;
     /* Rewound or cloned: the data are of this epoch's lineage now. The hold stays until WAL up to
      * everything acknowledged before has been streamed (S8). */
     d->pg = HF_PG_STANDBY;
@@ -58,6 +59,7 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
             hf_yield_unfit(d, "initdb failed");
         break;
     case HF_WORK_REWIND:
+        d->rewinding = 0;
         d->reclone = !HF_MUTATED(HF_MUT_TRUST_REWIND);
         break;
     case HF_WORK_CLONE:
@@ -163,6 +165,12 @@ static bool entitled(const struct hf_decide *d)
     return d->fencing <= d->primary_epoch || d->fencing_from == hf_self(d);
 }
 
+/* Not after our own restart: what a rewind may have left behind is copied anew. */
+static bool rewinding(const struct hf_decide *d, const struct hf_branch *b)
+{
+    return d->rewinding == b->epoch && !d->reclone;
+}
+
 static void hold(struct hf_decide *d, const struct hf_branch *b, bool rewind)
 {
     if (rewind)
@@ -183,6 +191,8 @@ static void copy_run(struct hf_decide *d, const struct hf_branch *b, bool rewind
         hf_follow_close(d);
         return;
     }
+    if (rewind)
+        d->rewinding = b->epoch; /* the hold brings us back here, not to a clone */
     hold(d, b, rewind);
     if (!hf_saved(d))
         return;
@@ -259,7 +269,7 @@ static void standby_run(struct hf_decide *d, const struct hf_branch *b)
     if (d->stream_closing)
         return;
     if (d->reclone || (d->disk.hold_lsn != 0 && d->disk.hold_epoch != d->disk.lineage)) {
-        copy_run(d, b, false);
+        copy_run(d, b, rewinding(d, b));
         return;
     }
     if (d->saved.lineage == b->epoch) {
@@ -331,7 +341,7 @@ void hf_follow_run(struct hf_decide *d)
     case HF_PG_DOWN:
         if (d->reclone || (d->disk.hold_lsn != 0 && d->disk.hold_epoch != d->disk.lineage)) {
             if (b != NULL)
-                copy_run(d, b, false);
+                copy_run(d, b, rewinding(d, b));
         } else {
             hf_emit_work(d, HF_WORK_START, 0);
         }

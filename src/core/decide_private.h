@@ -89,6 +89,7 @@ struct hf_decide {
     hf_lsn flushed;
     struct hf_position followed_from; /* our position when we began to follow stream_epoch */
     bool reclone;                     /* rewinding failed or WAL is missing */
+    hf_epoch rewinding;               /* rewinding in place was chosen, onto this epoch; 0: no */
     bool hold_for_clone;              /* the hold was set here, and the old data are untouched */
     uint64_t newest_since_ns;         /* when the newest epoch was applied here */
     hf_epoch rewind_allowed;          /* the leader of this epoch said so */
