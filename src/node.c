@@ -181,7 +181,7 @@ static void route(struct hf_node *n)
         where = HF_LEADER_HERE;
     else if (v.leader != 0)
         where = HF_LEADER_ELSEWHERE;
-    hf_router_leader(n->router, where);
+    hf_router_leader(n->router, where, v.epoch);
     readable = v.pg == HF_PG_STANDBY && n->streaming && !n->promote_waiting &&
                v.work != HF_WORK_PROMOTE;
     if (readable != n->readable && !n->promote_waiting) {

@@ -1,214 +1,375 @@
-/* CancelRequest, on the leader (SAFETY S11).
+/* CancelRequest, on the node whose PostgreSQL serves the session (SAFETY S11).
  *
  * A cancel that reaches a backend in its wait for synchronous replication makes PostgreSQL commit
  * locally and return: the commit is visible and unacknowledged by anybody. So a backend seen waiting is
- * not cancelled. Because the cancel may race into the wait, results are withheld from before it is
- * passed until a barrier, a synchronous commit of our own, has gone through: then everything that was
- * committed locally is on a majority, whatever the cancel did. */
-#include <errno.h>
+ * not cancelled. Because the cancel may race into the wait, the gate's answers are withheld from before
+ * it is passed until a barrier, a synchronous commit of our own, has gone through: then everything that
+ * was committed locally is on a majority, whatever the cancel did.
+ *
+ * All of it on a thread of its own, one request after another: it waits for PostgreSQL, and libuv's pool
+ * of workers belongs to Raft's disk. */
+#include "router/cancel.h"
+
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/net.h"
 #include "router/session.h"
 
-enum { SETTLE_TRIES = 100, SETTLE_STEP_MS = 2, RETRY_MS = 100 };
+enum {
+    QUEUE_MAX = 64,
+    SETTLE_MS = 200,
+    CONNECT_MS = 2000,
+    PASS_MS = 1000,
+    SLICE_MS = 50, /* how soon a wait notices that the gate was shut */
+    RETRY_MS = 100,
+};
+#define MS 1000000ull
 
-struct job {
-    uv_work_t req;
-    struct hf_router *r;
-    uint64_t epoch;
-    int client; /* closed at the end: the client waits for that; -1: none */
-    bool cancel;
-    uint32_t pid, key;
+struct request {
+    int fd; /* the client waits for its end; -1: closed */
+    uint32_t pid, secret;
 };
 
-static PGconn *session_here(struct job *j)
-{
-    const char *const keys[] = {"host", "port", "user", "dbname", "application_name", "options", NULL};
-    const char *const values[] = {j->r->socket_dir,  "5432", "holdfast", "postgres",
-                                  "holdfast router",
-                                  "-c synchronous_commit=on -c statement_timeout=0"
-                                  " -c lc_messages=C",
-                                  NULL};
-    PGconn *c = PQconnectdbParams(keys, values, 0);
+struct hf_canceller {
+    struct hf_router *r;
+    char dir[108];
+    uv_thread_t id;
+    uv_mutex_t mutex;
+    uv_cond_t cond;
+    struct request queue[QUEUE_MAX];
+    unsigned first, n;
+    bool barrier_wanted; /* and `hold` raised for it */
+    atomic_bool stopping;
+    atomic_uint passed, refused;
+};
 
-    if (PQstatus(c) == CONNECTION_OK)
-        return c;
-    PQfinish(c);
-    return NULL;
+/* -- PostgreSQL, without ever waiting longer than it matters ----------------------------------------- */
+
+struct link {
+    struct hf_canceller *c;
+    uint64_t opening; /* 0: to a standby, no gate is asked */
+    PGconn *conn;
+    bool given_up; /* our own wait for replication was cut short */
+};
+
+static bool is_over(const struct link *l)
+{
+    return atomic_load(&l->c->stopping) ||
+           (l->opening != 0 && atomic_load(&l->c->r->opening) != l->opening);
 }
 
-static bool is_known(struct job *j)
+static bool wait_fd(const struct link *l, int fd, short events, uint64_t until)
 {
-    bool known = false;
-
-    uv_mutex_lock(&j->r->keys_mutex);
-    for (const struct session *s = j->r->keyed; s != NULL && !known; s = s->key_next)
-        known = s->wire.pid == j->pid && s->wire.key == j->key;
-    uv_mutex_unlock(&j->r->keys_mutex);
-    return known;
-}
-
-/* One value of the backend's line in pg_stat_activity; "" if there is none. */
-static void look(struct job *j, PGconn *c, const char *column, char *out, size_t cap)
-{
-    char sql[160];
-    PGresult *res;
-
-    (void)snprintf(sql, sizeof sql, "SELECT coalesce(%s, '') FROM pg_stat_activity WHERE pid = %u",
-                   column, j->pid);
-    res = PQexec(c, sql);
-    (void)snprintf(out, cap, "%s",
-                   PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1
-                       ? PQgetvalue(res, 0, 0)
-                       : "");
-    PQclear(res);
-}
-
-static void pass(struct job *j)
-{
-    uint8_t packet[16] = {0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e};
-    int fd = hf_net_connect_unix(j->r->socket_path, NULL);
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-
-    if (fd < 0)
-        return;
-    for (int i = 0; i < 4; i++) {
-        packet[8 + i] = (uint8_t)(j->pid >> (24 - 8 * i));
-        packet[12 + i] = (uint8_t)(j->key >> (24 - 8 * i));
+    while (!is_over(l) && uv_hrtime() < until) {
+        struct pollfd p = {.fd = fd, .events = events};
+        if (poll(&p, 1, SLICE_MS) > 0)
+            return true;
     }
-    if (send(fd, packet, sizeof packet, MSG_NOSIGNAL) == (ssize_t)sizeof packet)
-        (void)poll(&p, 1, 1000); /* PostgreSQL closes when the signal has been sent */
-    close(fd);
+    return false;
 }
 
-/* A commit waits for followers only if its transaction has written WAL before the commit record itself;
- * an assigned transaction id alone is not enough. */
-static bool barrier(PGconn *c)
+static void link_close(struct link *l)
 {
-    PGresult *res = PQexec(
-        c, "BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', 'barrier'); COMMIT");
-    bool ok = PQresultStatus(res) == PGRES_COMMAND_OK;
+    PQfinish(l->conn);
+    l->conn = NULL;
+}
 
+static void notice(void *arg, const PGresult *res)
+{
+    struct link *l = arg;
+    const char *function = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
+
+    if (function != NULL && strcmp(function, "SyncRepWaitForLSN") == 0)
+        l->given_up = true;
+}
+
+static bool link_open(struct link *l)
+{
+    static const char *const keys[] = {"host", "port", "user", "dbname", "application_name",
+                                       "options", NULL};
+    const char *const values[] = {l->c->dir, "5432", "holdfast", "postgres", "holdfast router",
+                                  "-c synchronous_commit=on -c statement_timeout=0", NULL};
+    uint64_t until = uv_hrtime() + CONNECT_MS * MS;
+    PostgresPollingStatusType st = PGRES_POLLING_WRITING;
+
+    l->conn = PQconnectStartParams(keys, values, 0);
+    if (l->conn == NULL)
+        return false;
+    while (PQstatus(l->conn) != CONNECTION_BAD && st != PGRES_POLLING_FAILED) {
+        if (st == PGRES_POLLING_OK) {
+            (void)PQsetNoticeReceiver(l->conn, notice, l);
+            return true;
+        }
+        if (!wait_fd(l, PQsocket(l->conn), st == PGRES_POLLING_READING ? POLLIN : POLLOUT, until))
+            break;
+        st = PQconnectPoll(l->conn);
+    }
+    link_close(l);
+    return false;
+}
+
+/* The last result; NULL: none in time, or the gate was shut. */
+static PGresult *ask(struct link *l, const char *sql, uint64_t bound_ms)
+{
+    uint64_t until = bound_ms == 0 ? UINT64_MAX : uv_hrtime() + bound_ms * MS;
+    PGresult *res, *last = NULL;
+
+    if (PQsendQuery(l->conn, sql) != 1)
+        return NULL;
+    for (;;) {
+        while (PQisBusy(l->conn) == 1)
+            if (!wait_fd(l, PQsocket(l->conn), POLLIN, until) || PQconsumeInput(l->conn) != 1) {
+                PQclear(last);
+                return NULL;
+            }
+        res = PQgetResult(l->conn);
+        if (res == NULL)
+            return last;
+        PQclear(last);
+        last = res;
+    }
+}
+
+/* A transaction that writes WAL: PostgreSQL does not make a mere transaction number wait. */
+static bool barrier(struct link *l)
+{
+    PGresult *res;
+    bool ok;
+
+    l->given_up = false;
+    res = ask(l, "SELECT pg_logical_emit_message(true, 'holdfast', 'barrier')", 0);
+    ok = PQresultStatus(res) == PGRES_TUPLES_OK && !l->given_up;
     PQclear(res);
     return ok;
 }
 
-static bool same_epoch(const struct job *j)
+/* Until it is through, or the gate is shut and with it every answer that was withheld is gone. */
+static void barrier_surely(struct link *l)
 {
-    return atomic_load(&j->r->gate_epoch) == j->epoch;
-}
-
-/* Until it is done, or the epoch is over and with it every result that was withheld. */
-static void barrier_surely(struct job *j, PGconn *c)
-{
-    while (same_epoch(j)) {
-        if (c == NULL)
-            c = session_here(j);
-        if (c != NULL && barrier(c))
-            break;
-        PQfinish(c);
-        c = NULL;
+    while (!is_over(l)) {
+        if ((l->conn != NULL || link_open(l)) && barrier(l))
+            return;
+        link_close(l);
         (void)poll(NULL, 0, RETRY_MS);
     }
-    PQfinish(c);
 }
 
-static void cancel_work(struct job *j)
+static void release(struct hf_canceller *c)
 {
-    PGconn *c = is_known(j) ? session_here(j) : NULL;
-    char text[64];
+    if (atomic_fetch_sub(&c->r->hold, 1) == 1)
+        hf_thread_wake(c->r);
+}
 
+/* -- one request ----------------------------------------------------------------------------------- */
+
+/* Unknown is as good as waiting: then it must not be cancelled either. */
+static bool is_waiting(struct link *l, uint32_t pid)
+{
+    char sql[160];
+    PGresult *res;
+    bool waits;
+
+    (void)snprintf(sql, sizeof sql,
+                   "SELECT coalesce(wait_event, '') = 'SyncRep' FROM pg_stat_get_activity(%u)", pid);
+    res = ask(l, sql, CONNECT_MS);
+    waits = PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1 ||
+            strcmp(PQgetvalue(res, 0, 0), "f") != 0;
+    PQclear(res);
+    return waits;
+}
+
+static void pass(struct link *l, const struct request *q)
+{
+    uint8_t packet[16] = {0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e};
+    int fd = hf_net_connect_unix(l->c->r->socket_path, NULL);
+
+    if (fd < 0)
+        return;
+    for (int i = 0; i < 4; i++) {
+        packet[8 + i] = (uint8_t)(q->pid >> (24 - 8 * i));
+        packet[12 + i] = (uint8_t)(q->secret >> (24 - 8 * i));
+    }
+    /* PostgreSQL closes when the signal has been sent. */
+    if (send(fd, packet, sizeof packet, MSG_NOSIGNAL) == (ssize_t)sizeof packet)
+        (void)wait_fd(l, fd, POLLIN, uv_hrtime() + PASS_MS * MS);
+    close(fd);
+    atomic_fetch_add(&l->c->passed, 1);
+}
+
+static void client_done(struct request *q)
+{
+    if (q->fd >= 0)
+        close(q->fd);
+    q->fd = -1;
+}
+
+/* To a session of the gate. */
+static void cancel_at_gate(struct link *l, struct request *q)
+{
+    struct hf_canceller *c = l->c;
+
+    if (!link_open(l))
+        return;
+    if (is_waiting(l, q->pid)) {
+        atomic_fetch_add(&c->refused, 1);
+        hf_info("router: a cancel of backend %u is not passed: it waits until a majority holds its "
+                "commit",
+                q->pid);
+        return;
+    }
+    atomic_fetch_add(&c->r->hold, 1);
+    pass(l, q);
+    client_done(q);
+    hf_key_settle(&c->r->keyring, q->pid, q->secret, SETTLE_MS * MS);
+    barrier_surely(l);
+    release(c);
+}
+
+static void cancel_one(struct hf_canceller *c, struct request *q)
+{
+    struct link l = {.c = c, .opening = atomic_load(&c->r->opening)};
+    bool reader;
+
+    /* Unknown keys are refused silently, as PostgreSQL does. */
+    if (hf_key_find(&c->r->keyring, q->pid, q->secret, &reader)) {
+        if (reader) {
+            l.opening = 0;
+            pass(&l, q); /* a standby commits nothing */
+        } else if (l.opening != 0) {
+            cancel_at_gate(&l, q);
+        }
+    }
+    link_close(&l);
+    client_done(q);
+}
+
+static void barrier_one(struct hf_canceller *c)
+{
+    struct link l = {.c = c, .opening = atomic_load(&c->r->opening)};
+
+    hf_warn("router: a wait for a majority was cut short: answers are withheld until a barrier is "
+            "through");
+    if (l.opening != 0)
+        barrier_surely(&l);
+    link_close(&l);
+    release(c);
+}
+
+/* -- the thread ------------------------------------------------------------------------------------ */
+
+static void thread_main(void *arg)
+{
+    struct hf_canceller *c = arg;
+
+    uv_mutex_lock(&c->mutex);
+    while (!atomic_load(&c->stopping)) {
+        if (c->barrier_wanted) {
+            c->barrier_wanted = false; /* who asks from now on wants a later one */
+            uv_mutex_unlock(&c->mutex);
+            barrier_one(c);
+            uv_mutex_lock(&c->mutex);
+        } else if (c->n > 0) {
+            struct request q = c->queue[c->first];
+            c->first = (c->first + 1) % QUEUE_MAX;
+            c->n--;
+            uv_mutex_unlock(&c->mutex);
+            cancel_one(c, &q);
+            uv_mutex_lock(&c->mutex);
+        } else {
+            uv_cond_wait(&c->cond, &c->mutex);
+        }
+    }
+    uv_mutex_unlock(&c->mutex);
+}
+
+void hf_canceller_cancel(struct hf_canceller *c, int fd, uint32_t pid, uint32_t secret)
+{
+    bool full;
+
+    uv_mutex_lock(&c->mutex);
+    full = c->n == QUEUE_MAX;
+    if (!full)
+        c->queue[(c->first + c->n++) % QUEUE_MAX] = (struct request){fd, pid, secret};
+    uv_cond_signal(&c->cond);
+    uv_mutex_unlock(&c->mutex);
+    if (full) {
+        atomic_fetch_add(&c->refused, 1);
+        close(fd);
+    }
+}
+
+void hf_canceller_barrier(struct hf_canceller *c)
+{
+    uv_mutex_lock(&c->mutex);
+    if (!c->barrier_wanted) {
+        c->barrier_wanted = true;
+        atomic_fetch_add(&c->r->hold, 1);
+        uv_cond_signal(&c->cond);
+    }
+    uv_mutex_unlock(&c->mutex);
+}
+
+void hf_canceller_counts(const struct hf_canceller *c, unsigned *passed, unsigned *refused)
+{
+    *passed = atomic_load(&c->passed);
+    *refused = atomic_load(&c->refused);
+}
+
+int hf_canceller_open(struct hf_canceller **out, struct hf_router *r, const char *socket_dir)
+{
+    struct hf_canceller *c = calloc(1, sizeof *c);
+
+    *out = NULL;
+    if (c == NULL)
+        return HF_ENOMEM;
+    c->r = r;
+    (void)snprintf(c->dir, sizeof c->dir, "%s", socket_dir);
+    if (uv_mutex_init(&c->mutex) != 0) {
+        free(c);
+        return HF_ENOMEM;
+    }
+    if (uv_cond_init(&c->cond) != 0) {
+        uv_mutex_destroy(&c->mutex);
+        free(c);
+        return HF_ENOMEM;
+    }
+    if (uv_thread_create(&c->id, thread_main, c) != 0) {
+        uv_cond_destroy(&c->cond);
+        uv_mutex_destroy(&c->mutex);
+        free(c);
+        return HF_EIO;
+    }
+    *out = c;
+    return 0;
+}
+
+void hf_canceller_stop(struct hf_canceller *c)
+{
     if (c == NULL)
         return;
-    look(j, c, "wait_event", text, sizeof text);
-    if (strcmp(text, "SyncRep") == 0) {
-        atomic_fetch_add(&j->r->n_cancels_refused, 1);
-        hf_info("router: a cancel of backend %u is not passed: it waits for a majority to hold its "
-                "commit",
-                j->pid);
-        PQfinish(c);
+    uv_mutex_lock(&c->mutex);
+    atomic_store(&c->stopping, true);
+    uv_cond_signal(&c->cond);
+    uv_mutex_unlock(&c->mutex);
+    (void)uv_thread_join(&c->id);
+}
+
+void hf_canceller_close(struct hf_canceller *c)
+{
+    if (c == NULL)
         return;
+    for (; c->n > 0; c->n--) {
+        close(c->queue[c->first].fd);
+        c->first = (c->first + 1) % QUEUE_MAX;
     }
-    atomic_fetch_add(&j->r->hold, 1);
-    pass(j);
-    for (int i = 0; i < SETTLE_TRIES; i++) {
-        look(j, c, "state", text, sizeof text);
-        if (strcmp(text, "active") != 0 && strcmp(text, "fastpath function call") != 0)
-            break;
-        /* PostgreSQL has no event for it. */
-        (void)poll(NULL, 0, SETTLE_STEP_MS);
-    }
-    barrier_surely(j, c);
-    atomic_fetch_sub(&j->r->hold, 1);
-}
-
-static void work(uv_work_t *req)
-{
-    struct job *j = req->data;
-
-    if (j->cancel) {
-        cancel_work(j);
-    } else {
-        barrier_surely(j, NULL);
-        atomic_fetch_sub(&j->r->hold, 1);
-    }
-}
-
-static void done(uv_work_t *req, int status)
-{
-    struct job *j = req->data;
-
-    if (status != 0 && !j->cancel)
-        atomic_fetch_sub(&j->r->hold, 1);
-    if (j->client >= 0)
-        close(j->client);
-    free(j);
-}
-
-static struct job *job(struct thread *t)
-{
-    struct job *j = calloc(1, sizeof *j);
-
-    if (j == NULL)
-        abort(); /* withheld for ever would be the alternative */
-    j->r = t->r;
-    j->epoch = atomic_load(&t->r->gate_epoch);
-    j->client = -1;
-    j->req.data = j;
-    return j;
-}
-
-void hf_cancel_begin(struct session *s)
-{
-    struct job *j = job(s->t);
-
-    j->cancel = true;
-    j->pid = s->cancel.pid;
-    j->key = s->cancel.key;
-    if (s->front_polled)
-        (void)uv_poll_stop(&s->front_poll);
-    j->client = dup(s->front); /* the session's own is closed with it */
-    if (uv_queue_work(&s->t->loop, &j->req, work, done) != 0) {
-        if (j->client >= 0)
-            close(j->client);
-        free(j);
-    }
-    hf_session_close(s);
-}
-
-void hf_cancel_barrier(struct thread *t)
-{
-    struct job *j = job(t);
-
-    atomic_fetch_add(&t->r->hold, 1);
-    hf_warn("router: a wait for a majority was cut short: results are withheld until a barrier passed");
-    if (uv_queue_work(&t->loop, &j->req, work, done) != 0)
-        abort();
+    uv_cond_destroy(&c->cond);
+    uv_mutex_destroy(&c->mutex);
+    free(c);
 }

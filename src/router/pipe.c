@@ -1,161 +1,266 @@
 /* Two connected ends, and the gate between them. */
+#include <assert.h>
 #include <errno.h>
-#include <unistd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "router/session.h"
 
-enum gate { GATE_PASS, GATE_HOLD, GATE_END };
+enum { TURNS_MAX = 16 }; /* reads for one session before others get their turn */
 
-/* Called after the answer was read from PostgreSQL and just before it is written to the client: what
- * passes was computed while the lease held (DESIGN section 6). */
-static enum gate gate_look(const struct session *s)
+enum verdict { PASS, HOLD, END };
+
+/* Looked at after an answer was read from PostgreSQL and before it is written to the client: what
+ * passes was therefore computed while the lease held and the gate was open (DESIGN section 6). */
+static enum verdict look(const struct hf_session *s)
 {
     const struct hf_router *r = s->t->r;
 
-    if (!s->gated)
-        return GATE_PASS;
-    if (atomic_load(&r->gate_epoch) != s->epoch)
-        return GATE_END;
+    if (s->kind == HF_KIND_READER)
+        return atomic_load(&r->readable) ? PASS : END; /* S3 */
+    if (s->kind == HF_KIND_TUNNEL)
+        return PASS; /* the leader's gate has looked */
+    if (atomic_load(&r->opening) != s->opening)
+        return END;
     if (atomic_load(&r->hold) > 0 || hf_clock_ns() >= atomic_load(&r->lease_deadline_ns))
-        return GATE_HOLD;
-    return GATE_PASS;
+        return HOLD;
+    return PASS;
 }
 
-bool hf_session_is_busy(const struct session *s)
+bool hf_session_is_busy(const struct hf_session *s)
 {
-    if (s->state != SESSION_PIPE || !s->gated)
+    if (s->state != HF_SESSION_PIPE || s->kind != HF_KIND_GATE)
         return false;
-    return s->asked || s->down.len > 0 || s->up.len > 0 || s->wire.status != 'I';
+    if (!s->dialogue.started)
+        return false; /* who logs in has no transaction to lose */
+    return s->down.len > 0 || s->up.len > 0 || !hf_dialogue_is_idle(&s->dialogue);
 }
 
-static void learn_key(struct session *s)
+static bool is_paused(const struct hf_session *s)
 {
-    struct hf_router *r = s->t->r;
-
-    if (!s->wire.key_known || !s->gated || s->key_at != NULL)
-        return;
-    uv_mutex_lock(&r->keys_mutex);
-    s->key_next = r->keyed;
-    s->key_at = &r->keyed;
-    if (s->key_next != NULL)
-        s->key_next->key_at = &s->key_next;
-    r->keyed = s;
-    uv_mutex_unlock(&r->keys_mutex);
+    return s->t->draining && s->kind == HF_KIND_GATE && s->dialogue.started &&
+           !hf_session_is_busy(s);
 }
 
-/* -1: over; else what to wait for: bit 0 front readable/writable..., gathered by the caller. */
-static int write_some(int fd, struct flow *f)
+/* -- bytes ----------------------------------------------------------------------------------------- */
+
+/* How many of the `n` bytes could be written; -1: over. */
+static ssize_t write_some(int fd, const uint8_t *p, size_t n)
 {
-    while (f->len > 0) {
-        ssize_t n = send(fd, f->bytes + f->at, f->len, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
+    size_t done = 0;
+
+    while (done < n) {
+        ssize_t rv = send(fd, p + done, n - done, MSG_NOSIGNAL);
+        if (rv < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN)
-            return 0;
-        if (n < 0)
+        if (rv < 0 && errno == EAGAIN)
+            break;
+        if (rv < 0)
             return -1;
-        f->at += (size_t)n;
-        f->len -= (size_t)n;
+        done += (size_t)rv;
     }
-    return 1;
+    return (ssize_t)done;
 }
 
-/* 1: bytes, 0: nothing now, -1: over. */
-static int read_some(int fd, struct flow *f)
+/* >0: bytes in the thread's scratch, 0: nothing now, -1: over. */
+static ssize_t read_some(struct hf_session *s, int fd)
 {
     ssize_t n;
 
     do
-        n = recv(fd, f->bytes, HF_SESSION_BYTES, 0);
+        n = recv(fd, s->t->scratch, sizeof s->t->scratch, 0);
     while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN)
         return 0;
-    if (n <= 0)
-        return -1;
+    return n > 0 ? n : -1;
+}
+
+static bool flow_keep(struct hf_flow *f, const uint8_t *p, size_t n)
+{
+    assert(f->len == 0 && n <= HF_ROUTER_READ_BYTES);
+    if (n == 0)
+        return true;
+    f->bytes = malloc(n);
+    if (f->bytes == NULL)
+        return false;
+    memcpy(f->bytes, p, n);
     f->at = 0;
-    f->len = (size_t)n;
-    return 1;
+    f->len = n;
+    return true;
 }
 
-static bool move_up(struct session *s, int *front, int *back)
+/* False: over. */
+static bool flow_write(struct hf_flow *f, int fd)
 {
-    for (;;) {
-        int rv = write_some(s->back, &s->up);
-        if (rv < 0)
-            return false;
-        if (rv == 0) {
-            *back |= UV_WRITABLE;
-            return true;
-        }
-        if (s->t->draining && s->gated && !hf_session_is_busy(s))
-            return true; /* paused between transactions */
-        rv = read_some(s->front, &s->up);
-        if (rv < 0)
-            return false;
-        if (rv == 0) {
-            *front |= UV_READABLE;
-            return true;
-        }
-        s->asked = true;
-        s->wire.ready = false;
+    ssize_t n = write_some(fd, f->bytes + f->at, f->len);
+
+    if (n < 0)
+        return false;
+    f->at += (size_t)n;
+    f->len -= (size_t)n;
+    if (f->len == 0) {
+        free(f->bytes);
+        *f = (struct hf_flow){0};
+    }
+    return true;
+}
+
+/* -- client to server ------------------------------------------------------------------------------ */
+
+/* What the server said before it went is still to be read; its end comes after it. */
+static void deafen(struct hf_session *s)
+{
+    s->deaf = true;
+    free(s->up.bytes);
+    s->up = (struct hf_flow){0};
+}
+
+/* 1: moved something, 0: nothing now, -1: over. */
+static int up_once(struct hf_session *s)
+{
+    ssize_t n, sent;
+
+    if (s->up.len > 0 && !flow_write(&s->up, s->back->fd))
+        deafen(s);
+    if (s->up.len > 0 || s->deaf || is_paused(s))
+        return 0;
+    n = read_some(s, s->front->fd);
+    if (n <= 0)
+        return n < 0 ? -1 : 0;
+    s->spoke = true;
+    hf_dialogue_client(&s->dialogue, s->t->scratch, (size_t)n);
+    sent = write_some(s->back->fd, s->t->scratch, (size_t)n);
+    if (sent < 0) {
+        deafen(s);
+        return 0;
+    }
+    return flow_keep(&s->up, s->t->scratch + sent, (size_t)(n - sent)) ? 1 : -1;
+}
+
+/* -- server to client ------------------------------------------------------------------------------ */
+
+static void learn(struct hf_session *s)
+{
+    struct hf_router *r = s->t->r;
+    struct hf_dialogue *d = &s->dialogue;
+
+    if (s->kind == HF_KIND_TUNNEL)
+        return;
+    if (d->key_known && s->key == NULL)
+        s->key = hf_key_add(&r->keyring, d->pid, d->key, s->kind == HF_KIND_READER);
+    if (d->wait_cancelled) {
+        d->wait_cancelled = false;
+        if (s->kind == HF_KIND_GATE)
+            hf_canceller_barrier(r->canceller); /* before look(): this very answer waits for it */
     }
 }
 
-static bool move_down(struct session *s, int *front, int *back)
+static void heard(struct hf_session *s)
 {
-    for (;;) {
-        int rv;
-        if (s->down.len > 0) {
-            enum gate g = gate_look(s);
-            if (g == GATE_END)
-                return false;
-            s->withheld = g == GATE_HOLD;
-            if (s->withheld)
-                return true; /* hf_session_timer() looks again */
-            rv = write_some(s->front, &s->down);
-            if (rv < 0)
-                return false;
-            if (rv == 0) {
-                *front |= UV_WRITABLE;
-                return true;
-            }
-            if (s->wire.ready)
-                s->asked = false;
-        }
-        rv = read_some(s->back, &s->down);
-        if (rv < 0)
-            return false;
-        if (rv == 0) {
-            *back |= UV_READABLE;
-            return true;
-        }
-        if (s->gated) {
-            hf_wire_bytes(&s->wire, s->down.bytes, s->down.len);
-            learn_key(s);
-            if (s->wire.wait_cancelled) {
-                s->wire.wait_cancelled = false;
-                hf_cancel_barrier(s->t);
-            }
-        }
-    }
+    if (s->answered)
+        return;
+    s->answered = true;
+    free(s->first);
+    s->first = NULL;
 }
 
-void hf_session_move(struct session *s)
+/* The server has ended the session. */
+static void over(struct hf_session *s)
+{
+    if (hf_session_rehold(s))
+        return;
+    if (s->cancel || (s->from_tunnel && !s->answered))
+        hf_session_close(s); /* so that the other node's router tries again */
+    else
+        hf_session_refuse(s, "57P01", "the leader's PostgreSQL has ended the connection",
+                          "Connect again.");
+}
+
+/* 1: moved something, 0: nothing now, -1: over, and s is closed or held. */
+static int down_once(struct hf_session *s)
+{
+    ssize_t n, sent = 0;
+    enum verdict v;
+
+    if (s->down.len == 0) {
+        n = read_some(s, s->back->fd);
+        if (n < 0)
+            over(s);
+        if (n <= 0)
+            return (int)n;
+        hf_dialogue_server(&s->dialogue, s->t->scratch, (size_t)n);
+        learn(s);
+        v = look(s);
+        if (v == PASS) {
+            sent = write_some(s->front->fd, s->t->scratch, (size_t)n);
+            heard(s);
+        }
+        if (v == END || sent < 0 || !flow_keep(&s->down, s->t->scratch + sent, (size_t)(n - sent))) {
+            hf_session_close(s);
+            return -1;
+        }
+    } else {
+        v = look(s);
+        if (v == PASS)
+            heard(s);
+        if (v == END || (v == PASS && !flow_write(&s->down, s->front->fd))) {
+            hf_session_close(s);
+            return -1;
+        }
+    }
+    hf_session_withhold(s, v == HOLD);
+    return s->down.len == 0 ? 1 : 0;
+}
+
+/* -- both ------------------------------------------------------------------------------------------ */
+
+static void want(struct hf_session *s)
 {
     int front = 0, back = 0;
-    struct thread *t = s->t;
 
-    if (s->state != SESSION_PIPE)
-        return;
-    if (!move_up(s, &front, &back) || !move_down(s, &front, &back)) {
-        hf_session_close(s);
-    } else {
-        /* A drain may have begun while this session was busy: now it may be idle. */
-        if (t->draining && s->gated && !hf_session_is_busy(s))
-            front &= ~UV_READABLE;
-        hf_session_want(s, front, back);
+    if (s->up.len > 0)
+        back |= UV_WRITABLE;
+    else if (!s->deaf)
+        front |= is_paused(s) ? UV_DISCONNECT : UV_READABLE;
+    if (s->down.len == 0)
+        back |= UV_READABLE;
+    else if (!s->withheld)
+        front |= UV_WRITABLE;
+    hf_end_want(s->front, front);
+    hf_end_want(s->back, back);
+}
+
+void hf_session_move(struct hf_session *s)
+{
+    struct hf_thread *t = s->t;
+    int up = 1, down = 1;
+
+    for (int i = 0; i < TURNS_MAX && s->state == HF_SESSION_PIPE && (up > 0 || down > 0); i++) {
+        up = up_once(s);
+        if (up < 0) {
+            hf_session_close(s);
+            return;
+        }
+        down = down_once(s);
     }
-    if (t->draining)
-        hf_thread_check_drained(t);
+    if (s->state != HF_SESSION_PIPE)
+        return;
+    if (s->key != NULL)
+        hf_key_idle(&t->r->keyring, s->key, hf_dialogue_is_idle(&s->dialogue));
+    want(s);
+    hf_thread_check_drained(t);
+}
+
+void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind)
+{
+    assert(s->back != NULL && s->first != NULL);
+    hf_session_set_pipe(s, kind);
+    hf_dialogue_init(&s->dialogue);
+    if (!flow_keep(&s->up, s->first, s->first_len)) {
+        hf_session_refuse(s, "53200", "out of memory", NULL);
+        return;
+    }
+    hf_session_move(s);
 }

@@ -3,7 +3,8 @@
  * A *client session* begins on any node's SQL port and is carried to the leader: to the gate here if
  * this node leads, else through a tunnel to the leader's node. A *gate session* exists on the leader
  * only: it is connected to PostgreSQL's Unix socket, and what PostgreSQL answers is passed on only
- * if, looked at after it was read, the gate is open in the session's epoch and the lease lasts.
+ * if, looked at after it was read, the gate is open as it was when the session began and the lease
+ * lasts. A *reader* is served by PostgreSQL here while that is a standby.
  *
  * All calls and callbacks on the host's loop; the sessions live on threads of their own. */
 #ifndef HF_ROUTER_ROUTER_H
@@ -23,26 +24,33 @@ enum hf_leader_at { HF_LEADER_UNKNOWN, HF_LEADER_HERE, HF_LEADER_ELSEWHERE };
 struct hf_router_callbacks {
     void *ctx;
     /* Carry fd (now the callee's) to the leader's node, as a gate session there; then call
-     * hf_router_dialed() once. */
+     * hf_router_dialed() once, also when the router has been closed meanwhile. */
     void (*dial)(void *ctx, struct hf_router_dial *d, int fd);
-    void (*on_drained)(void *ctx);      /* after gate_drain: no session is inside a transaction */
-    void (*on_shut)(void *ctx);         /* after gate_shut: nothing more is forwarded (S17) */
-    void (*on_readers_gone)(void *ctx); /* after follower_readable(false) (S3) */
+    void (*on_drained)(void *ctx);      /* after gate_drain, unless a gate_shut came first: no
+                                           session is inside a transaction */
+    void (*on_shut)(void *ctx);         /* after each gate_shut: nothing more is forwarded (S17) */
+    void (*on_readers_gone)(void *ctx); /* after each follower_readable(false) (S3) */
 };
 
 struct hf_router_config {
     const char *sql, *read_only; /* "host:port" each */
     const char *socket_dir;      /* PostgreSQL's, file .s.PGSQL.5432 */
     unsigned hold_ms;            /* how long a connection waits for a leader; 0: 10 s */
+    unsigned startup_ms;         /* how long for the startup packet to come; 0: 10 s */
     unsigned max_sessions;       /* per node, gate sessions included; 0: 1000 */
 };
 
+/* HF_EBUSY: a port is in use; `err` says which. Nothing is left behind on failure, except that `loop`
+ * has to run once more before it can be closed. */
 int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_router_config *config,
                    const struct hf_router_callbacks *callbacks, struct hf_error *err);
-void hf_router_close(struct hf_router *r); /* joins the threads; no callback comes after */
+/* Joins the threads; no callback comes after. The memory goes once `loop` has run on. */
+void hf_router_close(struct hf_router *r);
 
-void hf_router_leader(struct hf_router *r, enum hf_leader_at where);
-void hf_router_gate_open(struct hf_router *r, uint64_t epoch);
+/* Where the newest leader that this node knows is, and its epoch. Tunnels to the leader of an earlier
+ * epoch are closed: their gate is shut for good. */
+void hf_router_leader(struct hf_router *r, enum hf_leader_at where, uint64_t epoch);
+void hf_router_gate_open(struct hf_router *r, uint64_t epoch); /* epoch > 0 */
 void hf_router_gate_drain(struct hf_router *r); /* sessions between transactions pause */
 void hf_router_gate_shut(struct hf_router *r);  /* ends every gate session; results are withheld */
 void hf_router_lease(struct hf_router *r, uint64_t deadline_ns); /* CLOCK_BOOTTIME; 0: none */
@@ -50,12 +58,16 @@ void hf_router_lease(struct hf_router *r, uint64_t deadline_ns); /* CLOCK_BOOTTI
 void hf_router_follower_readable(struct hf_router *r, bool yes);
 /* A tunnel from another node's router: begins a gate session. Takes fd. */
 void hf_router_serve(struct hf_router *r, int fd);
-bool hf_router_gate_is_open(const struct hf_router *r);
+bool hf_router_gate_is_open(const struct hf_router *r); /* and takes new sessions */
 
 void hf_router_dialed(struct hf_router_dial *d, bool ok);
 
 struct hf_router_counts {
-    unsigned sessions, held, lease_held, cancels_refused;
+    unsigned sessions;               /* all of them, those that are being closed included */
+    unsigned gate, tunnels, readers; /* by kind, once connected */
+    unsigned held;                   /* wait for a leader */
+    unsigned lease_held;             /* have an answer that waits for the lease or a barrier */
+    unsigned cancels, cancels_refused; /* since the start */
 };
 struct hf_router_counts hf_router_counts(const struct hf_router *r);
 

@@ -1,233 +1,327 @@
-/* From the first byte of a client to two connected ends. */
+/* From the first byte of a client to two connected ends, and its end. */
 #include "router/session.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/net.h"
 
-enum { STARTUP_MS = 10000, RETRY_MS = 20, FIRST_CAP = HF_STARTUP_MAX + 64 };
+enum {
+    RETRY_MS = 20,
+    LINGER_MS = 1000,
+    LINGER_BYTES = 1024 * 1024,
+    NEGOTIATIONS_MAX = 2,     /* one each for TLS and GSSAPI, as in PostgreSQL */
+    OVER_MAX = 64,            /* connections above the limit, so that a cancel still gets in */
+    FIRST_CAP = HF_STARTUP_MAX,
+};
 
-static void advance(struct session *s);
-
-/* -- handles --------------------------------------------------------------------------------------------- */
-
-static void handle_closed(uv_handle_t *handle)
+static uint64_t now_ms(const struct hf_session *s)
 {
-    struct session *s = handle->data;
-
-    if (--s->handles > 0)
-        return;
-    free(s->first);
-    free(s->up.bytes);
-    free(s->down.bytes);
-    free(s);
-}
-
-void hf_session_forget_key(struct session *s)
-{
-    struct hf_router *r = s->t->r;
-
-    uv_mutex_lock(&r->keys_mutex);
-    if (s->key_at != NULL) {
-        *s->key_at = s->key_next;
-        if (s->key_next != NULL)
-            s->key_next->key_at = s->key_at;
-        s->key_at = NULL;
-    }
-    uv_mutex_unlock(&r->keys_mutex);
-}
-
-void hf_session_close(struct session *s)
-{
-    struct hf_router *r = s->t->r;
-
-    if (s->state == SESSION_CLOSED)
-        return;
-    hf_session_forget_key(s);
-    if (s->dial != NULL)
-        s->dial->s = NULL;
-    s->state = SESSION_CLOSED;
-    *s->at = s->next;
-    if (s->next != NULL)
-        s->next->at = s->at;
-    atomic_fetch_sub(&r->n_sessions, 1);
-    s->handles++;
-    if (s->front_polled)
-        uv_close((uv_handle_t *)&s->front_poll, handle_closed);
-    if (s->back_polled)
-        uv_close((uv_handle_t *)&s->back_poll, handle_closed);
-    if (s->front >= 0)
-        close(s->front);
-    if (s->back >= 0)
-        close(s->back);
-    s->front_poll.data = s->back_poll.data = s;
-    handle_closed((uv_handle_t *)&s->front_poll);
-}
-
-void hf_session_refuse(struct session *s, const char *sqlstate, const char *text, const char *hint)
-{
-    uint8_t out[512];
-    size_t n = hf_wire_fatal(out, sizeof out, sqlstate, text, hint);
-
-    if (n > 0 && s->front >= 0 && s->down.len == 0)
-        (void)send(s->front, out, n, MSG_NOSIGNAL); /* best effort, as in PostgreSQL */
-    hf_session_close(s);
-}
-
-static void poll_cb(uv_poll_t *poll, int status, int events)
-{
-    struct session *s = poll->data;
-
-    (void)status; /* the next read or write tells */
-    (void)events;
-    if (s->state == SESSION_PIPE)
-        hf_session_move(s);
-    else
-        advance(s);
-}
-
-static void want(struct session *s, uv_poll_t *poll, bool *polled, int *have, int fd, int events)
-{
-    if (!*polled) {
-        if (events == 0)
-            return;
-        if (uv_poll_init(&s->t->loop, poll, fd) != 0) {
-            hf_session_close(s);
-            return;
-        }
-        poll->data = s;
-        *polled = true;
-        s->handles++;
-    }
-    if (*have == events)
-        return;
-    *have = events;
-    if (events == 0)
-        (void)uv_poll_stop(poll);
-    else
-        (void)uv_poll_start(poll, events, poll_cb);
-}
-
-void hf_session_want(struct session *s, int front, int back)
-{
-    if (s->front >= 0)
-        want(s, &s->front_poll, &s->front_polled, &s->front_events, s->front, front);
-    if (s->state != SESSION_CLOSED && s->back >= 0)
-        want(s, &s->back_poll, &s->back_polled, &s->back_events, s->back, back);
-}
-
-static uint64_t now_ms(struct session *s)
-{
-    uv_update_time(&s->t->loop);
     return uv_now(&s->t->loop);
 }
 
-/* -- the two ends ------------------------------------------------------------------------------------------ */
+/* -- states ---------------------------------------------------------------------------------------- */
 
-static void set_pipe(struct session *s)
+static bool is_waiting(enum hf_session_state state)
 {
-    s->up.bytes = malloc(HF_SESSION_BYTES);
-    s->down.bytes = malloc(HF_SESSION_BYTES);
-    if (s->up.bytes == NULL || s->down.bytes == NULL || s->first_len > HF_SESSION_BYTES) {
-        hf_session_refuse(s, "53200", "out of memory", NULL);
+    return state != HF_SESSION_PIPE && state != HF_SESSION_CLOSED;
+}
+
+static bool is_held(enum hf_session_state state)
+{
+    return state == HF_SESSION_HELD || state == HF_SESSION_DIALING;
+}
+
+static void timer_cb(uv_timer_t *timer)
+{
+    hf_session_look(timer->data, false);
+}
+
+/* The timer runs only while somebody waits. */
+static void count_waiting(struct hf_thread *t, int by)
+{
+    bool before = t->n_waiting > 0;
+
+    assert(by > 0 || t->n_waiting > 0);
+    t->n_waiting += (unsigned)by;
+    if (t->stopping)
         return;
+    if (!before && t->n_waiting > 0)
+        (void)uv_timer_start(&t->timer, timer_cb, HF_ROUTER_TIMER_MS, HF_ROUTER_TIMER_MS);
+    else if (before && t->n_waiting == 0)
+        (void)uv_timer_stop(&t->timer);
+}
+
+static atomic_uint *kind_count(struct hf_session *s)
+{
+    struct hf_router *r = s->t->r;
+
+    switch (s->kind) {
+    case HF_KIND_GATE:
+        return &r->n_gate;
+    case HF_KIND_TUNNEL:
+        return &r->n_tunnels;
+    case HF_KIND_READER:
+        return &r->n_readers;
+    default:
+        return NULL;
     }
-    memcpy(s->up.bytes, s->first, s->first_len);
-    s->up.at = 0;
-    s->up.len = s->first_len;
+}
+
+/* The only place where a state changes. */
+static void set_state(struct hf_session *s, enum hf_session_state to, enum hf_session_kind kind)
+{
+    struct hf_router *r = s->t->r;
+    atomic_uint *count = kind_count(s);
+
+    assert(s->state != HF_SESSION_CLOSED);
+    assert((to == HF_SESSION_PIPE) == (kind != HF_KIND_NONE));
+    assert(s->state != HF_SESSION_LINGER || to == HF_SESSION_CLOSED);
+    if (count != NULL)
+        atomic_fetch_sub(count, 1);
+    s->kind = kind;
+    count = kind_count(s);
+    if (count != NULL)
+        atomic_fetch_add(count, 1);
+    if (is_held(s->state) != is_held(to))
+        atomic_fetch_add(&r->n_held, is_held(to) ? 1u : -1u);
+    if (is_waiting(s->state) != is_waiting(to))
+        count_waiting(s->t, is_waiting(to) ? 1 : -1);
+    s->state = to;
+}
+
+void hf_session_set_pipe(struct hf_session *s, enum hf_session_kind kind)
+{
+    set_state(s, HF_SESSION_PIPE, kind);
+}
+
+void hf_session_withhold(struct hf_session *s, bool yes)
+{
+    if (s->withheld == yes)
+        return;
+    s->withheld = yes;
+    atomic_fetch_add(&s->t->r->n_lease_held, yes ? 1u : -1u);
+    count_waiting(s->t, yes ? 1 : -1);
+}
+
+static void flow_clear(struct hf_flow *f)
+{
+    free(f->bytes);
+    *f = (struct hf_flow){0};
+}
+
+/* Nothing of what the back has said goes to the client after this. */
+static void end_back(struct hf_session *s)
+{
+    hf_key_remove(&s->t->r->keyring, s->key);
+    s->key = NULL;
+    if (s->dial != NULL)
+        s->dial->s = NULL;
+    s->dial = NULL;
+    hf_end_close(s->back);
+    s->back = NULL;
+    hf_session_withhold(s, false);
+    flow_clear(&s->up);
+    flow_clear(&s->down);
+    s->deaf = false;
+}
+
+/* Returns the client's descriptor, which is the caller's. */
+static int detach(struct hf_session *s)
+{
+    struct hf_thread *t = s->t;
+
+    end_back(s);
+    set_state(s, HF_SESSION_CLOSED, HF_KIND_NONE);
+    *s->at = s->next;
+    if (s->next != NULL)
+        s->next->at = s->at;
+    atomic_fetch_sub(&t->r->n_sessions, 1);
     free(s->first);
     s->first = NULL;
-    s->asked = true;
-    s->state = SESSION_PIPE;
-    hf_session_move(s);
+    s->front->last = s; /* callers up the stack may still look at the state */
+    hf_thread_check_drained(t);
+    return hf_end_take(s->front);
 }
 
-static void connect_here(struct session *s)
+void hf_session_close(struct hf_session *s)
 {
-    s->back = hf_net_connect_unix(s->t->r->socket_path, NULL);
-    if (s->back < 0) {
-        s->back = -1;
-        s->state = SESSION_HELD; /* PostgreSQL is just starting or stopping */
-        s->retry_ms = now_ms(s) + RETRY_MS;
+    if (s->state != HF_SESSION_CLOSED)
+        close(detach(s));
+}
+
+/* A close with unread bytes makes TCP drop what was sent before it: the client would miss our last
+ * word. So the client's are read and thrown away for a while. */
+static void linger(struct hf_session *s)
+{
+    for (;;) {
+        ssize_t n = recv(s->front->fd, s->t->scratch, sizeof s->t->scratch, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            hf_end_want(s->front, UV_READABLE);
+            return;
+        }
+        if (n > 0)
+            s->lingered += (size_t)n;
+        if (n <= 0 || s->lingered > LINGER_BYTES) {
+            hf_session_close(s);
+            return;
+        }
+    }
+}
+
+void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
+                       const char *hint)
+{
+    bool may_speak = s->state != HF_SESSION_LINGER && s->state != HF_SESSION_CLOSED &&
+                     (s->state != HF_SESSION_PIPE ||
+                      (s->down.len == 0 && hf_dialogue_may_speak(&s->dialogue)));
+    uint8_t out[512];
+    size_t n = 0;
+
+    if (s->state == HF_SESSION_CLOSED)
+        return;
+    if (may_speak)
+        n = hf_wire_fatal(out, sizeof out, sqlstate, text, hint);
+    if (n > 0)
+        (void)send(s->front->fd, out, n, MSG_NOSIGNAL); /* best effort, as in PostgreSQL */
+    end_back(s);
+    if (s->t->stopping || s->state == HF_SESSION_LINGER) {
+        hf_session_close(s);
         return;
     }
-    set_pipe(s);
+    (void)shutdown(s->front->fd, SHUT_WR);
+    set_state(s, HF_SESSION_LINGER, HF_KIND_NONE);
+    s->since_ms = now_ms(s);
+    linger(s);
 }
 
-struct dial_order {
-    struct hf_router_dial *d;
-    int fd;
-};
+/* -- the way to the leader ------------------------------------------------------------------------- */
 
-static void dial_order_run(void *arg)
+void hf_session_hold(struct hf_session *s)
 {
-    struct dial_order *o = arg;
-    struct hf_router *r = o->d->t->r;
-
-    if (r->closing)
-        close(o->fd);
-    else
-        r->callbacks.dial(r->callbacks.ctx, o->d, o->fd);
-    free(o);
+    end_back(s);
+    set_state(s, HF_SESSION_HELD, HF_KIND_NONE);
+    s->retry_ms = now_ms(s) + RETRY_MS;
+    hf_end_want(s->front, UV_DISCONNECT);
 }
 
-static void dial_elsewhere(struct session *s)
+bool hf_session_rehold(struct hf_session *s)
 {
+    /* In a tunnel it is the other node's router that waits. */
+    if (s->state != HF_SESSION_PIPE || s->answered || s->spoke || s->from_tunnel || s->cancel)
+        return false;
+    hf_session_hold(s);
+    return true;
+}
+
+/* To PostgreSQL here. False: it is just starting or stopping. */
+static bool connect_here(struct hf_session *s, enum hf_session_kind kind)
+{
+    int fd = hf_net_connect_unix(s->t->r->socket_path, NULL);
+
+    if (fd < 0)
+        return false;
+    s->back = hf_end_open(s, fd);
+    if (s->back == NULL)
+        return false;
+    hf_session_begin_pipe(s, kind);
+    return true;
+}
+
+static void dial_run(void *arg)
+{
+    struct hf_router_dial *d = arg;
+    struct hf_router *r = d->t->r;
+    int fd = d->fd;
+
+    d->fd = -1;
+    if (r->closing) {
+        close(fd);
+        free(d);
+        return;
+    }
+    d->next = r->dials;
+    d->at = &r->dials;
+    if (d->next != NULL)
+        d->next->at = &d->next;
+    r->dials = d;
+    r->callbacks.dial(r->callbacks.ctx, d, fd);
+}
+
+static void dial_elsewhere(struct hf_session *s)
+{
+    struct hf_router *r = s->t->r;
     struct hf_router_dial *d = calloc(1, sizeof *d);
-    struct dial_order *o = calloc(1, sizeof *o);
     int fds[2];
 
-    if (d == NULL || o == NULL ||
+    if (d == NULL ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
         free(d);
-        free(o);
-        s->retry_ms = now_ms(s) + RETRY_MS;
         return;
     }
-    *d = (struct hf_router_dial){.t = s->t, .s = s};
-    *o = (struct dial_order){d, fds[1]};
+    s->back = hf_end_open(s, fds[0]);
+    if (s->back == NULL) {
+        close(fds[1]);
+        free(d);
+        return;
+    }
+    *d = (struct hf_router_dial){.t = s->t, .s = s, .fd = fds[1]};
     s->dial = d;
-    s->back = fds[0];
-    s->state = SESSION_DIALING;
-    hf_mailbox_post(s->t->r->control, dial_order_run, o);
+    s->leader_epoch = atomic_load(&r->leader_epoch);
+    set_state(s, HF_SESSION_DIALING, HF_KIND_NONE);
+    hf_mailbox_post(r->control, dial_run, d);
 }
 
-void hf_session_dialed(struct session *s, bool ok)
+void hf_session_dialed(struct hf_session *s, bool ok)
 {
+    assert(s->state == HF_SESSION_DIALING);
     s->dial = NULL;
-    if (ok) {
-        set_pipe(s);
-        return;
-    }
-    close(s->back);
-    s->back = -1;
-    s->state = SESSION_HELD;
-    s->retry_ms = now_ms(s) + RETRY_MS;
+    if (ok)
+        hf_session_begin_pipe(s, HF_KIND_TUNNEL);
+    else if (s->cancel)
+        hf_session_close(s);
+    else
+        hf_session_hold(s);
+}
+
+/* A cancel is answered by nothing but the end of its connection, so it never waits. */
+static void seek_cancel(struct hf_session *s)
+{
+    struct hf_router *r = s->t->r;
+    struct hf_startup c = hf_startup_parse(s->first, s->first_len);
+    bool reader;
+
+    if (s->from_tunnel || atomic_load(&r->opening) != 0 ||
+        hf_key_find(&r->keyring, c.pid, c.key, &reader))
+        hf_canceller_cancel(r->canceller, detach(s), c.pid, c.key);
+    else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE)
+        dial_elsewhere(s);
+    else
+        hf_session_close(s);
 }
 
 /* HELD: is there a way now? */
-static void seek(struct session *s)
+static void seek(struct hf_session *s)
 {
     struct hf_router *r = s->t->r;
-    uint64_t epoch = atomic_load(&r->gate_epoch);
+    uint64_t opening = atomic_load(&r->opening);
 
-    if (s->cancel.kind == HF_STARTUP_CANCEL && (epoch != 0 || s->from_tunnel)) {
-        hf_cancel_begin(s);
-        return;
-    }
-    if (s->read_only && !s->from_tunnel && atomic_load(&r->readable)) {
-        s->reader = true;
-        connect_here(s);
-        if (s->state == SESSION_HELD)
-            s->reader = false;
-    } else if (epoch != 0 && !atomic_load(&r->draining)) {
-        s->gated = true;
-        s->epoch = epoch;
-        connect_here(s);
+    assert(s->state == HF_SESSION_HELD);
+    s->retry_ms = now_ms(s) + RETRY_MS;
+    if (s->cancel) {
+        seek_cancel(s);
+    } else if (s->read_only && atomic_load(&r->readable)) {
+        (void)connect_here(s, HF_KIND_READER);
+    } else if (opening != 0 && !atomic_load(&r->draining)) {
+        s->opening = opening;
+        (void)connect_here(s, HF_KIND_GATE);
     } else if (s->from_tunnel) {
         hf_session_close(s); /* the gate shut meanwhile: the other node's router tries again */
     } else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE) {
@@ -235,119 +329,162 @@ static void seek(struct session *s)
     }
 }
 
-/* -- the first packet -------------------------------------------------------------------------------------- */
+/* -- the first packet ------------------------------------------------------------------------------ */
 
-static void started(struct session *s, const struct hf_startup *p)
+static void refuse_too_many(struct hf_session *s)
 {
-    hf_session_want(s, 0, 0);
-    s->state = SESSION_HELD;
-    s->since_ms = now_ms(s);
-    s->retry_ms = 0;
-    if (p->kind == HF_STARTUP_CANCEL)
-        s->cancel = *p;
-    else if (s->read_only && !s->from_tunnel && !atomic_load(&s->t->r->readable)) {
-        size_t n = hf_startup_read_only(s->first, s->first_len, FIRST_CAP);
-        if (n == 0) {
-            hf_session_refuse(s, "08P01", "startup packet too long", NULL);
+    hf_session_refuse(s, "53300", "sorry, too many clients already",
+                      "Raise --max-sessions, or use fewer connections.");
+}
+
+static void started(struct hf_session *s, enum hf_startup_kind kind)
+{
+    struct hf_router *r = s->t->r;
+
+    if (kind == HF_STARTUP_SESSION) {
+        if (atomic_load(&r->n_sessions) > r->max_sessions) {
+            refuse_too_many(s);
             return;
         }
-        s->first_len = n;
+        if (s->read_only) {
+            /* Also for a standby, where it changes nothing: it may be the leader by the time. */
+            size_t n = hf_startup_read_only(s->first, s->first_len, FIRST_CAP);
+            if (n == 0) {
+                hf_session_refuse(s, "08P01", "startup packet too long", NULL);
+                return;
+            }
+            s->first_len = n;
+        }
     }
+    s->cancel = kind == HF_STARTUP_CANCEL;
+    hf_session_hold(s);
+    s->since_ms = now_ms(s);
     seek(s);
 }
 
-static void read_startup(struct session *s)
+/* TLS to clients would begin here. */
+static bool answer_negotiation(struct hf_session *s)
 {
-    for (;;) {
-        struct hf_startup p;
-        size_t want_bytes = 8;
-        ssize_t n;
-        /* Never past the packet: what follows belongs to the server. */
-        if (s->first_len >= 4) {
-            want_bytes = (size_t)s->first[0] << 24 | (size_t)s->first[1] << 16 |
-                         (size_t)s->first[2] << 8 | s->first[3];
-            if (want_bytes < 8 || want_bytes > HF_STARTUP_MAX)
-                want_bytes = s->first_len;
-        }
-        if (s->first_len < want_bytes) {
-            n = read(s->front, s->first + s->first_len, want_bytes - s->first_len);
-            if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-                hf_session_want(s, UV_READABLE, 0);
-                return;
-            }
-            if (n <= 0) {
-                hf_session_close(s);
-                return;
-            }
-            s->first_len += (size_t)n;
-        }
-        p = hf_startup_parse(s->first, s->first_len);
+    s->first_len = 0;
+    if (++s->negotiated > NEGOTIATIONS_MAX) {
+        hf_session_refuse(s, "08P01", "too many requests for encryption", NULL);
+        return false;
+    }
+    if (send(s->front->fd, "N", 1, MSG_NOSIGNAL) != 1) {
+        hf_session_close(s);
+        return false;
+    }
+    return true;
+}
+
+/* 1: more has come, 0: nothing now, -1: the session is over. */
+static int read_more(struct hf_session *s)
+{
+    size_t need = hf_startup_need(s->first, s->first_len);
+    ssize_t n;
+
+    if (s->first_len >= need)
+        return 1;
+    do
+        n = recv(s->front->fd, s->first + s->first_len, need - s->first_len, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) {
+        hf_end_want(s->front, UV_READABLE);
+        return 0;
+    }
+    if (n <= 0) {
+        hf_session_close(s);
+        return -1;
+    }
+    s->first_len += (size_t)n;
+    return 1;
+}
+
+static void read_startup(struct hf_session *s)
+{
+    while (read_more(s) > 0) {
+        struct hf_startup p = hf_startup_parse(s->first, s->first_len);
         switch (p.kind) {
         case HF_STARTUP_MORE:
             continue;
         case HF_STARTUP_TLS:
-            if (send(s->front, "N", 1, MSG_NOSIGNAL) != 1) {
-                hf_session_close(s);
+            if (!answer_negotiation(s))
                 return;
-            }
-            s->first_len = 0;
             continue;
         case HF_STARTUP_BAD:
-            hf_session_refuse(s, p.sqlstate, p.text, NULL);
+            hf_session_refuse(s, p.sqlstate, p.text, p.hint);
             return;
         default:
-            started(s, &p);
+            started(s, p.kind);
             return;
         }
     }
 }
 
-static void advance(struct session *s)
+void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tunnel)
 {
-    if (s->state == SESSION_STARTUP)
-        read_startup(s);
-}
-
-void hf_session_accept(struct thread *t, int fd, bool read_only, bool from_tunnel)
-{
-    struct session *s = calloc(1, sizeof *s);
     struct hf_router *r = t->r;
+    struct hf_session *s = calloc(1, sizeof *s);
 
-    if (s != NULL)
-        s->first = malloc(FIRST_CAP);
-    if (s == NULL || s->first == NULL || t->stopping) {
-        if (s != NULL)
-            free(s->first);
+    if (s == NULL || t->stopping || (s->first = malloc(FIRST_CAP)) == NULL) {
         free(s);
         close(fd);
         return;
     }
     s->t = t;
-    s->front = fd;
-    s->back = -1;
-    s->read_only = read_only;
+    s->front = hf_end_open(s, fd);
+    if (s->front == NULL) {
+        free(s->first);
+        free(s);
+        return;
+    }
+    s->read_only = read_only && !from_tunnel;
     s->from_tunnel = from_tunnel;
     s->next = t->sessions;
     s->at = &t->sessions;
     if (s->next != NULL)
         s->next->at = &s->next;
     t->sessions = s;
+    s->state = HF_SESSION_STARTUP;
+    count_waiting(t, 1);
+    uv_update_time(&t->loop);
     s->since_ms = now_ms(s);
     if (!from_tunnel)
         hf_net_tcp_options(fd);
-    if (atomic_fetch_add(&r->n_sessions, 1) >= r->max_sessions) {
-        hf_session_refuse(s, "53300", "sorry, too many clients already",
-                          "Raise --max-sessions, or use fewer connections.");
-        return;
-    }
-    read_startup(s);
+    if (atomic_fetch_add(&r->n_sessions, 1) >= r->max_sessions + OVER_MAX)
+        hf_session_close(s);
+    else
+        read_startup(s);
 }
 
-/* -- waiting ----------------------------------------------------------------------------------------------- */
+/* -- events ---------------------------------------------------------------------------------------- */
 
-static void wait_over(struct session *s)
+void hf_session_event(struct hf_session *s, bool at_front, bool failed, int events)
 {
-    if (s->state == SESSION_STARTUP)
+    if (at_front && (failed || (events & UV_DISCONNECT) != 0)) {
+        hf_session_close(s);
+        return;
+    }
+    switch (s->state) {
+    case HF_SESSION_STARTUP:
+        read_startup(s);
+        break;
+    case HF_SESSION_PIPE:
+        hf_session_move(s);
+        break;
+    case HF_SESSION_LINGER:
+        linger(s);
+        break;
+    default:
+        break;
+    }
+}
+
+static void wait_over(struct hf_session *s)
+{
+    if (s->state == HF_SESSION_LINGER)
+        hf_session_close(s);
+    else if (s->state == HF_SESSION_STARTUP)
         hf_session_refuse(s, "08P01", "no startup packet in time", NULL);
     else
         hf_session_refuse(s, "57P03", "the cluster has no leader that takes connections now",
@@ -355,32 +492,30 @@ static void wait_over(struct session *s)
                           "\"holdfast status\", and try again.");
 }
 
-void hf_session_timer(struct thread *t)
+static uint64_t bound_ms(const struct hf_session *s)
 {
-    struct session *s, *next;
-    uint64_t now = uv_now(&t->loop);
-    unsigned held = 0, lapsed = 0;
+    switch (s->state) {
+    case HF_SESSION_STARTUP:
+        return s->t->r->startup_ms;
+    case HF_SESSION_LINGER:
+        return LINGER_MS;
+    default:
+        return s->t->r->hold_ms;
+    }
+}
 
-    for (s = t->sessions; s != NULL; s = next) {
+void hf_session_look(struct hf_thread *t, bool moved)
+{
+    uv_update_time(&t->loop);
+    for (struct hf_session *s = t->sessions, *next; s != NULL; s = next) {
         next = s->next;
-        if (s->state == SESSION_PIPE) {
-            if (s->withheld) {
-                lapsed++;
+        if (s->state == HF_SESSION_PIPE) {
+            if (s->withheld)
                 hf_session_move(s);
-            }
-            continue;
-        }
-        held += s->state != SESSION_STARTUP;
-        if (now - s->since_ms > (s->state == SESSION_STARTUP ? STARTUP_MS : t->r->hold_ms)) {
-            if (s->dial != NULL) {
-                s->dial->s = NULL;
-                s->dial = NULL;
-            }
+        } else if (now_ms(s) - s->since_ms >= bound_ms(s)) {
             wait_over(s);
-        } else if (s->state == SESSION_HELD && now >= s->retry_ms) {
+        } else if (s->state == HF_SESSION_HELD && (moved || now_ms(s) >= s->retry_ms)) {
             seek(s);
         }
     }
-    atomic_store(&t->r->n_held, held);
-    atomic_store(&t->r->n_lease_held, lapsed);
 }

@@ -5,110 +5,162 @@
 #include <stdatomic.h>
 
 #include "base/mailbox.h"
+#include "router/cancel.h"
+#include "router/dialogue.h"
 #include "router/router.h"
 #include "router/wire.h"
 
-enum { HF_ROUTER_THREADS = 2, HF_SESSION_BYTES = 32 * 1024 };
+enum {
+    HF_ROUTER_THREADS = 2,
+    HF_ROUTER_READ_BYTES = 64 * 1024, /* one read; the most that one direction of a session keeps */
+    HF_ROUTER_TIMER_MS = 10,
+};
 
-struct thread {
+struct hf_round;
+
+struct hf_thread {
     struct hf_router *r;
     uv_loop_t loop;
     uv_thread_t id;
     struct hf_mailbox *mailbox;
-    uv_timer_t timer;         /* held sessions, lapsed leases, timeouts */
-    struct session *sessions;
-    bool draining, drained_told, stopping;
+    uv_timer_t timer; /* runs while n_waiting > 0 */
+    struct hf_session *sessions;
+    unsigned n_waiting;
+    bool draining, stopping;
+    struct hf_round *drain;                /* to confirm when no session is busy; else NULL */
+    uint8_t scratch[HF_ROUTER_READ_BYTES]; /* what is read goes here first: idle sessions own none */
 };
 
-struct listener {
+struct hf_listener {
     struct hf_router *r;
-    int fd;
+    int fd; /* -1: closed or never opened */
     uv_poll_t poll;
+    uv_timer_t pause; /* out of descriptors: try again a little later */
     bool read_only;
 };
 
 struct hf_router {
     struct hf_router_callbacks callbacks;
     struct hf_mailbox *control;
-    char socket_path[108], socket_dir[108];
-    unsigned hold_ms, max_sessions;
-    struct thread threads[HF_ROUTER_THREADS];
-    struct listener listeners[2];
-    bool closing;                     /* control loop only */
-    /* Read by the threads at every forwarded result. */
-    atomic_uint_least64_t gate_epoch; /* 0: shut */
-    atomic_uint_least64_t lease_deadline_ns;
-    atomic_uint hold;                 /* results are withheld while above 0 (S11) */
-    atomic_bool draining, readable;
-    atomic_int leader;                /* enum hf_leader_at */
-    atomic_uint n_sessions, n_held, n_lease_held, n_cancels_refused;
-    uv_mutex_t keys_mutex;            /* guards the keys of all gate sessions */
-    struct session *keyed;
-};
+    char socket_path[108];
+    unsigned hold_ms, startup_ms, max_sessions;
+    struct hf_thread *threads; /* HF_ROUTER_THREADS */
+    unsigned n_threads, next_thread;
+    struct hf_listener listeners[2];
+    struct hf_canceller *canceller;
+    struct hf_keyring keyring;
 
-enum session_state {
-    SESSION_STARTUP,  /* reading the first packet */
-    SESSION_HELD,     /* no open gate anywhere: waiting, bounded */
-    SESSION_DIALING,  /* the leader's node is being reached */
-    SESSION_PIPE,     /* bytes both ways */
-    SESSION_CLOSED,
-};
-
-struct flow {
-    size_t at, len;
-    uint8_t *bytes;
-};
-
-struct session {
-    struct session *next, **at;
-    struct thread *t;
-    enum session_state state;
-    bool from_tunnel, read_only;
-    bool gated;     /* to PostgreSQL here, as leader */
-    bool reader;    /* to PostgreSQL here, as a standby */
-    uint64_t epoch; /* gated */
-    int front, back;
-    uv_poll_t front_poll, back_poll;
-    bool front_polled, back_polled;
-    int front_events, back_events;
+    /* The control loop's own. */
+    struct hf_router_dial *dials; /* with the host */
+    uint64_t openings, gate_epoch;
+    unsigned drains;
     unsigned handles;
-    uint64_t since_ms; /* when it began to wait */
+    bool closing;
+
+    /* Read by the threads whenever something is forwarded. */
+    atomic_uint_least64_t opening; /* number of this opening of the gate; 0: shut */
+    atomic_uint_least64_t lease_deadline_ns;
+    atomic_uint hold; /* answers of the gate are withheld while above 0 (S11) */
+    atomic_bool draining, readable;
+    atomic_int leader; /* enum hf_leader_at */
+    atomic_uint_least64_t leader_epoch;
+
+    atomic_uint n_sessions, n_gate, n_tunnels, n_readers, n_held, n_lease_held;
+};
+
+enum hf_session_state {
+    HF_SESSION_STARTUP, /* reading the first packet */
+    HF_SESSION_HELD,    /* no way to a leader: waiting, bounded */
+    HF_SESSION_DIALING, /* the leader's node is being reached */
+    HF_SESSION_PIPE,    /* bytes both ways */
+    HF_SESSION_LINGER,  /* the last word is said; until the client has read it, bounded */
+    HF_SESSION_CLOSED,
+};
+
+enum hf_session_kind { HF_KIND_NONE, HF_KIND_GATE, HF_KIND_TUNNEL, HF_KIND_READER };
+
+/* What could not be written yet. */
+struct hf_flow {
+    uint8_t *bytes; /* malloc'ed; NULL when len is 0 */
+    size_t at, len;
+};
+
+/* An end that can be exchanged while the session lives: libuv closes handles later. */
+struct hf_end {
+    uv_poll_t poll; /* first: freed by its address */
+    int fd;
+    int events;
+    struct hf_session *last; /* freed with it: the session whose front this was */
+};
+
+struct hf_session {
+    struct hf_session *next, **at;
+    struct hf_thread *t;
+    enum hf_session_state state;
+    enum hf_session_kind kind; /* while in PIPE */
+    bool from_tunnel, read_only;
+    uint64_t opening;      /* kind GATE: of the gate */
+    uint64_t leader_epoch; /* DIALING, kind TUNNEL: whom it was made for */
+    struct hf_end *front, *back; /* back: NULL unless DIALING or PIPE */
+    uint64_t since_ms;     /* when the present wait began */
     uint64_t retry_ms;
-    uint8_t *first;    /* the startup packet */
+    unsigned negotiated;   /* requests for encryption so far */
+    uint8_t *first;        /* the startup packet, until the first byte of an answer */
     size_t first_len;
-    struct flow up, down; /* front to back, back to front */
-    struct hf_wire wire;
-    bool asked;        /* the client said something since the last ReadyForQuery */
-    bool withheld;     /* an answer waits for the lease */
+    bool answered;         /* the client has got a byte */
+    bool spoke;            /* and said more than its startup packet */
+    bool cancel;           /* `first` is a CancelRequest: no answer is due */
+    bool deaf;             /* the back takes nothing more, but may have something to say */
+    bool withheld;         /* an answer waits for the lease or a barrier */
+    struct hf_flow up, down; /* front to back, back to front */
+    size_t lingered;       /* bytes thrown away */
+    struct hf_dialogue dialogue;
     struct hf_router_dial *dial;
-    struct hf_startup cancel;
-    /* keyed list */
-    struct session *key_next, **key_at;
+    struct hf_key *key;
 };
 
 struct hf_router_dial {
-    struct thread *t;
-    struct session *s; /* thread only; NULL once the client is gone */
+    struct hf_thread *t;  /* NULL: the router is gone */
+    struct hf_session *s; /* thread only; NULL once the client is gone */
+    int fd; /* the host's end, on its way there */
     bool ok;
+    struct hf_router_dial *next, **at; /* control loop only */
 };
 
-void hf_session_accept(struct thread *t, int fd, bool read_only, bool from_tunnel);
-void hf_session_close(struct session *s);
-/* Tells the client before closing, if it can be told. */
-void hf_session_refuse(struct session *s, const char *sqlstate, const char *text, const char *hint);
-void hf_session_dialed(struct session *s, bool ok);
-void hf_session_timer(struct thread *t); /* every few milliseconds while anything waits */
-void hf_session_move(struct session *s);
-bool hf_session_is_busy(const struct session *s); /* inside a transaction, or asked and not answered */
-void hf_session_want(struct session *s, int front, int back);
-void hf_session_forget_key(struct session *s);
+/* session.c: from the first byte to two connected ends, and the end. */
+void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tunnel);
+void hf_session_close(struct hf_session *s);
+/* The last word to the client, if it can be put in here, then closes when the client has had the time
+ * to read it. What the back has said and was not forwarded is gone at once. */
+void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
+                       const char *hint);
+void hf_session_dialed(struct hf_session *s, bool ok);
+/* A client that has heard nothing yet, and said no more than hello, waits again instead of being
+ * closed. False: not such a one. */
+bool hf_session_rehold(struct hf_session *s);
+void hf_session_withhold(struct hf_session *s, bool yes);
+void hf_session_hold(struct hf_session *s); /* HELD, from any state but CLOSED; ends the back */
+void hf_session_set_pipe(struct hf_session *s, enum hf_session_kind kind);
+/* Looks at all that wait; `moved`: something has changed, so try at once. */
+void hf_session_look(struct hf_thread *t, bool moved);
+/* Something happened at one of its ends. */
+void hf_session_event(struct hf_session *s, bool at_front, bool failed, int events);
 
-/* Draining: tells the host once no session here is busy. */
-void hf_thread_check_drained(struct thread *t);
+/* end.c */
+struct hf_end *hf_end_open(struct hf_session *s, int fd); /* NULL: out of memory; fd is closed then */
+void hf_end_close(struct hf_end *e);                      /* with its descriptor */
+int hf_end_take(struct hf_end *e);                        /* closes all but the descriptor */
+void hf_end_want(struct hf_end *e, int events); /* UV_READABLE...; NULL is fine */
+int hf_end_fd(const struct hf_end *e); /* -1 for NULL */
 
-/* cancel.c */
-void hf_cancel_begin(struct session *s); /* takes the client's socket and closes the session */
-/* A synchronous wait was given up: withhold everything until a barrier has passed. */
-void hf_cancel_barrier(struct thread *t);
+/* pipe.c */
+void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind);
+void hf_session_move(struct hf_session *s);
+/* Does a drain have to wait for it? */
+bool hf_session_is_busy(const struct hf_session *s);
+
+/* gate.c: what each thread is told. */
+void hf_thread_check_drained(struct hf_thread *t);
+void hf_thread_wake(struct hf_router *r); /* from any thread: whoever waits looks again */
 
 #endif

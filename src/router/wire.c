@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+enum { CODE_CANCEL = 80877102, CODE_SSL = 80877103, CODE_GSSENC = 80877104 };
+
 static uint32_t be32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -15,48 +17,70 @@ static void put32(uint8_t *p, uint32_t v)
         p[i] = (uint8_t)(v >> (24 - 8 * i));
 }
 
-static struct hf_startup bad(const char *sqlstate, const char *text)
+static struct hf_startup bad(const char *sqlstate, const char *text, const char *hint)
 {
-    return (struct hf_startup){.kind = HF_STARTUP_BAD, .sqlstate = sqlstate, .text = text};
+    return (struct hf_startup){
+        .kind = HF_STARTUP_BAD, .sqlstate = sqlstate, .text = text, .hint = hint};
 }
 
-/* The value of `key`, or NULL. The packet ends with a NUL: checked by the caller. */
-static const char *parameter(const uint8_t *p, size_t len, const char *key)
+/* The next pair at *at, which moves behind it. False at the end of the list; *at is then at the final
+ * NUL if the list is well formed. The packet's last byte is a NUL: checked by the caller. */
+static bool pair(const uint8_t *p, size_t len, size_t *at, const char **key, const char **value)
 {
-    const char *at = (const char *)p + 8, *end = (const char *)p + len;
+    size_t value_at;
 
-    while (at < end && *at != '\0') {
-        const char *value = memchr(at, '\0', (size_t)(end - at));
-        const char *next;
-        if (value == NULL || ++value >= end)
-            return NULL;
-        next = memchr(value, '\0', (size_t)(end - value));
-        if (next == NULL)
-            return NULL;
-        if (strcmp(at, key) == 0)
-            return value;
-        at = next + 1;
-    }
-    return NULL;
+    if (*at >= len || p[*at] == '\0')
+        return false;
+    *key = (const char *)p + *at;
+    value_at = *at + strlen(*key) + 1;
+    if (value_at >= len)
+        return false;
+    *value = (const char *)p + value_at;
+    *at = value_at + strlen(*value) + 1;
+    return true;
 }
 
+static bool is_false(const char *value)
+{
+    return strcasecmp(value, "false") == 0 || strcasecmp(value, "off") == 0 ||
+           strcasecmp(value, "no") == 0 || strcmp(value, "0") == 0;
+}
+
+/* Every pair is looked at, since PostgreSQL takes the last of those with one name: a second "user"
+ * must not get past the check of the first. */
 static struct hf_startup session(const uint8_t *p, size_t len)
 {
-    const char *user, *replication;
+    const char *key, *value, *user = NULL;
+    size_t at = 8;
 
-    if (p[len - 1] != '\0')
-        return bad("08P01", "invalid startup packet layout");
-    user = parameter(p, len, "user");
+    if (len < 9 || p[len - 1] != '\0')
+        return bad("08P01", "invalid startup packet layout: expected terminator as last byte", NULL);
+    while (pair(p, len, &at, &key, &value)) {
+        if (strcmp(key, "user") == 0) {
+            user = value;
+            if (strcmp(value, "holdfast") == 0)
+                return bad("28000", "role \"holdfast\" belongs to Holdfast itself and cannot log in",
+                           "Use the application's or the administrator's role: see \"holdfast uri\".");
+        } else if (strcmp(key, "replication") == 0 && !is_false(value)) {
+            return bad("0A000", "replication connections are not carried by the router",
+                       "Holdfast replicates between its own nodes.");
+        }
+    }
+    if (at != len - 1)
+        return bad("08P01", "invalid startup packet layout: expected terminator as last byte", NULL);
     if (user == NULL || user[0] == '\0')
-        return bad("28000", "no PostgreSQL user name specified in startup packet");
-    if (strcmp(user, "holdfast") == 0)
-        return bad("28000", "role \"holdfast\" belongs to Holdfast itself and cannot log in");
-    replication = parameter(p, len, "replication");
-    if (replication != NULL && strcasecmp(replication, "false") != 0 &&
-        strcasecmp(replication, "off") != 0 && strcasecmp(replication, "no") != 0 &&
-        strcmp(replication, "0") != 0)
-        return bad("0A000", "replication connections are not carried by the router");
+        return bad("28000", "no PostgreSQL user name specified in startup packet", NULL);
     return (struct hf_startup){.kind = HF_STARTUP_SESSION, .len = len};
+}
+
+size_t hf_startup_need(const uint8_t *p, size_t n)
+{
+    size_t len;
+
+    if (n < 4)
+        return 4;
+    len = be32(p);
+    return len >= 8 && len <= HF_STARTUP_MAX ? len : n;
 }
 
 struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
@@ -68,47 +92,44 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
         return s;
     len = be32(p);
     if (len < 8 || len > HF_STARTUP_MAX)
-        return bad("08P01", "invalid length of startup packet");
+        return bad("08P01", "invalid length of startup packet", NULL);
     if (n < len)
         return s;
     code = be32(p + 4);
     s.len = len;
-    if (code == 80877103 || code == 80877104) { /* SSLRequest, GSSENCRequest */
+    if (code == CODE_SSL || code == CODE_GSSENC) {
         s.kind = HF_STARTUP_TLS;
-        return len == 8 ? s : bad("08P01", "invalid length of startup packet");
+        return len == 8 ? s : bad("08P01", "invalid length of startup packet", NULL);
     }
-    if (code == 80877102) { /* CancelRequest */
+    if (code == CODE_CANCEL) {
         if (len != 16)
-            return bad("08P01", "invalid length of cancel request");
+            return bad("08P01", "invalid length of cancel request", NULL);
         s.kind = HF_STARTUP_CANCEL;
         s.pid = be32(p + 8);
         s.key = be32(p + 12);
         return s;
     }
     if (code >> 16 != 3)
-        return bad("0A000", "unsupported frontend protocol: version 3 is needed");
+        return bad("0A000", "unsupported frontend protocol: version 3 is needed", NULL);
     return session(p, len);
 }
 
 size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap)
 {
-    static const char setting[] = "-c default_transaction_read_only=on";
-    const char *options = parameter(p, len, "options");
-    size_t add, at;
+    static const char setting[] = " -c default_transaction_read_only=on";
+    const char *key, *value, *options = NULL;
+    size_t add, at = 8;
 
-    if (options != NULL) {
-        add = sizeof setting; /* a space, and the text without its NUL */
-        at = (size_t)(options - (const char *)p) + strlen(options);
-    } else {
-        add = sizeof "options" + sizeof setting;
-        at = len - 1; /* before the final NUL */
-    }
-    if (len + add > cap)
+    while (pair(p, len, &at, &key, &value))
+        if (strcmp(key, "options") == 0)
+            options = value; /* the last one counts */
+    at = options != NULL ? (size_t)(options - (const char *)p) + strlen(options) : len - 1;
+    add = options != NULL ? sizeof setting - 1 : sizeof "options" + sizeof setting;
+    if (len + add > cap || len + add > HF_STARTUP_MAX)
         return 0;
     memmove(p + at + add, p + at, len - at);
     if (options != NULL) {
-        p[at] = ' ';
-        memcpy(p + at + 1, setting, sizeof setting - 1);
+        memcpy(p + at, setting, sizeof setting - 1);
     } else {
         memcpy(p + at, "options", sizeof "options");
         memcpy(p + at + sizeof "options", setting, sizeof setting);
@@ -117,82 +138,37 @@ size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap)
     return len + add;
 }
 
+/* Appends a field with its NUL; *at becomes `cap` + 1 if it does not fit. */
+static void field(uint8_t *out, size_t cap, size_t *at, char type, const char *value)
+{
+    size_t n = strlen(value) + 1;
+
+    if (*at > cap || cap - *at < n + 1) {
+        *at = cap + 1;
+        return;
+    }
+    out[(*at)++] = (uint8_t)type;
+    memcpy(out + *at, value, n);
+    *at += n;
+}
+
 size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char *text,
                      const char *hint)
 {
-    int n;
+    size_t at = 5;
 
-    if (cap < 8)
+    if (cap < 6)
         return 0;
-    n = snprintf((char *)out + 5, cap - 5, "SFATAL%cVFATAL%cC%s%cM%s%c%s%s%c", 0, 0, sqlstate, 0,
-                 text, 0, hint != NULL ? "H" : "", hint != NULL ? hint : "", 0);
-    if (n < 0 || (size_t)n + 6 > cap)
-        return 0;
+    field(out, cap, &at, 'S', "FATAL");
+    field(out, cap, &at, 'V', "FATAL");
+    field(out, cap, &at, 'C', sqlstate);
+    field(out, cap, &at, 'M', text);
     if (hint != NULL)
-        out[5 + n++] = 0; /* the list's end; without a hint the last NUL is it */
+        field(out, cap, &at, 'H', hint);
+    if (at >= cap)
+        return 0;
+    out[at++] = '\0';
     out[0] = 'E';
-    put32(out + 1, (uint32_t)n + 4);
-    return (size_t)n + 5;
-}
-
-static void message(struct hf_wire *w)
-{
-    static const char cancelled[] = "canceling wait for synchronous replication";
-
-    w->ready = false;
-    switch (w->head[0]) {
-    case 'Z':
-        if (w->kept == 1) {
-            w->ready = true;
-            w->status = w->keep[0];
-        }
-        break;
-    case 'K':
-        if (w->kept == 8) {
-            w->key_known = true;
-            w->pid = be32(w->keep);
-            w->key = be32(w->keep + 4);
-        }
-        break;
-    case 'N':
-        if (memmem(w->keep, w->kept, cancelled, sizeof cancelled - 1) != NULL)
-            w->wait_cancelled = true;
-        break;
-    default:
-        break;
-    }
-}
-
-void hf_wire_bytes(struct hf_wire *w, const uint8_t *p, size_t n)
-{
-    while (n > 0 && !w->broken) {
-        size_t take;
-        if (w->head_have < 5) {
-            w->head[w->head_have++] = *p++;
-            n--;
-            w->ready = false;
-            if (w->head_have < 5)
-                continue;
-            w->body_left = be32(w->head + 1);
-            w->kept = 0;
-            if (w->body_left < 4) {
-                w->broken = true;
-                return;
-            }
-            w->body_left -= 4;
-        }
-        take = n < w->body_left ? n : (size_t)w->body_left;
-        if (w->kept < sizeof w->keep) {
-            size_t room = sizeof w->keep - w->kept;
-            memcpy(w->keep + w->kept, p, take < room ? take : room);
-            w->kept += take < room ? take : room;
-        }
-        p += take;
-        n -= take;
-        w->body_left -= take;
-        if (w->body_left == 0) {
-            message(w);
-            w->head_have = 0;
-        }
-    }
+    put32(out + 1, (uint32_t)at - 1);
+    return at;
 }

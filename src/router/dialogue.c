@@ -1,0 +1,185 @@
+#include "router/dialogue.h"
+
+#include <string.h>
+
+static uint32_t be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* Takes what belongs to the current message from the front of the `n` bytes; returns how many, and
+ * whether the message is complete. Body bytes among them begin at *body. */
+static size_t take(struct hf_scan *s, const uint8_t *p, size_t n, size_t *body, bool *complete)
+{
+    size_t used = 0, more;
+
+    while (s->have < 5 && used < n) {
+        s->head[s->have++] = p[used++];
+        if (s->have < 5)
+            continue;
+        s->left = be32(s->head + 1);
+        if (s->left < 4) {
+            s->broken = true;
+            *complete = false;
+            return n;
+        }
+        s->left -= 4;
+    }
+    *body = used;
+    more = s->have < 5 ? 0 : n - used < s->left ? n - used : (size_t)s->left;
+    s->left -= more;
+    *complete = s->have == 5 && s->left == 0;
+    if (*complete)
+        s->have = 0;
+    return used + more;
+}
+
+/* -- what is owed ---------------------------------------------------------------------------------- */
+
+static void owe(struct hf_dialogue *d, bool by_sync)
+{
+    /* Beyond 64 the reason is forgotten and "not Sync" assumed, which errs towards busy. */
+    if (d->pending < 64 && by_sync)
+        d->syncs |= 1ull << d->pending;
+    d->pending++;
+}
+
+static void answered(struct hf_dialogue *d)
+{
+    if (d->pending == 0)
+        return;
+    d->pending--;
+    d->syncs >>= 1;
+}
+
+void hf_dialogue_init(struct hf_dialogue *d)
+{
+    memset(d, 0, sizeof *d);
+    owe(d, false);
+}
+
+static void client_message(struct hf_dialogue *d)
+{
+    switch (d->client.head[0]) {
+    case 'Q':
+    case 'F':
+        owe(d, false);
+        break;
+    case 'S':
+        d->batch = false;
+        if (!d->copying)
+            owe(d, true);
+        break;
+    case 'P':
+    case 'B':
+    case 'D':
+    case 'E':
+    case 'C':
+    case 'H':
+        d->batch = !d->copying;
+        break;
+    case 'c':
+    case 'f':
+        d->copying = false;
+        break;
+    default:
+        break; /* password, copy data, terminate: nothing is owed for them */
+    }
+}
+
+void hf_dialogue_client(struct hf_dialogue *d, const uint8_t *p, size_t n)
+{
+    while (n > 0 && !d->client.broken) {
+        size_t body, used;
+        bool complete;
+        used = take(&d->client, p, n, &body, &complete);
+        if (complete)
+            client_message(d);
+        p += used;
+        n -= used;
+    }
+}
+
+/* -- the server ------------------------------------------------------------------------------------ */
+
+/* Two texts exist, for a cancel and for a terminate, and both may be translated; the name of the
+ * function that speaks is the same. A client that makes such a notice itself (RAISE) costs everybody
+ * a barrier, no more. */
+static bool is_wait_given_up(const uint8_t *p, size_t n)
+{
+    static const char function[] = "RSyncRepWaitForLSN"; /* with its NUL */
+    static const char text1[] = "canceling wait for synchronous replication";
+    static const char text2[] = "canceling the wait for synchronous replication";
+
+    return memmem(p, n, function, sizeof function) != NULL ||
+           memmem(p, n, text1, sizeof text1 - 1) != NULL ||
+           memmem(p, n, text2, sizeof text2 - 1) != NULL;
+}
+
+static void server_message(struct hf_dialogue *d)
+{
+    d->last = (char)d->server.head[0];
+    switch (d->last) {
+    case 'Z':
+        d->started = true;
+        d->copying = false;
+        d->status = d->kept > 0 ? (char)d->keep[0] : 'E';
+        answered(d);
+        break;
+    case 'G':
+        /* A Sync that was sent along with the COPY is swallowed by it. */
+        d->copying = true;
+        while (d->pending > 0 && (d->syncs & 1) != 0)
+            answered(d);
+        break;
+    case 'K':
+        if (d->kept == 8 && !d->key_known) {
+            d->key_known = true;
+            d->pid = be32(d->keep);
+            d->key = be32(d->keep + 4);
+        }
+        break;
+    case 'N':
+        if (is_wait_given_up(d->keep, d->kept))
+            d->wait_cancelled = true;
+        break;
+    case 'C':
+    case 'E':
+        d->copying = false;
+        break;
+    default:
+        break;
+    }
+}
+
+void hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n)
+{
+    while (n > 0 && !d->server.broken) {
+        size_t body = n, used, room = HF_SCAN_KEEP - d->kept, fits;
+        bool complete;
+        used = take(&d->server, p, n, &body, &complete);
+        if (d->server.broken)
+            return;
+        fits = used - body < room ? used - body : room;
+        memcpy(d->keep + d->kept, p + body, fits);
+        d->kept += fits;
+        if (complete) {
+            server_message(d);
+            d->kept = 0;
+        }
+        p += used;
+        n -= used;
+    }
+}
+
+bool hf_dialogue_is_idle(const struct hf_dialogue *d)
+{
+    return d->started && d->status == 'I' && d->pending == 0 && !d->batch && d->client.have == 0 &&
+           d->server.have == 0 && !d->client.broken && !d->server.broken;
+}
+
+bool hf_dialogue_may_speak(const struct hf_dialogue *d)
+{
+    return d->server.have == 0 && !d->server.broken && d->last != 'E' &&
+           (!d->started || (d->pending == 0 && !d->batch));
+}

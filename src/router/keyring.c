@@ -1,0 +1,102 @@
+/* The keys of the backends that sessions here are connected to. */
+#include <stdlib.h>
+
+#include "router/cancel.h"
+
+int hf_keyring_open(struct hf_keyring *k)
+{
+    k->first = NULL;
+    if (uv_mutex_init(&k->mutex) != 0)
+        return -1;
+    if (uv_cond_init(&k->cond) != 0) {
+        uv_mutex_destroy(&k->mutex);
+        return -1;
+    }
+    return 0;
+}
+
+void hf_keyring_close(struct hf_keyring *k)
+{
+    uv_cond_destroy(&k->cond);
+    uv_mutex_destroy(&k->mutex);
+}
+
+struct hf_key *hf_key_add(struct hf_keyring *k, uint32_t pid, uint32_t secret, bool reader)
+{
+    struct hf_key *key = calloc(1, sizeof *key);
+
+    if (key == NULL)
+        return NULL;
+    key->pid = pid;
+    key->secret = secret;
+    key->reader = reader;
+    uv_mutex_lock(&k->mutex);
+    key->next = k->first;
+    key->at = &k->first;
+    if (key->next != NULL)
+        key->next->at = &key->next;
+    k->first = key;
+    uv_mutex_unlock(&k->mutex);
+    return key;
+}
+
+void hf_key_remove(struct hf_keyring *k, struct hf_key *key)
+{
+    if (key == NULL)
+        return;
+    uv_mutex_lock(&k->mutex);
+    *key->at = key->next;
+    if (key->next != NULL)
+        key->next->at = key->at;
+    uv_cond_broadcast(&k->cond);
+    uv_mutex_unlock(&k->mutex);
+    free(key);
+}
+
+static struct hf_key *find(struct hf_keyring *k, uint32_t pid, uint32_t secret)
+{
+    for (struct hf_key *key = k->first; key != NULL; key = key->next)
+        if (key->pid == pid && key->secret == secret)
+            return key;
+    return NULL;
+}
+
+bool hf_key_find(struct hf_keyring *k, uint32_t pid, uint32_t secret, bool *reader)
+{
+    const struct hf_key *key;
+
+    uv_mutex_lock(&k->mutex);
+    key = find(k, pid, secret);
+    if (key != NULL)
+        *reader = key->reader;
+    uv_mutex_unlock(&k->mutex);
+    return key != NULL;
+}
+
+void hf_key_idle(struct hf_keyring *k, struct hf_key *key, bool idle)
+{
+    atomic_store(&key->idle, idle);
+    if (!idle || !atomic_load(&key->watched))
+        return;
+    uv_mutex_lock(&k->mutex);
+    uv_cond_broadcast(&k->cond);
+    uv_mutex_unlock(&k->mutex);
+}
+
+void hf_key_settle(struct hf_keyring *k, uint32_t pid, uint32_t secret, uint64_t bound_ns)
+{
+    uint64_t until = uv_hrtime() + bound_ns, now;
+    struct hf_key *key;
+
+    uv_mutex_lock(&k->mutex);
+    while ((key = find(k, pid, secret)) != NULL && (now = uv_hrtime()) < until) {
+        /* Watched first, then looked at: hf_key_idle() does it the other way round. */
+        atomic_store(&key->watched, true);
+        if (atomic_load(&key->idle))
+            break;
+        (void)uv_cond_timedwait(&k->cond, &k->mutex, until - now);
+    }
+    if (key != NULL)
+        atomic_store(&key->watched, false);
+    uv_mutex_unlock(&k->mutex);
+}
