@@ -1,0 +1,231 @@
+/* sim: runs schedules and says whether anything that must always hold did not. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sim.h"
+
+static const struct {
+    enum hf_mutation m;
+    const char *name;
+} mutations[] = {
+    {HF_MUT_SKIP_FENCE, "report without closing the stream (I4)"},
+    {HF_MUT_FENCE_NOT_DURABLE, "report before the fence is on disk (I4)"},
+    {HF_MUT_COUNT_ONE_LESS, "one report fewer than a majority"},
+    {HF_MUT_OPEN_BEFORE_BARRIER, "gate opens before the barrier (I5)"},
+    {HF_MUT_IGNORE_LEASE, "gate without a lease (I2)"},
+    {HF_MUT_NO_PROMISE_WAIT, "report without waiting out the promise (I2)"},
+    {HF_MUT_FORGET_PROMISE, "promise forgotten by a restart (S12)"},
+    {HF_MUT_NOT_GREATEST, "not the greatest position leads (I1)"},
+    {HF_MUT_ADMIT_ANY, "any history may stream (S1)"},
+    {HF_MUT_BARRIER_BY_INSERT, "barrier done when INSERT returns (S1)"},
+    {HF_MUT_ADMIT_BEFORE_WAIT, "followers admitted before the barrier waits (S2)"},
+    {HF_MUT_LINEAGE_LATE, "lineage written after the stream opened (S4)"},
+    {HF_MUT_PREFIX_BY_TIMELINE, "timelines decide who may stream (S4)"},
+    {HF_MUT_LSN_ONLY, "positions compare without epochs (I5)"},
+    {HF_MUT_REFUSED_IS_PROOF, "a closed connection lets a lease off (S6)"},
+    {HF_MUT_ACK_WHILE_FENCING, "pings acked while fencing (S7)"},
+    {HF_MUT_RESUME_EPOCH, "a re-elected leader resumes its epoch (S7)"},
+    {HF_MUT_REPORT_WHILE_REWINDING, "report in the middle of a copy (S8)"},
+    {HF_MUT_REWIND_EARLY, "rewind before the barrier (S8, S9)"},
+    {HF_MUT_TRUST_REWIND, "rewind although a timeline number repeats (S9)"},
+    {HF_MUT_SHORTER_PROMISE, "promise waited out with today's T (S12)"},
+    {HF_MUT_NEVER_UNFIT, "who cannot lead leads on (S13)"},
+    {HF_MUT_FOUND_ALONE, "node 0 founds alone (S15)"},
+    {HF_MUT_NO_RECLONE_ON_MISSING, "missing WAL is waited for (S16)"},
+    {HF_MUT_RELEASE_EARLY, "RELEASE before the gate confirmed (S17)"},
+    {HF_MUT_OLD_ACKS_COUNT, "acks from before the release count (S17)"},
+    {HF_MUT_PROMOTE_FROM_LOG, "promotion from an old log entry (S18)"},
+    {HF_MUT_SHRINK_BELOW_3, "the dead stop counting below three (S20)"},
+    {HF_MUT_CONFIG_TWO_AT_ONCE, "two changes of the voters at once (I3)"},
+    {HF_MUT_RULE_NOT_LOADED, "the next change before the rule is loaded (I3)"},
+};
+enum { N_MUTATIONS = sizeof mutations / sizeof mutations[0] };
+
+static unsigned writes, reads, opens, acks;
+
+/* True: nothing was violated. Each run has a world of its own; a violated one is abandoned as it is. */
+static bool run(uint64_t seed, bool verbose, char *why, size_t cap)
+{
+    bool ok;
+
+    W = calloc(1, sizeof *W);
+    W->seed = seed;
+    W->verbose = verbose;
+    W->rng[0] = seed * 0x9e3779b97f4a7c15ull + 1;
+    W->rng[1] = (seed ^ 0xbf58476d1ce4e5b9ull) * 0x94d049bb133111ebull + 1;
+    for (int i = 0; i < 16; i++)
+        (void)sim_random();
+    if (setjmp(W->out) == 0)
+        scenario_random();
+    ok = !W->violated;
+    if (why != NULL)
+        (void)snprintf(why, cap, "%s", W->why);
+    writes += W->writes;
+    reads += W->reads;
+    opens += W->opens;
+    acks += W->n_acks;
+    free(W);
+    return ok;
+}
+
+static double seconds(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* Worlds leak what was in flight when they end: a process of their own for each slice. */
+static unsigned slice(uint64_t from, uint64_t to)
+{
+    unsigned failed = 0;
+
+    for (uint64_t s = from; s <= to; s++) {
+        char why[512];
+        if (run(s, false, why, sizeof why))
+            continue;
+        failed++;
+        printf("seed %llu: %s\n", (unsigned long long)s, why);
+        fflush(stdout);
+    }
+    return failed;
+}
+
+static unsigned seeds(uint64_t from, uint64_t to, unsigned jobs)
+{
+    unsigned failed = 0, running = 0;
+    const uint64_t step = 50;
+
+    for (uint64_t s = from; s <= to || running > 0;) {
+        int status;
+        if (s <= to && running < jobs) {
+            uint64_t end = s + step - 1 < to ? s + step - 1 : to;
+            pid_t pid;
+            fflush(stdout);
+            pid = fork();
+            if (pid == 0) {
+                unsigned f = slice(s, end);
+                fflush(stdout);
+                _exit(f > 100 ? 100 : (int)f);
+            }
+            running++;
+            s = end + 1;
+            continue;
+        }
+        if (wait(&status) > 0) {
+            running--;
+            failed += WIFEXITED(status) ? (unsigned)WEXITSTATUS(status) : 1;
+            if (!WIFEXITED(status))
+                printf("a slice ended by signal %d\n", WTERMSIG(status));
+        }
+    }
+    return failed;
+}
+
+/* The seed that catches a mutation, or 0. */
+static uint64_t caught(enum hf_mutation m, uint64_t most, char *why, size_t cap)
+{
+    hf_mutation = m;
+    for (uint64_t s = 1; s <= most; s++)
+        if (!run(s, false, why, cap))
+            return s;
+    return 0;
+}
+
+static unsigned mutate(uint64_t most, unsigned *passed)
+{
+    unsigned missed = 0;
+
+    for (unsigned i = 0; i < N_MUTATIONS; i++) {
+        int fds[2], status;
+        char line[700] = "";
+        pid_t pid;
+        if (pipe(fds) != 0)
+            return 1;
+        fflush(stdout);
+        pid = fork();
+        if (pid == 0) {
+            char why[512];
+            uint64_t s = caught(mutations[i].m, most, why, sizeof why);
+            if (s == 0)
+                _exit(1);
+            dprintf(fds[1], "seed %llu: %s", (unsigned long long)s, why);
+            _exit(0);
+        }
+        close(fds[1]);
+        (void)!read(fds[0], line, sizeof line - 1);
+        close(fds[0]);
+        (void)waitpid(pid, &status, 0);
+        if (status == 0)
+            (*passed)++;
+        else
+            missed++;
+        printf("%-8s %-55s %.110s\n", status == 0 ? "caught" : "MISSED", mutations[i].name, line);
+    }
+    return missed;
+}
+
+static void usage(void)
+{
+    puts("usage: sim [--seed N [--verbose] [--mutation K]] | --seeds A..B [--jobs N] | --mutations [MOST] |\n"
+         "       --suite");
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t from = 0, to = 0, one = 0, most = 0;
+    bool verbose = false, suite = false;
+    unsigned jobs = 2, failed = 0, passed = 0;
+    double began = seconds();
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--verbose") == 0)
+            verbose = true;
+        else if (strcmp(argv[i], "--suite") == 0)
+            suite = true;
+        else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+            one = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--mutation") == 0 && i + 1 < argc)
+            hf_mutation = (enum hf_mutation)atoi(argv[++i]);
+        else if (strcmp(argv[i], "--jobs") == 0 && i + 1 < argc)
+            jobs = (unsigned)atoi(argv[++i]);
+        else if (strcmp(argv[i], "--mutations") == 0)
+            most = i + 1 < argc ? strtoull(argv[++i], NULL, 10) : 300;
+        else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc &&
+                 sscanf(argv[++i], "%lu..%lu", &from, &to) == 2)
+            continue;
+        else {
+            usage();
+            return 2;
+        }
+    }
+    if (one != 0) {
+        char why[512];
+        if (!run(one, verbose, why, sizeof why)) {
+            printf("seed %llu: %s\n", (unsigned long long)one, why);
+            failed = 1;
+        }
+        printf("writes %u acknowledged %u reads %u epochs opened %u\n", writes, acks, reads, opens);
+        passed = 1 - failed;
+    }
+    if (suite) {
+        from = 1;
+        to = 400;
+        most = 200;
+    }
+    if (to >= from && from > 0) {
+        double t = seconds();
+        failed += seeds(from, to, jobs);
+        passed += (unsigned)(to - from + 1) - failed;
+        printf("%llu schedules in %.1f s: %.0f a minute\n", (unsigned long long)(to - from + 1),
+               seconds() - t, (double)(to - from + 1) * 60 / (seconds() - t));
+    }
+    if (most > 0)
+        failed += mutate(most, &passed);
+    printf("%.1f s\n%u passed, %u failed\n", seconds() - began, passed, failed);
+    return failed > 0;
+}

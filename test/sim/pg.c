@@ -1,0 +1,575 @@
+/* A model of PostgreSQL, as bad as the real one where SAFETY.md says so: the synchronous wait compares
+ * bare LSNs (S1), a rule may take effect late (S2), timeline numbers repeat (S4), pg_rewind is misled by
+ * them (S9), WAL is recycled (S16), and what waits when it crashes is visible afterwards (S5). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+static hf_lsn lsn_of(unsigned n)
+{
+    return (hf_lsn)n * SIM_LSN;
+}
+
+/* -- WAL ------------------------------------------------------------------------------------------------- */
+
+unsigned pg_append(struct node *n, uint64_t id, hf_epoch epoch)
+{
+    struct pg *pg = &n->pg;
+
+    if (pg->n == SIM_RECORDS)
+        sim_fail("the model's WAL is full");
+    pg->wal[pg->n] = (struct record){id, (uint32_t)epoch, false};
+    return pg->n++;
+}
+
+/* Has the rule in force been met for record `index`? Exactly as SyncRepReleaseWaiters: by the LSNs that
+ * connected walsenders report, whoever they are and whatever those bytes are. */
+bool pg_released(struct node *n, unsigned index)
+{
+    struct pg *pg = &n->pg;
+    unsigned have = 0;
+
+    if (pg->flushed <= index)
+        return false;
+    if (pg->k == 0 || W->now < pg->effective_ns)
+        return true;
+    for (unsigned r = 0; r < pg->n_rule; r++) {
+        for (unsigned i = 0; i < SIM_STREAMS; i++) {
+            const struct stream *s = &W->streams[i];
+            if (s->used && s->from == n->index && s->id == pg->rule[r] && s->reported > index) {
+                have++;
+                break;
+            }
+        }
+    }
+    return have >= pg->k;
+}
+
+void pg_stopped(struct pg *pg, bool clean)
+{
+    if (clean)
+        pg->flushed = pg->n;
+    pg->n = pg->flushed; /* what was not flushed is gone */
+    for (unsigned i = 0; i < pg->n; i++)
+        pg->wal[i].visible = true; /* S5: whatever waited is visible after the restart */
+    pg->generation++;
+    if (pg->state != HF_PG_EMPTY)
+        pg->state = HF_PG_DOWN;
+}
+
+/* -- streams --------------------------------------------------------------------------------------------- */
+
+void pg_streams_cut(int leader, int follower)
+{
+    for (unsigned i = 0; i < SIM_STREAMS; i++) {
+        struct stream *s = &W->streams[i];
+        if (!s->used || (leader >= 0 && s->from != leader) || (follower >= 0 && s->to != follower))
+            continue;
+        s->used = false;
+        struct node *f = &W->nodes[s->to];
+        if (f->up && f->decide != NULL)
+            host_later(f, sim_between(10 * US, 500 * US),
+                       &(struct hf_event){.type = HF_EV_STREAM_STATE, .ok = false});
+    }
+}
+
+static bool is_live(const struct stream *s, uint64_t serial)
+{
+    const struct node *l = &W->nodes[s->from], *f = &W->nodes[s->to];
+
+    return s->used && s->serial == serial && l->up && f->up &&
+           l->pg.generation == s->from_gen && f->pg.generation == s->to_gen;
+}
+
+struct transit {
+    struct stream *s;
+    uint64_t serial;
+    unsigned upto;
+};
+
+static void pump(void *arg);
+
+static void reported(void *arg)
+{
+    struct transit *t = arg;
+    struct stream *s = t->s;
+    struct node *l = &W->nodes[s->from];
+
+    if (is_live(s, t->serial)) {
+        if (t->upto > s->reported)
+            s->reported = t->upto;
+        if (W->now >= l->paused_until)
+            host_step(l, &(struct hf_event){.type = HF_EV_STREAM_FLUSHED,
+                                            .id = s->id,
+                                            .epoch = s->epoch,
+                                            .lsn = lsn_of(s->reported)});
+    }
+    free(t);
+}
+
+static void report_later(struct stream *s, unsigned upto)
+{
+    struct transit *t = calloc(1, sizeof *t);
+
+    *t = (struct transit){s, s->serial, upto};
+    sim_after(sim_between(100 * US, W->delay_max), reported, t);
+}
+
+static void received(void *arg)
+{
+    struct transit *t = arg;
+    struct stream *s = t->s;
+    struct node *l = &W->nodes[s->from], *f = &W->nodes[s->to];
+
+    if (is_live(s, t->serial) && !W->cut[s->from][s->to] && W->now >= f->paused_until) {
+        unsigned upto = t->upto <= l->pg.flushed ? t->upto : l->pg.flushed;
+        if (f->reported_term > s->epoch && upto > f->pg.n)
+            sim_fail("I4: %s takes WAL of epoch %llu after it reported for term %llu", f->name,
+                     (unsigned long long)s->epoch, (unsigned long long)f->reported_term);
+        for (unsigned i = f->pg.n; i < upto; i++) {
+            f->pg.wal[i] = l->pg.wal[i];
+            f->pg.wal[i].visible = true;
+        }
+        if (upto > f->pg.n)
+            f->pg.n = upto;
+        f->pg.flushed = f->pg.n;
+        f->pg.tli = l->pg.tli;
+        f->pg.n_hist = l->pg.n_hist;
+        memcpy(f->pg.hist, l->pg.hist, sizeof f->pg.hist);
+        check_stream(s);
+        if (!W->cut[s->to][s->from])
+            report_later(s, f->pg.flushed);
+    }
+    free(t);
+}
+
+/* Every few milliseconds the walsender sends what is flushed. */
+static void pump(void *arg)
+{
+    struct transit *t = arg;
+    struct stream *s = t->s;
+
+    if (!is_live(s, t->serial)) {
+        free(t);
+        return;
+    }
+    if (W->now >= W->nodes[s->from].paused_until && !W->cut[s->from][s->to]) {
+        struct transit *data = calloc(1, sizeof *data);
+        *data = (struct transit){s, s->serial, W->nodes[s->from].pg.flushed};
+        sim_after(sim_between(100 * US, W->delay_max), received, data);
+    }
+    sim_after(sim_between(1 * MS, 4 * MS), pump, t);
+}
+
+/* START_REPLICATION on the standby's timeline, at its end: what the server checks is timeline numbers. */
+static const char *objection(const struct pg *p, const struct pg *s)
+{
+    if (s->n < p->first_kept)
+        return "58P01";
+    if (s->tli == p->tli)
+        return s->n <= p->flushed ? NULL : "ahead of the flush position";
+    for (unsigned i = 0; i < p->n_hist; i++)
+        if (p->hist[i].tli == s->tli)
+            return s->n <= p->hist[i].end ? NULL : "forked off before the recovery point";
+    return "not in this server's history";
+}
+
+void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch)
+{
+    const char *no = objection(&leader->pg, &follower->pg);
+    struct stream *s = NULL;
+    struct transit *t;
+
+    if (leader->pg.state != HF_PG_PRIMARY || follower->pg.state != HF_PG_STANDBY)
+        return;
+    if (no != NULL) {
+        sim_say(follower, "WAL receiver: %s", no);
+        if (strcmp(no, "58P01") == 0)
+            host_later(follower, 0, &(struct hf_event){.type = HF_EV_WAL_MISSING});
+        return;
+    }
+    for (unsigned i = 0; i < SIM_STREAMS && s == NULL; i++)
+        if (!W->streams[i].used)
+            s = &W->streams[i];
+    if (s == NULL)
+        return;
+    *s = (struct stream){true,
+                         ++W->serial,
+                         leader->index,
+                         follower->index,
+                         follower->disk.durable.self,
+                         epoch,
+                         leader->pg.generation,
+                         follower->pg.generation,
+                         0};
+    check_stream(s);
+    report_later(s, follower->pg.flushed); /* S1: its first reply carries its own LSN */
+    t = calloc(1, sizeof *t);
+    *t = (struct transit){s, s->serial, 0};
+    sim_after(sim_between(200 * US, 2 * MS), pump, t);
+    host_later(follower, 100 * US, &(struct hf_event){.type = HF_EV_STREAM_STATE, .ok = true});
+}
+
+/* -- work ------------------------------------------------------------------------------------------------ */
+
+struct job {
+    struct node *n;
+    uint64_t life;
+    struct hf_action a;
+};
+
+static void set_rule(struct pg *pg, const struct hf_action *a, uint64_t late)
+{
+    pg->n_rule = a->n_voters;
+    memcpy(pg->rule, a->voters, sizeof pg->rule);
+    pg->k = a->n_voters == 0 ? 0 : (a->n_voters + 1) / 2;
+    pg->effective_ns = W->now + late;
+}
+
+static struct node *source(const struct job *j)
+{
+    struct node *l = host_of_id(j->a.id);
+    struct hf_view v;
+
+    if (l == NULL || l->decide == NULL || !sim_reaches(j->n->index, l->index) ||
+        !sim_reaches(l->index, j->n->index) || W->now < l->paused_until)
+        return NULL;
+    v = hf_decide_view(l->decide);
+    return v.leading && v.epoch == j->a.epoch && l->pg.state == HF_PG_PRIMARY ? l : NULL;
+}
+
+static void copy_wal(struct pg *to, const struct pg *from)
+{
+    to->n = to->flushed = from->flushed;
+    memcpy(to->wal, from->wal, from->flushed * sizeof from->wal[0]);
+    for (unsigned i = 0; i < to->n; i++)
+        to->wal[i].visible = true;
+    to->tli = from->tli;
+    to->n_hist = from->n_hist;
+    memcpy(to->hist, from->hist, sizeof to->hist);
+    to->torn = false;
+}
+
+/* Finds the fork as pg_rewind does: the last timeline number that both histories share. */
+static bool rewind_data(struct pg *pg, const struct pg *from, const char **why)
+{
+    unsigned fork = 0;
+    bool found = false;
+
+    if (!from->checkpointed && pg->tli != from->tli) {
+        *why = "no rewind required"; /* S9: the control file still shows the old timeline */
+        return false;
+    }
+    if (pg->tli == from->tli) {
+        *why = "no rewind required";
+        return false;
+    }
+    for (unsigned i = 0; i < from->n_hist; i++) {
+        if (from->hist[i].tli == pg->tli) {
+            fork = from->hist[i].end;
+            found = true;
+        }
+        for (unsigned k = 0; k < pg->n_hist; k++)
+            if (pg->hist[k].tli == from->hist[i].tli && !found)
+                fork = pg->hist[k].end < from->hist[i].end ? pg->hist[k].end : from->hist[i].end;
+    }
+    if (fork > pg->n) {
+        *why = "no rewind required";
+        return false;
+    }
+    /* Blocks changed after the fork come from the source; what lies before is trusted as it is. */
+    for (unsigned i = fork; i < from->flushed; i++)
+        pg->wal[i] = from->wal[i];
+    pg->n = pg->flushed = from->flushed;
+    pg->tli = from->tli;
+    pg->n_hist = from->n_hist;
+    memcpy(pg->hist, from->hist, sizeof pg->hist);
+    return true;
+}
+
+static void promote(struct pg *pg)
+{
+    uint32_t next = pg->tli;
+
+    for (unsigned i = 0; i < pg->n_hist; i++)
+        if (pg->hist[i].tli > next)
+            next = pg->hist[i].tli;
+    if (pg->n_hist == SIM_BRANCHES)
+        sim_fail("the model's timeline history is full");
+    pg->hist[pg->n_hist].tli = pg->tli;
+    pg->hist[pg->n_hist++].end = pg->n;
+    pg->tli = next + 1; /* the newest known here plus one: two nodes may choose the same (S4) */
+    pg->state = HF_PG_PRIMARY;
+    pg->checkpointed = false;
+}
+
+static void finish(void *arg)
+{
+    struct job *j = arg;
+    struct node *n = j->n, *l;
+    struct pg *pg = &n->pg;
+    struct hf_event e = {.type = HF_EV_WORK, .work = j->a.work, .epoch = j->a.epoch, .ok = true};
+    const char *why = "";
+
+    if (!n->up || n->life != j->life) {
+        free(j);
+        return;
+    }
+    if (W->now < n->paused_until) {
+        sim_after(n->paused_until - W->now + 1, finish, j);
+        return;
+    }
+    switch (j->a.work) {
+    case HF_WORK_INIT:
+        pg->state = HF_PG_DOWN;
+        pg->n = pg->flushed = 2;
+        pg->wal[0] = pg->wal[1] = (struct record){1000000 + (uint64_t)n->index, 0, true};
+        pg->tli = 1;
+        e.system_id = 77 + (uint64_t)n->index + W->serial;
+        break;
+    case HF_WORK_START:
+        e.ok = pg->state == HF_PG_DOWN && !pg->torn;
+        if (e.ok) {
+            pg->state = HF_PG_STANDBY;
+            pg->generation++;
+            set_rule(pg, &j->a, 0);
+        }
+        break;
+    case HF_WORK_STOP:
+    case HF_WORK_STOP_CLEAN:
+        pg_stopped(pg, j->a.work == HF_WORK_STOP_CLEAN);
+        pg_streams_cut(n->index, -1);
+        pg_streams_cut(-1, n->index);
+        break;
+    case HF_WORK_POSITION:
+        e.ok = pg->state == HF_PG_STANDBY || pg->state == HF_PG_PRIMARY;
+        if (pg->state == HF_PG_PRIMARY)
+            pg->flushed = pg->n;
+        e.lsn = lsn_of(pg->n);
+        break;
+    case HF_WORK_PROMOTE:
+        e.ok = pg->state == HF_PG_STANDBY && !sim_chance(W->quiet ? 0 : 0.02);
+        if (e.ok) {
+            promote(pg);
+            set_rule(pg, &j->a, sim_chance(0.03) ? sim_between(0, 30 * MS) : 0);
+            e.timeline = pg->tli;
+        }
+        break;
+    case HF_WORK_RULE:
+        set_rule(pg, &j->a, 0);
+        if (pg->state == HF_PG_PRIMARY)
+            pg_streams_cut(n->index, -1); /* S2: every older walsender is ended */
+        break;
+    case HF_WORK_REWIND:
+    case HF_WORK_CLONE:
+        l = source(j);
+        e.ok = l != NULL && !sim_chance(W->quiet ? 0 : 0.05);
+        if (e.ok && j->a.work == HF_WORK_CLONE)
+            copy_wal(pg, &l->pg);
+        else if (e.ok)
+            e.ok = rewind_data(pg, &l->pg, &why);
+        if (j->a.work == HF_WORK_REWIND)
+            pg->torn = !e.ok && why[0] == '\0';
+        if (e.ok) {
+            pg->state = HF_PG_STANDBY;
+            pg->generation++;
+            set_rule(pg, &j->a, 0);
+            e.lsn = lsn_of(pg->n);
+        }
+        break;
+    case HF_WORK_CHECKPOINT:
+        pg->checkpointed = true;
+        if (sim_chance(0.2) && pg->n > 40)
+            pg->first_kept = pg->n - (unsigned)sim_between(5, 40); /* S16 */
+        break;
+    case HF_WORK_NONE:
+        break;
+    }
+    sim_say(n, "work %d %s%s", (int)j->a.work, e.ok ? "done" : "failed ", why);
+    host_step(n, &e);
+    free(j);
+}
+
+void pg_work(struct node *n, const struct hf_action *a)
+{
+    static const unsigned ms[] = {[HF_WORK_INIT] = 400,   [HF_WORK_START] = 80,
+                                  [HF_WORK_STOP] = 20,    [HF_WORK_STOP_CLEAN] = 30,
+                                  [HF_WORK_POSITION] = 4, [HF_WORK_PROMOTE] = 40,
+                                  [HF_WORK_RULE] = 10,    [HF_WORK_REWIND] = 200,
+                                  [HF_WORK_CLONE] = 500,  [HF_WORK_CHECKPOINT] = 30};
+    struct job *j = calloc(1, sizeof *j);
+    uint64_t most = ms[a->work] * MS;
+
+    *j = (struct job){n, n->life, *a};
+    if (a->work == HF_WORK_REWIND || a->work == HF_WORK_CLONE)
+        n->pg.torn = n->pg.torn || a->work == HF_WORK_REWIND; /* until it is finished */
+    sim_after(sim_between(most / 4, W->now < n->slow_disk_until ? 10 * most : most), finish, j);
+}
+
+/* -- synchronous writes ------------------------------------------------------------------------------------ */
+
+struct write {
+    struct node *n;
+    uint64_t life, generation, serial;
+    enum hf_write kind;
+    hf_epoch epoch;
+    unsigned index;
+    bool waited;
+};
+
+static void write_look(void *arg)
+{
+    struct write *w = arg;
+    struct node *n = w->n;
+    struct hf_event e = {.type = HF_EV_WRITE, .write = w->kind, .epoch = w->epoch};
+
+    if (!n->up || n->life != w->life) {
+        free(w);
+        return;
+    }
+    if (W->now < n->paused_until) {
+        sim_after(n->paused_until - W->now + 1, write_look, w);
+        return;
+    }
+    if (n->pg.generation != w->generation || n->pg.state != HF_PG_PRIMARY ||
+        (w->kind == HF_WRITE_HEARTBEAT ? false : w->serial != n->write_serial)) {
+        e.write_state = HF_WRITE_FAILED;
+        host_step(n, &e);
+        free(w);
+        return;
+    }
+    n->pg.flushed = n->pg.n;
+    if (pg_released(n, w->index)) {
+        n->pg.wal[w->index].visible = true;
+        e.write_state = HF_WRITE_DONE;
+        e.lsn = lsn_of(n->pg.flushed);
+        if (!w->waited && n->pg.k == 0 && w->kind == HF_WRITE_BARRIER) {
+            struct hf_event first = e;
+            first.write_state = HF_WRITE_WAITING;
+            host_step(n, &first);
+        }
+        host_step(n, &e);
+        free(w);
+        return;
+    }
+    if (!w->waited && w->kind == HF_WRITE_BARRIER) {
+        w->waited = true;
+        e.write_state = HF_WRITE_WAITING;
+        host_step(n, &e);
+    }
+    sim_after(1 * MS, write_look, w);
+}
+
+void pg_write(struct node *n, const struct hf_action *a)
+{
+    struct write *w = calloc(1, sizeof *w);
+
+    *w = (struct write){n, n->life, n->pg.generation, 0, a->write, a->epoch, 0, false};
+    if (a->write == HF_WRITE_BARRIER)
+        w->serial = ++n->write_serial;
+    if (n->pg.state == HF_PG_PRIMARY)
+        w->index = pg_append(n, ++W->next_id, a->epoch);
+    else
+        w->generation = ~0ull;
+    sim_after(sim_between(200 * US, W->now < n->slow_disk_until ? 200 * MS : 3 * MS), write_look, w);
+}
+
+/* -- clients ----------------------------------------------------------------------------------------------- */
+
+struct client {
+    struct node *n;
+    uint64_t life, generation, id;
+    hf_epoch session;
+    unsigned index;
+    bool waited, is_read, fresh;
+    uint64_t since;
+};
+
+static void forward(void *arg)
+{
+    struct client *c = arg;
+    struct node *n = c->n;
+
+    if (!n->up || n->life != c->life || n->gate_epoch != c->session) {
+        free(c); /* the outcome is unknown to the client */
+        return;
+    }
+    if (W->now < n->paused_until || !host_passes(n, c->session)) {
+        sim_after(W->now < n->paused_until ? n->paused_until - W->now + 1 : 5 * MS, forward, c);
+        return;
+    }
+    check_forward(n);
+    if (c->is_read) {
+        if (!c->fresh)
+            sim_fail("I2: %s answers a read from before an acknowledged write", n->name);
+        W->reads++;
+    } else {
+        if (W->n_acks < SIM_LEDGER)
+            W->acks[W->n_acks++] = (struct ack){c->id, c->index, W->now};
+        sim_say(n, "acknowledged %llu at %u", (unsigned long long)c->id, c->index);
+    }
+    free(c);
+}
+
+static void wait_sync(void *arg)
+{
+    struct client *c = arg;
+    struct node *n = c->n;
+
+    if (!n->up || n->life != c->life || n->pg.generation != c->generation) {
+        free(c);
+        return;
+    }
+    n->pg.flushed = n->pg.n;
+    if (!pg_released(n, c->index)) {
+        if (W->now - c->since > 20 * SEC)
+            free(c);
+        else
+            sim_after(1 * MS, wait_sync, c);
+        return;
+    }
+    n->pg.wal[c->index].visible = true;
+    sim_after(sim_between(10 * US, 2 * MS), forward, c);
+}
+
+static struct client *client(struct node *n)
+{
+    struct client *c;
+
+    if (!n->up || n->gate_epoch == 0 || n->draining || n->pg.state != HF_PG_PRIMARY ||
+        W->now < n->paused_until)
+        return NULL;
+    c = calloc(1, sizeof *c);
+    *c = (struct client){.n = n,
+                         .life = n->life,
+                         .generation = n->pg.generation,
+                         .session = n->gate_epoch,
+                         .since = W->now};
+    return c;
+}
+
+void pg_client_write(struct node *n)
+{
+    struct client *c = client(n);
+
+    if (c == NULL || n->pg.n + 200 > SIM_RECORDS)
+        return;
+    c->id = ++W->next_id;
+    c->index = pg_append(n, c->id, n->gate_epoch);
+    W->writes++;
+    sim_after(sim_between(100 * US, 3 * MS), wait_sync, c);
+}
+
+void pg_client_read(struct node *n)
+{
+    struct client *c = client(n);
+    const struct ack *last = W->n_acks > 0 ? &W->acks[W->n_acks - 1] : NULL;
+
+    if (c == NULL)
+        return;
+    c->is_read = true;
+    c->fresh = last == NULL || (last->index < n->pg.n && n->pg.wal[last->index].id == last->id &&
+                                n->pg.wal[last->index].visible);
+    sim_after(sim_between(50 * US, 20 * MS), forward, c);
+}

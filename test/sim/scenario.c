@@ -1,0 +1,185 @@
+/* Schedules of faults: by seed. */
+#include <string.h>
+
+#include "sim.h"
+
+enum { FAULTY_MS = 8000, QUIET_MS = 9000 };
+
+static struct node *any(void)
+{
+    return &W->nodes[sim_between(0, W->n_nodes - 1)];
+}
+
+static void traffic(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < W->n_nodes; i++) {
+        if (sim_chance(0.5))
+            pg_client_write(&W->nodes[i]);
+        if (sim_chance(0.5))
+            pg_client_read(&W->nodes[i]);
+    }
+    sim_after(sim_between(2 * MS, 14 * MS), traffic, NULL);
+}
+
+static void heal_network(void *arg)
+{
+    (void)arg;
+    memset(W->cut, 0, sizeof W->cut);
+}
+
+static void partition(void)
+{
+    unsigned a = (unsigned)sim_between(0, W->n_nodes - 1), b = (unsigned)sim_between(0, W->n_nodes - 1);
+
+    switch (sim_between(0, 3)) {
+    case 0: /* one node from everybody */
+        for (unsigned i = 0; i < W->n_nodes; i++)
+            W->cut[a][i] = W->cut[i][a] = i != a;
+        break;
+    case 1: /* one way */
+        W->cut[a][b] = a != b;
+        break;
+    case 2: /* it hears nobody */
+        for (unsigned i = 0; i < W->n_nodes; i++)
+            W->cut[i][a] = i != a;
+        break;
+    default: /* a pair */
+        W->cut[a][b] = W->cut[b][a] = a != b;
+    }
+    sim_say(NULL, "partition around %s", W->nodes[a].name);
+    sim_after(sim_between(100 * MS, 3000 * MS), heal_network, NULL);
+}
+
+static void volume_lost(struct node *n)
+{
+    static bool lost;
+    static uint64_t seed;
+
+    if (seed != W->seed) {
+        seed = W->seed;
+        lost = false;
+    }
+    /* One at most: who loses a majority of the volumes has lost data. */
+    if (lost || W->n_nodes < 3 || W->last_open_epoch == 0)
+        return;
+    lost = true;
+    host_crash(n);
+    sim_say(n, "loses its volume");
+    memset(&n->disk.durable, 0, sizeof n->disk.durable);
+    n->disk.has_state = n->disk.has_founding = false;
+    sim_raft_wipe(&n->disk);
+    memset(&n->pg, 0, sizeof n->pg);
+    n->pg.state = HF_PG_EMPTY;
+}
+
+static void one_fault(void)
+{
+    struct node *n = any(), *o = any();
+
+    switch (sim_between(0, 15)) {
+    case 0:
+    case 1:
+    case 2:
+        host_crash(n);
+        break;
+    case 3: /* the leader, if there is one */
+        for (unsigned i = 0; i < W->n_nodes; i++)
+            if (W->nodes[i].gate_epoch != 0)
+                host_crash(&W->nodes[i]);
+        break;
+    case 4:
+        host_pg_killed(n);
+        break;
+    case 5:
+        if (n->up)
+            host_pause(n, sim_between(50 * MS, 2500 * MS));
+        break;
+    case 6:
+    case 7:
+        partition();
+        break;
+    case 8:
+        n->slow_disk_until = W->now + sim_between(200 * MS, 2000 * MS);
+        break;
+    case 9: /* a sidecar resets connections of a healthy node (S6) */
+        if (n->up && o->up && n->decide != NULL && o != n)
+            host_later(n, 0,
+                       &(struct hf_event){.type = HF_EV_PEER_DOWN, .id = o->disk.durable.self});
+        break;
+    case 10:
+        if (sim_chance(0.3))
+            volume_lost(n);
+        break;
+    case 11:
+    case 12:
+        host_later(n, 0, &(struct hf_event){.type = HF_EV_SWITCHOVER, .request = 1});
+        break;
+    case 13:
+        host_later(n, 0, &(struct hf_event){.type = HF_EV_SHUTDOWN});
+        break;
+    case 14: /* everything at once */
+        if (sim_chance(0.2))
+            for (unsigned i = 0; i < W->n_nodes; i++)
+                host_crash(&W->nodes[i]);
+        break;
+    default: /* restarted with another T (S12) */
+        host_crash(n);
+        n->lease_ms = (unsigned)sim_between(2, 10) * 100;
+    }
+}
+
+static void faults(void *arg)
+{
+    (void)arg;
+    if (W->quiet)
+        return;
+    one_fault();
+    sim_after(sim_between(20 * MS, 1200 * MS), faults, NULL);
+}
+
+static void revive(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < W->n_nodes; i++)
+        if (!W->nodes[i].up && (W->quiet || sim_chance(0.3)))
+            host_start(&W->nodes[i]);
+    sim_after(sim_between(50 * MS, 400 * MS), revive, NULL);
+}
+
+void scenario_random(void)
+{
+    static const unsigned sizes[] = {3, 3, 3, 3, 3, 5, 5, 2, 1, 4};
+
+    W->n_nodes = sizes[sim_between(0, sizeof sizes / sizeof sizes[0] - 1)];
+    W->loss = sim_chance(0.4) ? 0.03 : 0;
+    W->duplicate = sim_chance(0.4) ? 0.1 : 0.01;
+    W->delay_max = sim_chance(0.3) ? 20 * MS : 1 * MS;
+    for (unsigned i = 0; i < W->n_nodes; i++) {
+        struct node *n = &W->nodes[i];
+        n->index = (int)i;
+        n->exists = true;
+        (void)snprintf(n->name, sizeof n->name, "n-%u", i);
+        n->rate = 1.0 + ((double)sim_between(0, 1200) - 600.0) / 100000.0; /* within the bound */
+        n->offset_ns = (int64_t)sim_between(0, 1000 * SEC);
+        n->lease_ms = 500;
+        n->pg.state = HF_PG_EMPTY;
+    }
+    for (unsigned i = 0; i < W->n_nodes; i++)
+        host_start(&W->nodes[i]);
+    sim_after(1 * MS, traffic, NULL);
+    sim_after(sim_chance(0.8) ? 1500 * MS : 10 * MS, faults, NULL);
+    sim_after(100 * MS, revive, NULL);
+    (void)sim_run_until(FAULTY_MS * MS);
+    W->quiet = true;
+    W->loss = 0;
+    heal_network(NULL);
+    for (unsigned i = 0; i < W->n_nodes; i++) {
+        W->nodes[i].slow_disk_until = 0;
+        if (W->nodes[i].paused_until > W->now)
+            W->nodes[i].paused_until = W->now;
+    }
+    sim_say(NULL, "-- quiet from here --");
+    (void)sim_run_until((FAULTY_MS + QUIET_MS) * MS);
+    check_end();
+}

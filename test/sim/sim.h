@@ -1,0 +1,205 @@
+/* The simulator: real core, real libraft, a model of PostgreSQL and a seeded world in one process.
+ * docs/simulation.md tells what is modelled and how to read a failure. */
+#ifndef HF_SIM_H
+#define HF_SIM_H
+
+#include <raft.h>
+#include <setjmp.h>
+#include <stdio.h>
+
+#include "core/decide.h"
+#include "core/form.h"
+
+enum {
+    SIM_NODES = 5,
+    SIM_RECORDS = 6000, /* WAL of one node */
+    SIM_LSN = 16,       /* bytes of a record */
+    SIM_BRANCHES = 64,
+    SIM_STREAMS = 64,
+    SIM_LEDGER = 6000,
+};
+#define US 1000ull
+#define MS 1000000ull
+#define SEC 1000000000ull
+
+/* -- PostgreSQL, modelled (pg.c) ------------------------------------------------------------------------ */
+
+struct record {
+    uint64_t id;     /* unique: what was written */
+    uint32_t epoch;  /* of the leader who wrote it */
+    bool visible;    /* on a primary: the commit has been released, or survived a restart */
+};
+
+struct pg {
+    enum hf_pg_state state;
+    unsigned n, flushed; /* records */
+    struct record wal[SIM_RECORDS];
+    uint32_t tli;
+    unsigned n_hist;
+    struct {
+        uint32_t tli;
+        unsigned end; /* records of that timeline and its ancestors */
+    } hist[SIM_BRANCHES];
+    unsigned first_kept;     /* older WAL has been recycled (S16) */
+    unsigned k, n_rule;      /* the synchronous rule in force */
+    hf_node_id rule[HF_MEMBERS_MAX];
+    uint64_t effective_ns;   /* from when commits wait for it (S2) */
+    bool torn;               /* half-way through a rewind */
+    bool checkpointed;       /* since the promotion (S9) */
+    uint64_t generation;     /* counts starts and stops: what belongs to an older one is void */
+};
+
+struct stream {
+    bool used;
+    uint64_t serial;
+    int from, to;       /* leader, follower */
+    hf_node_id id;      /* of the follower */
+    hf_epoch epoch;
+    uint64_t from_gen, to_gen;
+    unsigned reported;  /* records the walsender believes flushed */
+};
+
+/* -- nodes ------------------------------------------------------------------------------------------------ */
+
+struct disk {
+    struct hf_durable durable;
+    bool has_state, has_founding;
+    unsigned n_founding;
+    struct hf_member founding[HF_MEMBERS_MAX];
+    /* Raft's log. */
+    raft_term term;
+    raft_id vote;
+    unsigned n_entries, cap_entries;
+    struct raft_entry *entries;
+};
+
+struct raft_pending {
+    struct raft_pending *next;
+    struct raft_io_append *req;
+    const struct raft_entry *entries;
+    unsigned n;
+    uint64_t serial;
+};
+
+struct node {
+    int index;
+    char name[HF_NAME_MAX];
+    bool exists, up, closing;
+    uint64_t life;        /* counts starts */
+    uint64_t paused_until;
+    int64_t offset_ns;
+    double rate;
+    unsigned lease_ms;
+    struct disk disk;
+    struct pg pg;
+    /* process */
+    struct hf_form *form;
+    struct hf_decide *decide;
+    bool stepping;
+    struct raft raft;
+    struct raft_io io;
+    struct raft_fsm fsm;
+    bool raft_on;
+    raft_io_tick_cb tick;
+    raft_io_recv_cb recv;
+    uint64_t ahead_ms;
+    struct raft_pending *pending;
+    int role;
+    uint64_t seen_term, seen_leader;
+    unsigned seen_conf;
+    /* gate and relay */
+    hf_epoch gate_epoch;
+    bool draining;
+    uint64_t deadline_ns;
+    bool relay_open;
+    hf_epoch relay_epoch;
+    hf_node_id relay_leader;
+    struct hf_position relay_position;
+    bool dialing;
+    /* for checks */
+    hf_epoch reported_term;   /* newest FENCE answered (I4) */
+    uint64_t write_serial;    /* the newest barrier; older writes are void */
+    uint64_t slow_disk_until;
+};
+
+struct ack {
+    uint64_t id;
+    unsigned index; /* position in the WAL */
+    uint64_t at;
+};
+
+struct world {
+    uint64_t seed, now, rng[2];
+    bool verbose, quiet;
+    unsigned n_nodes;
+    struct node nodes[SIM_NODES];
+    struct stream streams[SIM_STREAMS];
+    bool cut[SIM_NODES][SIM_NODES];
+    double loss, duplicate;
+    uint64_t delay_max;
+    uint64_t serial, next_id;
+    unsigned n_acks;
+    struct ack acks[SIM_LEDGER];
+    unsigned writes, reads, opens;
+    bool violated;
+    char why[512];
+    jmp_buf out;
+    struct heap *heap;
+    hf_epoch last_open_epoch;
+};
+
+extern struct world *W;
+
+/* world.c */
+uint64_t sim_random(void);
+uint64_t sim_between(uint64_t lo, uint64_t hi);
+bool sim_chance(double p);
+void sim_say(const struct node *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void sim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+typedef void (*sim_fn)(void *arg);
+void sim_after(uint64_t delay, sim_fn fn, void *arg);
+bool sim_run_until(uint64_t t);
+uint64_t sim_clock(const struct node *n); /* the node's own */
+bool sim_reaches(int from, int to);
+
+/* raftio.c */
+void sim_raft_open(struct node *n);
+void sim_raft_start(struct node *n);
+void sim_raft_crash(struct node *n);
+void sim_raft_watch(struct node *n);
+void sim_raft_hint(struct node *n, bool stand);
+void sim_raft_wipe(struct disk *d);
+
+/* host.c */
+void host_start(struct node *n);
+void host_crash(struct node *n);
+void host_step(struct node *n, const struct hf_event *e);
+void host_later(struct node *n, uint64_t delay, const struct hf_event *e);
+struct node *host_of_id(hf_node_id id);
+bool host_passes(const struct node *n, hf_epoch session); /* the gate, now */
+void host_pg_killed(struct node *n);
+void host_pause(struct node *n, uint64_t ns);
+
+/* pg.c */
+void pg_work(struct node *n, const struct hf_action *a);
+void pg_write(struct node *n, const struct hf_action *a);
+void pg_stopped(struct pg *pg, bool clean);
+void pg_streams_cut(int leader, int follower); /* -1: any */
+void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch);
+unsigned pg_append(struct node *n, uint64_t id, hf_epoch epoch);
+bool pg_released(struct node *n, unsigned index);
+void pg_client_write(struct node *n);
+void pg_client_read(struct node *n);
+
+/* check.c */
+void check_open(struct node *n, hf_epoch epoch);
+void check_forward(struct node *n);
+void check_stream(const struct stream *s);
+void check_end(void);
+
+/* scenario.c */
+void scenario_random(void);
+bool scenario_named(const char *name);
+extern const char *const scenario_names[];
+
+#endif
