@@ -57,4 +57,4 @@ fuzz: deps
 	@scripts/fuzz
 
 clean:
-	rm -rf $(BUILD) $(SANITIZE_BUILD)
+	rm -rf $(BUILD) $(SANITIZE_BUILD) build-fuzz
