@@ -38,6 +38,7 @@ struct accounts_copy {
 
 struct hf_agent {
     struct hf_pg *pg;
+    struct hf_pg *sessions; /* the writer's way to the same server */
     struct hf_agent_callbacks cb;
     struct hf_mailbox *mailbox;
     pthread_t worker, writer;
@@ -202,13 +203,13 @@ static void do_write(struct hf_agent *a, const struct write_order *o)
 
     if (o->accounts) {
         struct letter *l = letter_new(a, LETTER_ACCOUNTS);
-        l->ok = hf_pg_make_accounts(a->pg, &a->accounts.wanted, &err) == 0;
+        l->ok = hf_pg_make_accounts(a->sessions, &a->accounts.wanted, &err) == 0;
         (void)snprintf(l->text, sizeof l->text, "%s", err.text);
         post(l);
         return;
     }
-    code = o->write == HF_WRITE_BARRIER ? hf_pg_barrier(a->pg, o->epoch, on_waiting, &w, &lsn, &err)
-                                        : hf_pg_heartbeat(a->pg, o->epoch, &lsn, &err);
+    code = o->write == HF_WRITE_BARRIER ? hf_pg_barrier(a->sessions, o->epoch, on_waiting, &w, &lsn, &err)
+                                        : hf_pg_heartbeat(a->sessions, o->epoch, &lsn, &err);
     post_write(a, o, code == 0 ? HF_WRITE_DONE : HF_WRITE_FAILED, lsn, err.text);
 }
 
@@ -228,6 +229,7 @@ static void *writer_main(void *arg)
         order = a->writes[0];
         a->n_writes--;
         memmove(a->writes, a->writes + 1, a->n_writes * sizeof *a->writes);
+        hf_pg_interrupt(a->sessions, false);
         pthread_mutex_unlock(&a->lock);
         do_write(a, &order);
     }
@@ -263,9 +265,34 @@ static int submit_write(struct hf_agent *a, struct write_order order)
     return code;
 }
 
+/* A write of before may be waiting for followers who will stream only once this barrier has been seen
+ * waiting: it is given up. What it wrote is in local WAL before the barrier, and counts through it. */
 int hf_agent_write(struct hf_agent *a, enum hf_write write, hf_epoch epoch)
 {
-    return submit_write(a, (struct write_order){.write = write, .epoch = epoch});
+    struct write_order given_up[HF_AGENT_QUEUE_MAX];
+    struct letter *l;
+    unsigned n = 0;
+    int code;
+
+    if (write == HF_WRITE_BARRIER) {
+        pthread_mutex_lock(&a->lock);
+        n = a->n_writes;
+        memcpy(given_up, a->writes, n * sizeof *given_up);
+        a->n_writes = 0;
+        hf_pg_interrupt(a->sessions, true);
+        pthread_mutex_unlock(&a->lock);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (!given_up[i].accounts) {
+            post_write(a, &given_up[i], HF_WRITE_FAILED, 0, "a newer barrier goes first");
+            continue;
+        }
+        l = letter_new(a, LETTER_ACCOUNTS);
+        (void)snprintf(l->text, sizeof l->text, "a barrier goes first");
+        post(l);
+    }
+    code = submit_write(a, (struct write_order){.write = write, .epoch = epoch});
+    return code;
 }
 
 int hf_agent_accounts(struct hf_agent *a, const struct hf_pg_accounts *wanted)
@@ -313,6 +340,8 @@ int hf_agent_open(struct hf_agent **out, const struct hf_pg_config *config, uv_l
     a->cb = *callbacks;
     c.hooks = (struct hf_pg_hooks){a, postmaster_hook, exit_hook};
     code = hf_pg_open(&a->pg, &c, err);
+    if (code == 0 && (a->sessions = hf_pg_twin_open(a->pg)) == NULL)
+        code = hf_fail(err, HF_ENOMEM, "no memory for PostgreSQL's sessions");
     if (code == 0 && (a->mailbox = hf_mailbox_open(loop)) == NULL)
         code = hf_fail(err, HF_ENOMEM, "no memory for a mailbox");
     if (code == 0) {
@@ -340,10 +369,13 @@ void hf_agent_close(struct hf_agent *a)
     pthread_mutex_unlock(&a->lock);
     if (a->pg != NULL)
         hf_pg_interrupt(a->pg, true);
+    if (a->sessions != NULL)
+        hf_pg_interrupt(a->sessions, true);
     if (a->worker_runs)
         (void)pthread_join(a->worker, NULL);
     if (a->writer_runs)
         (void)pthread_join(a->writer, NULL);
+    hf_pg_twin_close(a->sessions);
     hf_pg_close(a->pg);
     /* Runs what was posted before `closing` was seen: callbacks are muted first. */
     a->cb = (struct hf_agent_callbacks){0};

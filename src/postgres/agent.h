@@ -35,13 +35,14 @@ int hf_agent_open(struct hf_agent **out, const struct hf_pg_config *config, uv_l
  * alone. On the loop's thread; the loop must run on for its mailbox to go. */
 void hf_agent_close(struct hf_agent *a);
 
-/* For hf_pg_probe before the first job, and hf_pg_status, hf_pg_pid at any time. */
+/* Goes with the agent. For hf_pg_probe before the first job, and hf_pg_status, hf_pg_pid at any time. */
 struct hf_pg *hf_agent_pg(struct hf_agent *a);
 
 enum { HF_AGENT_QUEUE_MAX = 16 };
 /* Copies the job. HF_EBUSY: more than HF_AGENT_QUEUE_MAX are waiting. -> on_work */
 int hf_agent_submit(struct hf_agent *a, const struct hf_pg_job *job);
-/* -> on_write. A write still waiting when its server is stopped ends FAILED. */
+/* -> on_write. A write still waiting when its server is stopped ends FAILED; so do all before a new
+ * BARRIER. */
 int hf_agent_write(struct hf_agent *a, enum hf_write write, hf_epoch epoch);
 /* hf_pg_make_accounts on the writer thread; strings are copied. -> on_accounts */
 int hf_agent_accounts(struct hf_agent *a, const struct hf_pg_accounts *accounts);

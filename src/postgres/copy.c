@@ -36,7 +36,7 @@ int hf_pg_do_init(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error
     return code;
 }
 
-int hf_pg_do_start(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err)
+int hf_pg_do_start(struct hf_pg *pg, int timeout_ms, struct hf_pg_result *result, struct hf_error *err)
 {
     struct hf_pg_control c;
     bool sql;
@@ -46,7 +46,7 @@ int hf_pg_do_start(struct hf_pg *pg, struct hf_pg_result *result, struct hf_erro
         return hf_fail(err, HF_EBUSY, "%s: PostgreSQL runs already", pg->name);
     code = hf_pg_control_read(pg, pg->data, &c, err);
     if (code == 0)
-        code = hf_pg_server_start(pg, &sql, err);
+        code = hf_pg_server_start(pg, timeout_ms, &sql, err);
     if (code != 0)
         return code;
     result->system_id = c.system_id;
@@ -70,7 +70,7 @@ static int copy_conninfo(const struct hf_pg *pg, const char *dbname, char *out, 
         return HF_EINVAL;
     n = snprintf(out, cap,
                  "host=%s port=%d user=" HF_PG_SUPERUSER
-                 " %s application_name='holdfast copy' gssencmode=disable sslmode=disable",
+                 " %s application_name='" HF_PG_COPY_NAME "' gssencmode=disable sslmode=disable",
                  host, HF_PG_PORT, dbname);
     return n > 0 && (size_t)n < cap ? 0 : HF_EINVAL;
 }
@@ -168,7 +168,7 @@ int hf_pg_do_clone(struct hf_pg *pg, struct hf_pg_result *result, struct hf_erro
     if (code == 0)
         code = swap_in(pg, err);
     if (code == 0)
-        code = hf_pg_do_start(pg, result, err);
+        code = hf_pg_do_start(pg, HF_PG_COPY_MS, result, err); /* its WAL came with it */
     if (code == 0 && result->text[0] != '\0')
         code = hf_fail(err, HF_EPG, "%s: the fresh copy does not become consistent", pg->name);
     if (code == 0)
@@ -195,7 +195,7 @@ static int shut_down_clean(struct hf_pg *pg, struct hf_error *err)
         code = hf_pg_control_read(pg, pg->data, &c, err);
         if (code != 0 || c.clean)
             return code;
-        if (attempt == 0 && (code = hf_pg_server_start(pg, &sql, err)) != 0)
+        if (attempt == 0 && (code = hf_pg_server_start(pg, HF_PG_COPY_MS, &sql, err)) != 0)
             return code;
     }
     return hf_fail(err, HF_EPG, "%s: cannot shut PostgreSQL down cleanly for a rewind", pg->name);
@@ -233,7 +233,7 @@ static int finish_rewind(struct hf_pg *pg, struct hf_pg_result *result, struct h
     if (unlink(pg->mark) != 0)
         return hf_fail(err, HF_EIO, "%s: cannot remove %s", pg->name, pg->mark);
     code = hf_pg_fsync_path(pg->node_dir, err);
-    return code != 0 ? code : hf_pg_do_start(pg, result, err);
+    return code != 0 ? code : hf_pg_do_start(pg, HF_PG_START_MS, result, err);
 }
 
 int hf_pg_do_rewind(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err)

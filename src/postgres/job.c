@@ -35,7 +35,7 @@ static int dispatch(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_
     case HF_WORK_INIT:
         return hf_pg_do_init(pg, result, err);
     case HF_WORK_START:
-        return hf_pg_do_start(pg, result, err);
+        return hf_pg_do_start(pg, HF_PG_START_MS, result, err);
     case HF_WORK_STOP:
         return hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, err);
     case HF_WORK_STOP_CLEAN:

@@ -219,7 +219,7 @@ int hf_pg_do_position(struct hf_pg *pg, struct hf_pg_result *result, struct hf_e
             /* The five parameters may be too small: a start raises them (S10). */
             code = hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, err);
             if (code == 0)
-                code = hf_pg_server_start(pg, &sql, err);
+                code = hf_pg_server_start(pg, HF_PG_START_MS, &sql, err);
             if (code != 0)
                 return code;
         }

@@ -29,6 +29,9 @@ enum {
     HF_PG_COPY_MS = 24 * 3600 * 1000,
 };
 
+/* application_name of pg_basebackup and pg_rewind. No member's name has a space. */
+#define HF_PG_COPY_NAME "holdfast copy"
+
 /* pg_controldata, as far as anybody here needs it. */
 struct hf_pg_control {
     uint64_t system_id;
@@ -132,9 +135,14 @@ int hf_pg_pause(struct hf_pg *pg, unsigned us, struct hf_error *err);
 
 /* --- server.c --------------------------------------------------------------------------------- */
 
+/* A second handle onto the same server for another thread's sessions, with an interrupt of its own. It
+ * knows paths and connections only: no jobs, no server functions. Freed by hf_pg_twin_close. */
+struct hf_pg *hf_pg_twin_open(const struct hf_pg *pg);
+void hf_pg_twin_close(struct hf_pg *twin);
+
 enum hf_pg_stop { HF_PG_STOP_FAST, HF_PG_STOP_IMMEDIATE };
 /* *sql: it takes connections. Not sql, yet 0: at the end of its WAL without being consistent, or slow. */
-int hf_pg_server_start(struct hf_pg *pg, bool *sql, struct hf_error *err);
+int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_error *err);
 int hf_pg_server_stop(struct hf_pg *pg, enum hf_pg_stop how, int timeout_ms, struct hf_error *err);
 int hf_pg_server_signal(struct hf_pg *pg, int signal);
 /* Joins the watcher of a server that has ended. */
@@ -147,7 +155,8 @@ void hf_pg_log_rotate(struct hf_pg *pg);
 /* --- the jobs --------------------------------------------------------------------------------- */
 
 int hf_pg_do_init(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
-int hf_pg_do_start(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
+/* Waits up to `timeout_ms` for SQL; without it, text says so. */
+int hf_pg_do_start(struct hf_pg *pg, int timeout_ms, struct hf_pg_result *result, struct hf_error *err);
 int hf_pg_do_position(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
 int hf_pg_do_promote(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result,
                      struct hf_error *err);

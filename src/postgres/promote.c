@@ -23,46 +23,45 @@ static int one_value(struct hf_pg *pg, PGconn *conn, const char *sql, char *out,
     return 0;
 }
 
-/* The postmaster reloads, then signals its children, then takes new connections, in one thread: when a
- * new connection sees the rule, every child has at least been told. */
-static int rule_seen(struct hf_pg *pg, const char *rule, bool *seen, struct hf_error *err)
+/* What a new connection sees. The postmaster reloads, then signals its children, then takes new
+ * connections, in one thread: when a new connection sees the rule, every child has at least been told. */
+static int shown_rule(struct hf_pg *pg, char value[HF_PG_RULE_MAX], struct hf_error *err)
 {
-    char value[HF_PG_RULE_MAX];
     PGconn *conn = hf_pg_connect(pg, "postgres", "holdfast rule", HF_PG_CONNECT_MS, err);
     int code;
 
     if (conn == NULL)
         return HF_EPG;
-    code = one_value(pg, conn, "show synchronous_standby_names", value, sizeof value, err);
+    code = one_value(pg, conn, "show synchronous_standby_names", value, HF_PG_RULE_MAX, err);
     PQfinish(conn);
-    *seen = code == 0 && strcmp(value, rule) == 0;
     return code;
 }
 
-/* On return a new connection has seen the rule. */
-static int load_rule(struct hf_pg *pg, const char *rule, bool *changed, struct hf_error *err)
+/* On return a new connection has seen the rule. *was_empty: none was in force before. */
+static int load_rule(struct hf_pg *pg, const char *rule, bool *was_empty, struct hf_error *err)
 {
     uint64_t deadline_ns = hf_clock_ns() + HF_PG_QUERY_MS * HF_MS;
-    bool seen = false, told = false;
-    int code = hf_pg_rule_write(pg, rule, changed, err);
+    char shown[HF_PG_RULE_MAX];
+    bool written;
+    int code = shown_rule(pg, shown, err);
 
-    while (code == 0) {
-        if (!*changed || told) {
-            code = rule_seen(pg, rule, &seen, err);
-            if (code != 0 || seen)
-                break;
-        }
-        *changed = true;
+    *was_empty = code == 0 && shown[0] == '\0';
+    if (code == 0)
+        code = hf_pg_rule_write(pg, rule, &written, err);
+    if (code != 0 || (!written && strcmp(shown, rule) == 0))
+        return code;
+    if (hf_pg_server_signal(pg, SIGHUP) != 0)
+        return hf_fail(err, HF_ECLOSED, "%s: PostgreSQL has ended", pg->name);
+    for (;;) {
+        code = shown_rule(pg, shown, err);
+        if (code != 0 || strcmp(shown, rule) == 0)
+            return code;
         if (hf_clock_ns() > deadline_ns)
             return hf_fail(err, HF_ETIMEOUT, "%s: PostgreSQL does not take the rule %s", pg->name,
                            rule);
-        if (!told && hf_pg_server_signal(pg, SIGHUP) != 0)
-            return hf_fail(err, HF_ECLOSED, "%s: PostgreSQL has ended", pg->name);
-        if (told)
-            code = hf_pg_pause(pg, 1000, err);
-        told = true;
+        if ((code = hf_pg_pause(pg, 1000, err)) != 0)
+            return code;
     }
-    return code;
 }
 
 /* --- RULE --------------------------------------------------------------------------------------- */
@@ -81,18 +80,18 @@ static int count_of(struct hf_pg *pg, PGconn *conn, const char *sql, int *n, str
 static int renew_walsenders(struct hf_pg *pg, PGconn *conn, const char *since, struct hf_error *err)
 {
     static const char streams[] = "select count(*) from pg_stat_replication where state = 'streaming'"
-                                  " and application_name not like 'holdfast%'";
+                                  " and application_name <> '" HF_PG_COPY_NAME "'";
     uint64_t start = hf_clock_ns();
     char end_sql[512], old_sql[512];
     int before = 0, old = 1, now = 0, code;
 
     (void)snprintf(end_sql, sizeof end_sql,
                    "select count(pg_terminate_backend(pid)) from pg_stat_replication"
-                   " where backend_start < '%s' and application_name not like 'holdfast%%'",
+                   " where backend_start < '%s' and application_name <> '" HF_PG_COPY_NAME "'",
                    since);
     (void)snprintf(old_sql, sizeof old_sql,
                    "select count(*) from pg_stat_activity where backend_type = 'walsender'"
-                   " and backend_start < '%s' and application_name not like 'holdfast%%'",
+                   " and backend_start < '%s' and application_name <> '" HF_PG_COPY_NAME "'",
                    since);
     code = count_of(pg, conn, streams, &before, err);
     if (code == 0)
@@ -118,20 +117,20 @@ int hf_pg_do_rule(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_re
                   struct hf_error *err)
 {
     char rule[HF_PG_RULE_MAX], since[64], recovery[8];
-    bool changed;
+    bool written, was_empty;
     PGconn *conn;
     int code;
 
     (void)result;
     hf_pg_rule_text(rule, job);
     if (hf_pg_pid(pg) == 0)
-        return hf_pg_rule_write(pg, rule, &changed, err);
+        return hf_pg_rule_write(pg, rule, &written, err);
     if (!hf_pg_server_ready(pg)) {
-        code = hf_pg_rule_write(pg, rule, &changed, err);
+        code = hf_pg_rule_write(pg, rule, &written, err);
         (void)hf_pg_server_signal(pg, SIGHUP);
         return code;
     }
-    code = load_rule(pg, rule, &changed, err);
+    code = load_rule(pg, rule, &was_empty, err);
     if (code != 0)
         return code;
     conn = hf_pg_session(pg, err);
@@ -143,7 +142,7 @@ int hf_pg_do_rule(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_re
     code = one_value(pg, conn, "select clock_timestamp()::text", since, sizeof since, err);
     /* Whether commits wait at all is a flag in shared memory that only the checkpointer sets, at the top
      * of its loop, before it takes up a request: a checkpoint asked for now proves it has passed there. */
-    if (code == 0 && changed && rule[0] != '\0')
+    if (code == 0 && was_empty && rule[0] != '\0')
         code = hf_pg_command(pg, conn, "checkpoint", HF_PG_CHECKPOINT_MS, err);
     return code != 0 ? code : renew_walsenders(pg, conn, since, err);
 }
@@ -205,7 +204,11 @@ static int await_promotion(struct hf_pg *pg, struct hf_pg_result *result, struct
 
     while (code == 0) {
         PGconn *conn = hf_pg_session(pg, err);
-        code = conn == NULL ? HF_EPG : one_value(pg, conn, sql, value, sizeof value, err);
+        value[0] = '\0';
+        if (conn != NULL)
+            code = one_value(pg, conn, sql, value, sizeof value, err);
+        else if (hf_pg_pid(pg) == 0)
+            return hf_fail(err, HF_EPG, "%s: PostgreSQL ended while it was promoted", pg->name);
         if (code == 0 && value[0] != '\0') {
             result->timeline = (uint32_t)strtoul(value, NULL, 16);
             return 0;
@@ -222,20 +225,20 @@ int hf_pg_do_promote(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg
                      struct hf_error *err)
 {
     char rule[HF_PG_RULE_MAX];
-    bool changed;
+    bool ignored;
     int code;
 
     if (hf_pg_pid(pg) == 0)
         return hf_fail(err, HF_ECLOSED, "%s: PostgreSQL is not running", pg->name);
     hf_pg_rule_text(rule, job);
     if (hf_pg_server_ready(pg)) {
-        code = load_rule(pg, rule, &changed, err);
+        code = load_rule(pg, rule, &ignored, err);
         if (code == 0)
             code = end_clients(pg, err);
     } else {
         /* No SQL, hence no sessions. The rule is proved by the barrier, which must be seen waiting. */
-        code = hf_pg_rule_write(pg, rule, &changed, err);
-        if (code == 0 && changed)
+        code = hf_pg_rule_write(pg, rule, &ignored, err);
+        if (code == 0)
             (void)hf_pg_server_signal(pg, SIGHUP);
     }
     if (code == 0)

@@ -204,9 +204,10 @@ static bool is_receiver(void *ctx, const char *title)
 
 /* Waits for what postmaster.pid says, woken by its changes. The end of local WAL without being consistent
  * (after a rewind, or S10) shows as a WAL receiver: the startup process asks for one only then. */
-static int await_ready(struct hf_pg *pg, off_t log_at, bool *sql, struct hf_error *err)
+static int await_ready(struct hf_pg *pg, off_t log_at, int timeout_ms, bool *sql,
+                       struct hf_error *err)
 {
-    uint64_t deadline_ns = hf_clock_ns() + HF_PG_START_MS * HF_MS;
+    uint64_t deadline_ns = hf_clock_ns() + (uint64_t)timeout_ms * HF_MS;
     int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     char drain[4096], why[400];
     int code = 0;
@@ -241,7 +242,7 @@ static int await_ready(struct hf_pg *pg, off_t log_at, bool *sql, struct hf_erro
     return code;
 }
 
-int hf_pg_server_start(struct hf_pg *pg, bool *sql, struct hf_error *err)
+int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_error *err)
 {
     char path[HF_PG_PATH_MAX];
     off_t log_at = 0;
@@ -265,7 +266,7 @@ int hf_pg_server_start(struct hf_pg *pg, bool *sql, struct hf_error *err)
     hf_pg_log_rotate(pg);
     code = spawn(pg, &log_at, err);
     if (code == 0)
-        code = await_ready(pg, log_at, sql, err);
+        code = await_ready(pg, log_at, timeout_ms, sql, err);
     if (code == 0 && *sql)
         *sql = hf_pg_session(pg, err) != NULL;
     if (code != 0 && hf_pg_pid(pg) != 0)

@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -169,6 +171,30 @@ void hf_pg_session_close(struct hf_pg *pg)
     if (pg->conn != NULL)
         PQfinish(pg->conn);
     pg->conn = NULL;
+}
+
+struct hf_pg *hf_pg_twin_open(const struct hf_pg *pg)
+{
+    struct hf_pg *twin = calloc(1, sizeof *twin);
+
+    if (twin == NULL)
+        return NULL;
+    memcpy(twin->name, pg->name, sizeof twin->name);
+    memcpy(twin->sock_dir, pg->sock_dir, sizeof twin->sock_dir);
+    twin->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (twin->wake_fd >= 0)
+        return twin;
+    free(twin);
+    return NULL;
+}
+
+void hf_pg_twin_close(struct hf_pg *twin)
+{
+    if (twin == NULL)
+        return;
+    hf_pg_session_close(twin);
+    (void)close(twin->wake_fd);
+    free(twin);
 }
 
 int hf_pg_pause(struct hf_pg *pg, unsigned us, struct hf_error *err)

@@ -166,8 +166,7 @@ int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, vo
     PGconn *conn = writer_connect(pg, &warned, err), *eye = NULL;
     int code = conn == NULL ? HF_EPG : 0;
 
-    if (code == 0 && (eye = hf_pg_connect(pg, "postgres", "holdfast eye", HF_PG_CONNECT_MS, err)) ==
-                         NULL)
+    if (code == 0 && (eye = hf_pg_session(pg, err)) == NULL)
         code = HF_EPG;
     if (code == 0)
         code = rule_is_empty(pg, eye, &empty, err);
@@ -184,7 +183,6 @@ int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, vo
     if (code == 0)
         code = flushed(pg, conn, lsn, err);
     PQfreemem(member);
-    PQfinish(eye);
     PQfinish(conn);
     return code;
 }

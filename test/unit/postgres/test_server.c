@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "fixture.h"
+#include "postgres/agent.h"
 #include "postgres/private.h"
 #include "postgres/writer.h"
 
@@ -316,33 +317,62 @@ static void test_position_equals_the_leaders(void **state)
     relay_open(&b.relay, true);
 }
 
+/* As a client of the read-only port: an ordinary role, by password. */
+static PGconn *reader_connect(struct server *s)
+{
+    char info[256];
+    PGconn *conn;
+
+    (void)snprintf(info, sizeof info,
+                   "host=%s/sock port=5432 dbname=postgres user=reader password=secret"
+                   " gssencmode=disable", s->dir);
+    conn = PQconnectdb(info);
+    if (PQstatus(conn) != CONNECTION_OK)
+        fail_msg("%s", PQerrorMessage(conn));
+    return conn;
+}
+
+static void reader_run(PGconn *conn, const char *statement)
+{
+    PGresult *r = PQexec(conn, statement);
+
+    if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK)
+        fail_msg("%s", PQerrorMessage(conn));
+    PQclear(r);
+}
+
+static void reader_is_gone(PGconn *conn)
+{
+    PGresult *r = PQexec(conn, "select 1");
+
+    assert_int_not_equal(PQresultStatus(r), PGRES_TUPLES_OK);
+    PQclear(r);
+    PQfinish(conn);
+}
+
 /* A session on the follower that holds replay up loses (S20). */
 static void test_position_in_spite_of_a_reader(void **state)
 {
-    struct hf_error err = {0};
     PGconn *reader;
-    hf_lsn position;
+    hf_lsn end, position;
     uint64_t t;
 
     (void)state;
-    sql_run(&a, "create role reader login superuser");
+    sql_run(&a, "create role reader login password 'secret'; grant select on t to reader");
     sql_until(&b, "select count(*) from pg_roles where rolname = 'reader'", "1");
-    reader = hf_pg_connect(b.pg, "postgres", "reader", 5000, &err);
-    assert_non_null(reader);
-    assert_int_equal(hf_pg_command(b.pg, reader, "set session authorization reader", 5000, &err), 0);
-    assert_int_equal(hf_pg_command(b.pg, reader, "begin; lock table t in access share mode", 5000,
-                                   &err), 0);
-    sql_run(&a, "truncate t");
+    reader = reader_connect(&b);
+    reader_run(reader, "begin; select count(*) from t");
+    sql_run(&a, "set synchronous_commit = local; truncate t");
+    end = flushed_of(&a);
     sql_until(&b, "select wait_event_type from pg_stat_activity where backend_type = 'startup'",
               "Lock");
+    sql_until(&b, "select pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()", "t");
     relay_open(&b.relay, false);
     t = hf_clock_ns();
-    /* It logged in as holdfast, which is spared; become what clients are. */
-    position = 0;
-    PQfinish(reader);
     position = job_ok(&b, HF_WORK_POSITION).lsn;
-    print_message("position with a reader %.1f ms\n", since_ms(t));
-    assert_true(position > 0);
+    print_message("position in spite of a reader %.1f ms\n", since_ms(t));
+    assert_true(position >= end);
+    reader_is_gone(reader);
     relay_open(&b.relay, true);
 }
 
@@ -424,6 +454,7 @@ static void test_promotion_ends_sessions(void **state)
 {
     const char *const names[] = {"a"};
     struct hf_pg_result r;
+    PGconn *reader = reader_connect(&b);
     char rule[128];
     uint64_t t;
 
@@ -436,6 +467,7 @@ static void test_promotion_ends_sessions(void **state)
     r = job_rule(&b, HF_WORK_PROMOTE, 1, names);
     print_message("promote a follower %.1f ms\n", since_ms(t));
     assert_int_equal(r.timeline, 3);
+    reader_is_gone(reader); /* S3 */
     sql(&b, "show synchronous_standby_names", rule, sizeof rule);
     assert_string_equal(rule, "ANY 1 (\"a\")");
     sql(&b, "select n from t", rule, sizeof rule);
@@ -569,6 +601,112 @@ static void test_clone_refused(void **state)
     sql_until(&a, "select count(*) from t", "1");
 }
 
+/* --- the threads -------------------------------------------------------------------------------- */
+
+struct agent_seen {
+    uv_loop_t *loop;
+    struct hf_agent *agent;
+    int works, waiting, done, failed, exits, accounts;
+    bool finish;
+    pid_t pid;
+};
+
+static void seen_work(void *ctx, const struct hf_pg_result *r)
+{
+    struct agent_seen *x = ctx;
+    struct hf_pg_job job = {.work = HF_WORK_POSITION};
+
+    if (!r->ok)
+        fail_msg("%s", r->text);
+    x->works++;
+    if (r->work == HF_WORK_START)
+        assert_int_equal(hf_agent_submit(x->agent, &job), 0);
+    job.work = HF_WORK_PROMOTE; /* with a rule that nobody meets */
+    job.n_voters = 1;
+    (void)snprintf(job.voters[0], sizeof job.voters[0], "nobody");
+    if (r->work == HF_WORK_POSITION)
+        assert_int_equal(hf_agent_submit(x->agent, &job), 0);
+    if (r->work == HF_WORK_PROMOTE)
+        assert_int_equal(hf_agent_write(x->agent, HF_WRITE_HEARTBEAT, 30), 0);
+    if (r->work == HF_WORK_PROMOTE)
+        assert_int_equal(hf_agent_write(x->agent, HF_WRITE_BARRIER, 31), 0);
+}
+
+/* The heartbeat is given up for the barrier, the barrier for its successor, that one dies with its
+ * server. */
+static void seen_write(void *ctx, enum hf_write write, enum hf_write_state write_state, hf_epoch epoch,
+                       hf_lsn lsn, const char *text)
+{
+    struct agent_seen *x = ctx;
+
+    (void)write;
+    (void)lsn;
+    (void)text;
+    x->waiting += write_state == HF_WRITE_WAITING;
+    x->done += write_state == HF_WRITE_DONE;
+    x->failed += write_state == HF_WRITE_FAILED;
+    if (write_state == HF_WRITE_WAITING && epoch == 31)
+        assert_int_equal(hf_agent_write(x->agent, HF_WRITE_BARRIER, 32), 0);
+    if (write_state == HF_WRITE_WAITING && epoch == 32)
+        assert_int_equal(kill(hf_pg_pid(hf_agent_pg(x->agent)), SIGQUIT), 0);
+    if (x->exits == 1 && x->failed == 3)
+        uv_stop(x->loop);
+}
+
+static void seen_exit(void *ctx, pid_t pid, int status)
+{
+    struct agent_seen *x = ctx;
+
+    (void)status;
+    assert_int_equal(pid, x->pid);
+    x->exits++;
+    if (x->failed == 3)
+        uv_stop(x->loop);
+}
+
+static void seen_postmaster(void *ctx, pid_t pid)
+{
+    if (pid != 0)
+        ((struct agent_seen *)ctx)->pid = pid;
+}
+
+static void stop_loop(uv_timer_t *timer)
+{
+    uv_stop(timer->loop);
+}
+
+static void test_agent(void **state)
+{
+    struct hf_pg_config c = {.node_dir = a.dir, .name = "a", .member = "a", .allow_ephemeral = true};
+    struct hf_pg_job job = {.work = HF_WORK_START};
+    enum hf_pg_state pg_state;
+    uv_loop_t loop;
+    uv_timer_t limit;
+    struct agent_seen x = {.loop = &loop};
+    const struct hf_agent_callbacks cb = {&x, seen_work, seen_write, seen_exit, NULL,
+                                          seen_postmaster};
+
+    (void)state;
+    (void)job_ok(&a, HF_WORK_STOP);
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(uv_timer_init(&loop, &limit), 0);
+    assert_int_equal(uv_timer_start(&limit, stop_loop, 15000, 0), 0);
+    assert_int_equal(hf_agent_open(&x.agent, &c, &loop, &cb, NULL), 0);
+    assert_int_equal(hf_pg_probe(hf_agent_pg(x.agent), &pg_state, NULL), 0);
+    assert_int_equal(hf_agent_submit(x.agent, &job), 0);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    hf_agent_close(x.agent);
+    uv_close((uv_handle_t *)&limit, NULL);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    assert_int_equal(x.works, 3);
+    assert_int_equal(x.waiting, 2);
+    assert_int_equal(x.done, 0);
+    assert_int_equal(x.failed, 3);
+    assert_int_equal(x.exits, 1);
+    end_pair();
+}
+
 static void test_clean_stop_loses_nothing(void **state)
 {
     hf_lsn a_end, b_end;
@@ -586,7 +724,6 @@ static void test_clean_stop_loses_nothing(void **state)
     (void)job_ok(&b, HF_WORK_START);
     b_end = job_ok(&b, HF_WORK_POSITION).lsn;
     assert_true(a_end == b_end);
-    end_pair();
 }
 
 int main(int argc, char **argv)
@@ -611,6 +748,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_clone_interrupted),
         cmocka_unit_test(test_clone_refused),
         cmocka_unit_test(test_clean_stop_loses_nothing),
+        cmocka_unit_test(test_agent),
     };
 
     if (argc > 1)
