@@ -353,9 +353,9 @@ static int node_close(struct hf_node *n)
     if (n->router != NULL)
         hf_router_close(n->router);
     if (n->agent != NULL) {
-        hf_agent_close(n->agent);
         if (hf_pg_pid(hf_agent_pg(n->agent)) > 0)
             hf_warn("postgres: still runs; the sentinel ends it");
+        hf_agent_close(n->agent);
     }
     if (n->exit_status == HF_EXIT_ANEW) {
         n->exit_status = HF_EXIT_AGAIN;
