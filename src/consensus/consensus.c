@@ -326,10 +326,31 @@ int hf_consensus_bootstrap(struct hf_consensus *c, const struct hf_consensus_ser
     return rv == 0 ? 0 : fail_open(c, "cannot be founded", rv, err);
 }
 
+/* libraft lets the only voter of a configuration lead at its start without a new term. Ours must be new:
+ * an epoch is a term, and an epoch is never led twice. Nothing has been sent or appended in between. */
+static int new_term_alone(struct hf_consensus *c)
+{
+    raft_term term = c->raft.current_term + 1;
+    int rv;
+
+    if (raft_state(&c->raft) != RAFT_LEADER)
+        return 0;
+    rv = c->io.set_term(&c->io, term);
+    if (rv == 0)
+        rv = c->io.set_vote(&c->io, c->raft.id);
+    if (rv == 0) {
+        c->raft.current_term = term;
+        c->raft.voted_for = c->raft.id;
+    }
+    return rv;
+}
+
 int hf_consensus_start(struct hf_consensus *c, struct hf_error *err)
 {
     int rv = raft_start(&c->raft);
 
+    if (rv == 0)
+        rv = new_term_alone(c);
     if (rv != 0)
         return fail_open(c, "cannot be read", rv, err);
     c->started = true;

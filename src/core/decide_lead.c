@@ -149,6 +149,22 @@ static bool is_down(const struct hf_decide *d, hf_node_id id)
     return false;
 }
 
+/* Our own report speaks of a position that cannot move. If PostgreSQL went down since, or an epoch
+ * became known in which this primary may not go on, it is void: report again. */
+static void own_report_check(struct hf_decide *d)
+{
+    for (unsigned i = 0; i < d->n_reports; i++) {
+        if (d->reports[i].from != hf_self(d) || d->reports[i].position.lsn == 0)
+            continue;
+        if (d->end_known && (d->pg == HF_PG_STANDBY || hf_voter_may_continue(d)))
+            return;
+        d->reports[i] = d->reports[--d->n_reports];
+        d->end_known = false;
+        d->resend_ns = 0;
+        return;
+    }
+}
+
 static void send_fences(struct hf_decide *d)
 {
     hf_node_id voters[HF_MEMBERS_MAX];
@@ -257,6 +273,7 @@ static void fencing_run(struct hf_decide *d)
     const struct hf_report *best, *own;
     unsigned n;
 
+    own_report_check(d);
     send_fences(d);
     if (!d->settled)
         return; /* we may not know every epoch yet, and positions compare by epochs */
@@ -355,8 +372,12 @@ static void recording_run(struct hf_decide *d)
 
 static void promoting_run(struct hf_decide *d)
 {
-    if (d->work != HF_WORK_NONE || d->pg != HF_PG_PRIMARY || d->primary_epoch != d->lead_term)
-        return; /* hf_follow_work() gives up if the promotion failed */
+    if (d->work != HF_WORK_NONE)
+        return;
+    if (d->pg != HF_PG_PRIMARY || d->primary_epoch != d->lead_term) {
+        hf_yield_unfit(d, "PostgreSQL is not the primary it should be");
+        return;
+    }
     if (d->rule_config_seq != d->cluster.config_seq) { /* a continued leader, or a late change */
         hf_emit_work(d, HF_WORK_RULE, d->lead_term);
         return;

@@ -183,6 +183,7 @@ void hf_voter_release(struct hf_decide *d, const struct hf_msg *m);
 void hf_voter_peer_down(struct hf_decide *d, hf_node_id id, bool proof);
 void hf_voter_run(struct hf_decide *d);
 bool hf_voter_is_unfit(const struct hf_decide *d);
+bool hf_voter_may_continue(const struct hf_decide *d);
 
 /* decide_lead.c: from Raft leader to an open gate. */
 void hf_lead_raft(struct hf_decide *d);

@@ -133,7 +133,7 @@ static bool promised(const struct hf_decide *d)
 }
 
 /* Re-elected leader whose PostgreSQL ran on as primary: no need to stop it (S7). */
-static bool may_continue(const struct hf_decide *d)
+bool hf_voter_may_continue(const struct hf_decide *d)
 {
     return d->pg == HF_PG_PRIMARY && d->fencing_from == hf_self(d) &&
            d->primary_epoch == d->saved.lineage && d->primary_epoch == hf_newest_epoch(d) &&
@@ -156,13 +156,13 @@ static bool position_for_report(struct hf_decide *d, struct hf_report *r)
         return true;
     }
     if (!d->end_known) {
-        if (d->pg == HF_PG_STANDBY || may_continue(d)) {
+        if (d->pg == HF_PG_STANDBY || hf_voter_may_continue(d)) {
             if (d->work == HF_WORK_NONE && d->now_ns >= d->work_retry_ns)
                 hf_emit_work(d, HF_WORK_POSITION, 0);
         }
         return false;
     }
-    if (d->pg == HF_PG_PRIMARY && !may_continue(d))
+    if (d->pg == HF_PG_PRIMARY && !hf_voter_may_continue(d))
         return false; /* follow_run stops it first */
     r->position = (struct hf_position){d->saved.lineage, d->end_lsn};
     return true;

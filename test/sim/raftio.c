@@ -380,6 +380,10 @@ void sim_raft_start(struct node *n)
     n->seen_conf = ~0u;
     if (raft_start(&n->raft) != 0)
         sim_fail("raft_start: %s", raft_errmsg(&n->raft));
+    if (raft_state(&n->raft) == RAFT_LEADER) { /* alone: as src/consensus does */
+        n->disk.term = ++n->raft.current_term;
+        n->disk.vote = n->raft.voted_for = n->disk.durable.self;
+    }
     *l = (struct life){n, n->life};
     sim_after(sim_between(0, 20 * MS), tick_run, l);
     sim_raft_watch(n);
