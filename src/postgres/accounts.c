@@ -54,8 +54,9 @@ static int make_role(struct hf_pg *pg, PGconn *conn, const char *role, const cha
     if (code == 0) {
         int n = snprintf(sql, sizeof sql, "%s role %s login %s password %s",
                          there[0] == '\0' ? "create" : "alter", ident, attributes, secret);
-        code = n < (int)sizeof sql ? hf_pg_command(pg, conn, sql, ADMIN_MS, err)
-                                   : hf_fail(err, HF_EINVAL, "a role's name or password is too long");
+        code = n < (int)sizeof sql
+                   ? hf_pg_command(pg, conn, sql, ADMIN_MS, err)
+                   : hf_fail(err, HF_EINVAL, "a role's name or password is too long");
         /* The statement, with its password, must not end up in a log. */
         if (code != 0 && code != HF_EINVAL)
             (void)hf_fail(err, code, "cannot make role %.60s", role);
@@ -98,8 +99,8 @@ static int revoke_everywhere(struct hf_pg *pg, PGconn *conn, struct hf_error *er
         "revoke execute on function pg_cancel_backend(integer) from public",
         "revoke execute on function pg_terminate_backend from public",
     };
-    PGresult *r = hf_pg_query(pg, conn, "select datname from pg_database where datallowconn",
-                              ADMIN_MS, err);
+    PGresult *r =
+        hf_pg_query(pg, conn, "select datname from pg_database where datallowconn", ADMIN_MS, err);
     int code = r == NULL ? HF_EPG : 0;
 
     for (int i = 0; code == 0 && i < PQntuples(r) && i < DATABASES_MAX; i++)

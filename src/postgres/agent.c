@@ -53,7 +53,8 @@ struct hf_agent {
     struct accounts_copy accounts;
 };
 
-/* --- results, on the loop ----------------------------------------------------------------------- */
+/* --- results, on the loop -----------------------------------------------------------------------
+ */
 
 static void deliver(void *arg)
 {
@@ -125,7 +126,8 @@ static void postmaster_hook(void *ctx, pid_t pid)
         a->cb.on_postmaster(a->cb.ctx, pid);
 }
 
-/* --- the agent thread --------------------------------------------------------------------------- */
+/* --- the agent thread ---------------------------------------------------------------------------
+ */
 
 /* The next job; false: closing. While there is none, the view for status is kept fresh. */
 static bool next_job(struct hf_agent *a, struct hf_pg_job *job)
@@ -167,7 +169,8 @@ static void *agent_main(void *arg)
     return NULL;
 }
 
-/* --- the writer thread -------------------------------------------------------------------------- */
+/* --- the writer thread --------------------------------------------------------------------------
+ */
 
 static void post_write(struct hf_agent *a, const struct write_order *o, enum hf_write_state state,
                        hf_lsn lsn, const char *text)
@@ -208,8 +211,9 @@ static void do_write(struct hf_agent *a, const struct write_order *o)
         post(l);
         return;
     }
-    code = o->write == HF_WRITE_BARRIER ? hf_pg_barrier(a->sessions, o->epoch, on_waiting, &w, &lsn, &err)
-                                        : hf_pg_heartbeat(a->sessions, o->epoch, &lsn, &err);
+    code = o->write == HF_WRITE_BARRIER
+               ? hf_pg_barrier(a->sessions, o->epoch, on_waiting, &w, &lsn, &err)
+               : hf_pg_heartbeat(a->sessions, o->epoch, &lsn, &err);
     post_write(a, o, code == 0 ? HF_WRITE_DONE : HF_WRITE_FAILED, lsn, err.text);
 }
 
@@ -235,7 +239,8 @@ static void *writer_main(void *arg)
     }
 }
 
-/* --- for the host --------------------------------------------------------------------------------- */
+/* --- for the host
+ * --------------------------------------------------------------------------------- */
 
 int hf_agent_submit(struct hf_agent *a, const struct hf_pg_job *job)
 {
@@ -265,8 +270,9 @@ static int submit_write(struct hf_agent *a, struct write_order order)
     return code;
 }
 
-/* A write of before may be waiting for followers who will stream only once this barrier has been seen
- * waiting: it is given up. What it wrote is in local WAL before the barrier, and counts through it. */
+/* A write of before may be waiting for followers who will stream only once this barrier has been
+ * seen waiting: it is given up. What it wrote is in local WAL before the barrier, and counts
+ * through it. */
 int hf_agent_write(struct hf_agent *a, enum hf_write write, hf_epoch epoch)
 {
     struct write_order given_up[HF_AGENT_QUEUE_MAX];

@@ -1,4 +1,5 @@
-/* What pg_controldata knows: read by the tool, because the file's layout differs between versions. */
+/* What pg_controldata knows: read by the tool, because the file's layout differs between versions.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

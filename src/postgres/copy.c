@@ -1,5 +1,6 @@
-/* INIT, CLONE and REWIND: how data/ comes to be. It is always made beside and swapped in whole (I7); only
- * a rewind works in place, under a mark that forbids to start what it may leave behind. */
+/* INIT, CLONE and REWIND: how data/ comes to be. It is always made beside and swapped in whole
+ * (I7); only a rewind works in place, under a mark that forbids to start what it may leave behind.
+ */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,14 +10,21 @@
 #include "base/log.h"
 #include "postgres/private.h"
 
-/* Checksums of a copy are read again only up to this size; above, presence and size of each file. */
+/* Checksums of a copy are read again only up to this size; above, presence and size of each file.
+ */
 #define VERIFY_BYTES_MAX (1ull << 30)
 
 int hf_pg_do_init(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err)
 {
-    const char *argv[] = {"initdb", "-D", pg->data_new, "--username=" HF_PG_SUPERUSER,
-                          "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums",
-                          "--auth=trust", NULL};
+    const char *argv[] = {"initdb",
+                          "-D",
+                          pg->data_new,
+                          "--username=" HF_PG_SUPERUSER,
+                          "--encoding=UTF8",
+                          "--locale=C.UTF-8",
+                          "--data-checksums",
+                          "--auth=trust",
+                          NULL};
     struct hf_pg_control c;
     int code;
 
@@ -36,7 +44,8 @@ int hf_pg_do_init(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error
     return code;
 }
 
-int hf_pg_do_start(struct hf_pg *pg, int timeout_ms, struct hf_pg_result *result, struct hf_error *err)
+int hf_pg_do_start(struct hf_pg *pg, int timeout_ms, struct hf_pg_result *result,
+                   struct hf_error *err)
 {
     struct hf_pg_control c;
     bool sql;
@@ -69,19 +78,20 @@ static int copy_conninfo(const struct hf_pg *pg, const char *dbname, char *out, 
     if (hf_pg_quote_conninfo(host, sizeof host, pg->copy_dir) != 0)
         return HF_EINVAL;
     n = snprintf(out, cap,
-                 "host=%s port=%d user=" HF_PG_SUPERUSER
-                 " %s application_name='" HF_PG_COPY_NAME "' gssencmode=disable sslmode=disable",
+                 "host=%s port=%d user=" HF_PG_SUPERUSER " %s application_name='" HF_PG_COPY_NAME
+                 "' gssencmode=disable sslmode=disable",
                  host, HF_PG_PORT, dbname);
     return n > 0 && (size_t)n < cap ? 0 : HF_EINVAL;
 }
 
-/* --- CLONE -------------------------------------------------------------------------------------- */
+/* --- CLONE --------------------------------------------------------------------------------------
+ */
 
 static int take_copy(struct hf_pg *pg, struct hf_error *err)
 {
     char conninfo[HF_PG_PATH_MAX * 2];
-    const char *backup[] = {"pg_basebackup", "-D", pg->data_new, "-d", conninfo, "-X", "stream",
-                            "--no-slot", "--checkpoint=fast", NULL};
+    const char *backup[] = {"pg_basebackup", "-D",        pg->data_new,        "-d", conninfo, "-X",
+                            "stream",        "--no-slot", "--checkpoint=fast", NULL};
     const char *verify[] = {"pg_verifybackup", "--no-parse-wal", pg->data_new, NULL, NULL};
     int code = hf_pg_remove_tree(pg->data_new, err);
 
@@ -177,11 +187,12 @@ int hf_pg_do_clone(struct hf_pg *pg, struct hf_pg_result *result, struct hf_erro
     return code;
 }
 
-/* --- REWIND ------------------------------------------------------------------------------------- */
+/* --- REWIND -------------------------------------------------------------------------------------
+ */
 
-/* pg_rewind wants a clean shutdown. Its own way, a single-user server, knows nothing of our settings and
- * refuses standby.signal; ours is to let the server replay its local WAL as a standby with nobody to
- * follow, and to stop it fast. Nothing is written to WAL by that. */
+/* pg_rewind wants a clean shutdown. Its own way, a single-user server, knows nothing of our
+ * settings and refuses standby.signal; ours is to let the server replay its local WAL as a standby
+ * with nobody to follow, and to stop it fast. Nothing is written to WAL by that. */
 static int shut_down_clean(struct hf_pg *pg, struct hf_error *err)
 {
     struct hf_pg_control c;
@@ -189,8 +200,7 @@ static int shut_down_clean(struct hf_pg *pg, struct hf_error *err)
     int code;
 
     for (int attempt = 0; attempt < 2; attempt++) {
-        if (hf_pg_pid(pg) != 0 &&
-            (code = hf_pg_server_stop(pg, HF_PG_STOP_FAST, 10000, err)) != 0)
+        if (hf_pg_pid(pg) != 0 && (code = hf_pg_server_stop(pg, HF_PG_STOP_FAST, 10000, err)) != 0)
             return code;
         code = hf_pg_control_read(pg, pg->data, &c, err);
         if (code != 0 || c.clean)
@@ -204,8 +214,14 @@ static int shut_down_clean(struct hf_pg *pg, struct hf_error *err)
 static int run_rewind(struct hf_pg *pg, bool dry, struct hf_error *err)
 {
     char source[HF_PG_PATH_MAX * 2];
-    const char *argv[] = {"pg_rewind", "-D", pg->data, "--source-server", source,
-                          "--no-ensure-shutdown", dry ? "--dry-run" : NULL, NULL};
+    const char *argv[] = {"pg_rewind",
+                          "-D",
+                          pg->data,
+                          "--source-server",
+                          source,
+                          "--no-ensure-shutdown",
+                          dry ? "--dry-run" : NULL,
+                          NULL};
     struct hf_pg_tool_result tool;
     int code;
 
@@ -241,8 +257,10 @@ int hf_pg_do_rewind(struct hf_pg *pg, struct hf_pg_result *result, struct hf_err
     int code;
 
     if (hf_pg_exists(pg->mark))
-        return hf_fail(err, HF_ECORRUPT, "%s: an earlier rewind did not end (hint: a fresh copy is "
-                                         "made instead)", pg->name);
+        return hf_fail(err, HF_ECORRUPT,
+                       "%s: an earlier rewind did not end (hint: a fresh copy is "
+                       "made instead)",
+                       pg->name);
     code = shut_down_clean(pg, err);
     if (code == 0)
         code = run_rewind(pg, true, err); /* most failures show here, with the data untouched */

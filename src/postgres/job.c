@@ -11,8 +11,8 @@ static int do_stop_clean(struct hf_pg *pg, struct hf_error *err)
 {
     PGconn *conn = hf_pg_pid(pg) == 0 ? NULL : hf_pg_session(pg, NULL);
 
-    /* The long part of a shutdown, while everything still works. A server that cannot do it is stopped
-     * all the same. */
+    /* The long part of a shutdown, while everything still works. A server that cannot do it is
+     * stopped all the same. */
     if (conn != NULL)
         (void)hf_pg_command(pg, conn, "checkpoint", HF_PG_CHECKPOINT_MS, NULL);
     return hf_pg_server_stop(pg, HF_PG_STOP_FAST, HF_PG_CLEAN_STOP_MS, err);
@@ -24,8 +24,7 @@ static int do_checkpoint(struct hf_pg *pg, struct hf_error *err)
 
     if (hf_pg_pid(pg) == 0)
         return hf_fail(err, HF_ECLOSED, "%s: PostgreSQL is not running", pg->name);
-    return conn == NULL ? HF_EPG
-                        : hf_pg_command(pg, conn, "checkpoint", HF_PG_CHECKPOINT_MS, err);
+    return conn == NULL ? HF_EPG : hf_pg_command(pg, conn, "checkpoint", HF_PG_CHECKPOINT_MS, err);
 }
 
 static int dispatch(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result,

@@ -95,10 +95,11 @@ static int find_bindir(struct hf_pg *pg, const char *wanted, struct hf_error *er
     if (best == 0)
         find_in_path(pg->bindir);
     if (pg->bindir[0] == '\0')
-        return hf_fail(err, HF_ENOENT,
-                       "%s: PostgreSQL's server programs are not in /usr/lib/postgresql nor on PATH "
-                       "(hint: apt-get install postgresql, or name their directory)",
-                       pg->name);
+        return hf_fail(
+            err, HF_ENOENT,
+            "%s: PostgreSQL's server programs are not in /usr/lib/postgresql nor on PATH "
+            "(hint: apt-get install postgresql, or name their directory)",
+            pg->name);
     return 0;
 }
 
@@ -172,7 +173,8 @@ static int check_owner(const struct hf_pg *pg, const char *path, const struct st
                    user_name(geteuid(), me, sizeof me), me, path);
 }
 
-/* Kubernetes' fsGroup makes volumes writable for a group at each mount; PostgreSQL then refuses them. */
+/* Kubernetes' fsGroup makes volumes writable for a group at each mount; PostgreSQL then refuses
+ * them. */
 static int check_mode(const struct hf_pg *pg, const char *path, struct hf_error *err)
 {
     struct stat st;
@@ -213,10 +215,11 @@ static int check_file_system(const struct hf_pg *pg, bool allow_ephemeral, struc
     if (allow_ephemeral ||
         (type != (unsigned)OVERLAY && type != (unsigned)TMPFS && type != (unsigned)RAMFS))
         return 0;
-    return hf_fail(err, HF_EINVAL,
-                   "%s: %s lies on %s, which is lost with the container or at a restart (hint: mount a "
-                   "volume there, or say --allow-ephemeral)",
-                   pg->name, pg->node_dir, type == (unsigned)OVERLAY ? "overlayfs" : "tmpfs");
+    return hf_fail(
+        err, HF_EINVAL,
+        "%s: %s lies on %s, which is lost with the container or at a restart (hint: mount a "
+        "volume there, or say --allow-ephemeral)",
+        pg->name, pg->node_dir, type == (unsigned)OVERLAY ? "overlayfs" : "tmpfs");
 }
 
 static int set_paths(struct hf_pg *pg, const struct hf_pg_config *c, struct hf_error *err)
@@ -224,10 +227,10 @@ static int set_paths(struct hf_pg *pg, const struct hf_pg_config *c, struct hf_e
     const struct {
         char *out;
         const char *name;
-    } paths[] = {{pg->data, "data"},         {pg->data_new, "data.new"}, {pg->data_old, "data.old"},
-                 {pg->conf_dir, "pg"},       {pg->sock_dir, "sock"},     {pg->relay_dir, "relay"},
-                 {pg->copy_dir, "copy"},     {pg->mark, "rewinding"},
-                 {pg->log_file, "log/postgresql.log"}};
+    } paths[] = {
+        {pg->data, "data"},     {pg->data_new, "data.new"}, {pg->data_old, "data.old"},
+        {pg->conf_dir, "pg"},   {pg->sock_dir, "sock"},     {pg->relay_dir, "relay"},
+        {pg->copy_dir, "copy"}, {pg->mark, "rewinding"},    {pg->log_file, "log/postgresql.log"}};
     struct sockaddr_un un;
 
     if (c->node_dir[0] != '/')
@@ -239,7 +242,8 @@ static int set_paths(struct hf_pg *pg, const struct hf_pg_config *c, struct hf_e
         return hf_fail(err, HF_EINVAL,
                        "%s: %s is too long for the Unix sockets in it (hint: at most %zu bytes; "
                        "choose a shorter directory)",
-                       c->name, c->node_dir, sizeof un.sun_path - strlen("/relay/.s.PGSQL.5432") - 1);
+                       c->name, c->node_dir,
+                       sizeof un.sun_path - strlen("/relay/.s.PGSQL.5432") - 1);
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         if (hf_pg_path(paths[i].out, HF_PG_PATH_MAX, c->node_dir, paths[i].name) != 0)
             return hf_fail(err, HF_EINVAL, "path too long: %s", c->node_dir);
@@ -299,8 +303,9 @@ int hf_pg_open(struct hf_pg **out, const struct hf_pg_config *c, struct hf_error
                    c->extra_conf != NULL ? c->extra_conf : "");
     pg->wal_keep_mb = c->wal_keep_mb != 0 ? c->wal_keep_mb : 1024;
     pg->hooks = c->hooks;
-    code = geteuid() != 0 ? 0
-                          : hf_fail(err, HF_EPERM, "%s: PostgreSQL refuses to run as root", c->name);
+    code = geteuid() != 0
+               ? 0
+               : hf_fail(err, HF_EPERM, "%s: PostgreSQL refuses to run as root", c->name);
     if (code == 0)
         code = init_sync(pg, err);
     if (code == 0)
@@ -314,8 +319,7 @@ int hf_pg_open(struct hf_pg **out, const struct hf_pg_config *c, struct hf_error
     if (code == 0)
         code = hf_pg_settings_write(pg, err);
     pg->status.version = pg->version;
-    (void)snprintf(pg->status.version_text, sizeof pg->status.version_text, "%s",
-                   pg->version_text);
+    (void)snprintf(pg->status.version_text, sizeof pg->status.version_text, "%s", pg->version_text);
     if (code != 0) {
         hf_pg_close(pg);
         return code;
@@ -349,7 +353,8 @@ int hf_pg_probe(struct hf_pg *pg, enum hf_pg_state *state, struct hf_error *err)
     if (code == 0)
         code = hf_pg_end_processes(pg->data, true, err);
     if (code == 0 && !hf_pg_exists(pg->data) && hf_pg_exists(pg->data_old))
-        code = hf_pg_rename(pg->data_old, pg->data, err); /* between the two renames of a swap (I7) */
+        code =
+            hf_pg_rename(pg->data_old, pg->data, err); /* between the two renames of a swap (I7) */
     if (code == 0)
         code = hf_pg_remove_tree(pg->data_new, err);
     if (code == 0)

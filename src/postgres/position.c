@@ -1,22 +1,23 @@
 /* POSITION: where does this node's history end?
  *
- * On a standby the relay is closed before we are called, so a WAL receiver that is not connected now
- * will never again hand over a byte. Proof that replay is at the end of local WAL, for 13 to 17:
+ * On a standby the relay is closed before we are called, so a WAL receiver that is not connected
+ * now will never again hand over a byte. Proof that replay is at the end of local WAL, for 13 to
+ * 17:
  *
- *  1. No receiver shows in pg_stat_get_wal_receiver(). It shows there from the moment it is connected
- *     until after its last flush (WalRcvDie flushes, then hides); one that is still connecting, held by
- *     the closed relay, does not show and has received nothing.
+ *  1. No receiver shows in pg_stat_get_wal_receiver(). It shows there from the moment it is
+ * connected until after its last flush (WalRcvDie flushes, then hides); one that is still
+ * connecting, held by the closed relay, does not show and has received nothing.
  *  2. Seen in a statement begun after 1 was seen, one of:
  *     a. replay is at or past pg_last_wal_receive_lsn(): all that any receiver of this server ever
  *        flushed is replayed. (That LSN steps back only when the startup process asks for a new
- *        stream, which it does only at the end of local WAL.) The first receiver was asked for at the end
- *        of local WAL, so nothing older is left either.
- *     b. a receiver that was started after 1, or is waiting in its connect: the startup process asks for
- *        a receiver only after reading local WAL to its end, and replays what it has read before it reads
- *        on. This is the case of a torn last record, and of a server that never received.
+ *        stream, which it does only at the end of local WAL.) The first receiver was asked for at
+ * the end of local WAL, so nothing older is left either. b. a receiver that was started after 1, or
+ * is waiting in its connect: the startup process asks for a receiver only after reading local WAL
+ * to its end, and replays what it has read before it reads on. This is the case of a torn last
+ * record, and of a server that never received.
  *
- * A wait event alone (RecoveryWalStream) is no proof: it is shown until the startup process has really
- * woken from the flush of the last bytes.
+ * A wait event alone (RecoveryWalStream) is no proof: it is shown until the startup process has
+ * really woken from the flush of the last bytes.
  *
  * PostgreSQL offers no event for any of this: polled every millisecond, a few statements in all. */
 #include <stdio.h>
@@ -127,7 +128,9 @@ static int standby_position(struct hf_pg *pg, struct look *l, struct hf_error *e
             return hf_fail(err, HF_ETIMEOUT,
                            "%s: replay stays at " HF_PG_LSN_FMT " (startup: %s, receiver: %s)",
                            pg->name, HF_PG_LSN_ARG(l->replayed), l->startup_wait,
-                           !l->receiver ? "none" : l->connected ? "connected" : l->receiver_wait);
+                           !l->receiver   ? "none"
+                           : l->connected ? "connected"
+                                          : l->receiver_wait);
         if (strcmp(l->startup_wait, "RecoveryPause") == 0)
             return hf_fail(err, HF_ETIMEOUT, "%s: replay is paused", pg->name);
         if (held_up(l) && now - ended > 50 * HF_MS) {
@@ -140,8 +143,8 @@ static int standby_position(struct hf_pg *pg, struct look *l, struct hf_error *e
     }
 }
 
-/* A message in WAL, committed locally, makes sure that all before it is on disk: then what is flushed is
- * at or past what was inserted when we were asked. */
+/* A message in WAL, committed locally, makes sure that all before it is on disk: then what is
+ * flushed is at or past what was inserted when we were asked. */
 static int primary_position(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err)
 {
     static const char flush_sql[] =
@@ -162,7 +165,8 @@ static int primary_position(struct hf_pg *pg, struct hf_pg_result *result, struc
     return code;
 }
 
-/* --- without SQL (S10) ------------------------------------------------------------------------- */
+/* --- without SQL (S10) -------------------------------------------------------------------------
+ */
 
 static bool is_streaming(void *ctx, const char *title)
 {

@@ -1,16 +1,16 @@
 /* One PostgreSQL server of one node: make, start, stop, place, promote, rewind, copy.
  *
  * Every function here blocks and belongs on a worker thread; src/postgres/agent.h owns such threads
- * and is what the host uses. src/postgres/README.md explains the ideas: where settings live, what is a
- * proof of a position, what is a proof of a rule.
+ * and is what the host uses. src/postgres/README.md explains the ideas: where settings live, what
+ * is a proof of a position, what is a proof of a rule.
  *
  * Files of the node's directory that this part writes: data/ data.new/ data.old/ (PGDATA and its
  * replacements, I7), pg/ (settings and access rules, S19), sock/ (PostgreSQL's socket),
- * log/postgresql.log, rewinding (a mark: data/ is half-way through a rewind). It reads relay/ and copy/
- * only as addresses.
+ * log/postgresql.log, rewinding (a mark: data/ is half-way through a rewind). It reads relay/ and
+ * copy/ only as addresses.
  *
- * The host must not wait for children it does not know (no waitpid(-1)): the postmaster is a child of
- * this process and is reaped here. */
+ * The host must not wait for children it does not know (no waitpid(-1)): the postmaster is a child
+ * of this process and is reaped here. */
 #ifndef HF_POSTGRES_POSTGRES_H
 #define HF_POSTGRES_POSTGRES_H
 
@@ -39,20 +39,22 @@ struct hf_pg_hooks {
 
 /* Strings are copied by hf_pg_open. */
 struct hf_pg_config {
-    const char *node_dir;   /* absolute */
-    const char *name;       /* the node's, for messages and cluster_name */
-    const char *member;     /* hf_pg_member_name of this incarnation */
-    const char *bindir;     /* NULL: /usr/lib/postgresql/N/bin of the data's version, else the newest,
-                             * else PATH */
-    const char *extra_conf; /* a file of PostgreSQL settings, or NULL; cannot override what safety needs */
-    unsigned wal_keep_mb;   /* 0: 1024 */
-    bool allow_ephemeral;   /* accept overlayfs and tmpfs */
+    const char *node_dir; /* absolute */
+    const char *name;     /* the node's, for messages and cluster_name */
+    const char *member;   /* hf_pg_member_name of this incarnation */
+    const char *bindir;   /* NULL: /usr/lib/postgresql/N/bin of the data's version, else the newest,
+                           * else PATH */
+    const char
+        *extra_conf; /* a file of PostgreSQL settings, or NULL; cannot override what safety needs */
+    unsigned wal_keep_mb; /* 0: 1024 */
+    bool allow_ephemeral; /* accept overlayfs and tmpfs */
     struct hf_pg_hooks hooks;
 };
 
 struct hf_pg;
 
-/* Application name of a member: name and the first 8 hex digits of the uuid (S14), "demo-0_1a2b3c4d". */
+/* Application name of a member: name and the first 8 hex digits of the uuid (S14),
+ * "demo-0_1a2b3c4d". */
 void hf_pg_member_name(char out[HF_PG_MEMBER_MAX], const char *name, const struct hf_uuid *uuid);
 
 /* Checks binaries and versions (S2: minimum minor releases), owner and mode of the data directory
@@ -73,8 +75,8 @@ struct hf_pg_job {
     enum hf_work work;
     hf_epoch epoch;
     /* The synchronous rule: the *other* voters' application names; ANY floor((n + 1) / 2) of them.
-     * RULE and PROMOTE always apply it (n_voters = 0 means a cluster of one: no rule). Other works apply
-     * it only if `rule` is true, else the rule written last stays. */
+     * RULE and PROMOTE always apply it (n_voters = 0 means a cluster of one: no rule). Other works
+     * apply it only if `rule` is true, else the rule written last stays. */
     bool rule;
     unsigned n_voters;
     char voters[HF_MEMBERS_MAX][HF_PG_MEMBER_MAX];
@@ -87,13 +89,13 @@ struct hf_pg_result {
     hf_lsn lsn;         /* POSITION; CLONE and REWIND: consistent at or past this */
     uint32_t timeline;  /* PROMOTE: the new one; START, POSITION: the present one, 0 if not known */
     uint64_t system_id; /* INIT, START, CLONE, REWIND */
-    int code;           /* HF_E... if not ok; HF_ENOSPC and HF_ECORRUPT may deserve a word of their own */
+    int code; /* HF_E... if not ok; HF_ENOSPC and HF_ECORRUPT may deserve a word of their own */
     char text[HF_PG_TEXT_MAX]; /* why not ok, or a remark; "" if none */
 };
 
-/* One job, start to end; result->ok tells how. Not from two threads at once. What a job of each kind
- * does and promises is said at enum hf_work in core/decide.h and in README.md. If a job fails, the
- * server is either running as before or down: see hf_pg_pid. Returns 0 or result->code. */
+/* One job, start to end; result->ok tells how. Not from two threads at once. What a job of each
+ * kind does and promises is said at enum hf_work in core/decide.h and in README.md. If a job fails,
+ * the server is either running as before or down: see hf_pg_pid. Returns 0 or result->code. */
 int hf_pg_run(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result);
 
 /* Makes the job under way, if any, fail soon. From any thread. Sticks until cleared. */
@@ -102,16 +104,16 @@ void hf_pg_interrupt(struct hf_pg *pg, bool on);
 /* The postmaster's pid or 0. From any thread. */
 pid_t hf_pg_pid(struct hf_pg *pg);
 
-/* A view that was true at `seen_ns`; from any thread, never blocks on PostgreSQL. Refreshed by every
- * job, and by hf_pg_refresh. */
+/* A view that was true at `seen_ns`; from any thread, never blocks on PostgreSQL. Refreshed by
+ * every job, and by hf_pg_refresh. */
 struct hf_pg_status {
-    uint64_t seen_ns;   /* CLOCK_BOOTTIME; 0: never */
-    bool running, sql;  /* postmaster alive; it takes connections */
+    uint64_t seen_ns;  /* CLOCK_BOOTTIME; 0: never */
+    bool running, sql; /* postmaster alive; it takes connections */
     bool in_recovery;
-    hf_lsn lsn;         /* primary: flushed; standby: replayed */
-    uint32_t timeline;  /* of the newest checkpoint's */
+    hf_lsn lsn;        /* primary: flushed; standby: replayed */
+    uint32_t timeline; /* of the newest checkpoint's */
     uint64_t system_id;
-    int version;        /* 150020 for 15.20; of the binaries */
+    int version; /* 150020 for 15.20; of the binaries */
     char version_text[32];
 };
 void hf_pg_status(struct hf_pg *pg, struct hf_pg_status *status);
@@ -119,7 +121,8 @@ void hf_pg_status(struct hf_pg *pg, struct hf_pg_status *status);
 void hf_pg_refresh(struct hf_pg *pg);
 
 /* Runs each statement in a transaction of its own as the superuser, in `dbname` (NULL: "postgres"),
- * with synchronous_commit = on. Stops at the first error. On a worker thread of its own or the agent's. */
+ * with synchronous_commit = on. Stops at the first error. On a worker thread of its own or the
+ * agent's. */
 int hf_pg_exec_admin(struct hf_pg *pg, const char *dbname, const char *const *sql, unsigned n,
                      struct hf_error *err);
 

@@ -15,11 +15,11 @@ enum {
     HF_PG_PORT = 5432,
 
     /* Bounds, milliseconds. */
-    HF_PG_QUERY_MS = 5000,      /* one statement that should take a millisecond */
+    HF_PG_QUERY_MS = 5000, /* one statement that should take a millisecond */
     HF_PG_CONNECT_MS = 5000,
-    HF_PG_START_MS = 10000,     /* until a standby takes SQL; then it counts as started without SQL */
-    HF_PG_STALL_MS = 5000,      /* no progress of replay towards a position */
-    HF_PG_POSITION_MS = 60000,  /* a position, progress or not */
+    HF_PG_START_MS = 10000, /* until a standby takes SQL; then it counts as started without SQL */
+    HF_PG_STALL_MS = 5000,  /* no progress of replay towards a position */
+    HF_PG_POSITION_MS = 60000, /* a position, progress or not */
     HF_PG_PROMOTE_MS = 30000,
     HF_PG_CLEAN_STOP_MS = 3000, /* fast shutdown, after its checkpoint */
     HF_PG_QUIT_MS = 3000,       /* immediate shutdown, before SIGKILL */
@@ -40,7 +40,7 @@ struct hf_pg_control {
     hf_lsn min_recovery; /* 0: none */
     uint32_t min_recovery_timeline;
     uint32_t segment_bytes;
-    bool clean;          /* "shut down" or "shut down in recovery" */
+    bool clean; /* "shut down" or "shut down in recovery" */
     int max_connections, max_worker_processes, max_wal_senders, max_prepared_transactions,
         max_locks_per_transaction;
 };
@@ -77,20 +77,23 @@ struct hf_pg_tool_result {
 };
 /* Each line (without newline) of output, as it comes. */
 typedef void (*hf_pg_line_fn)(void *ctx, const char *line);
-/* Runs bindir/argv[0] in the C locale until it ends, `timeout_ms` is over, or the job is interrupted.
- * It dies with the calling thread. 0 if it ended with status 0. `line` and `result` may be NULL. */
-int hf_pg_tool(struct hf_pg *pg, const char *const *argv, int timeout_ms, hf_pg_line_fn line, void *ctx,
-               struct hf_pg_tool_result *result, struct hf_error *err);
-/* Ends (SIGQUIT if `gentle`, SIGKILL after a while) every process of PostgreSQL's that has `dir` as its
- * working directory: a server's have PGDATA, our tools have conf_dir. 0 when all are gone. */
+/* Runs bindir/argv[0] in the C locale until it ends, `timeout_ms` is over, or the job is
+ * interrupted. It dies with the calling thread. 0 if it ended with status 0. `line` and `result`
+ * may be NULL. */
+int hf_pg_tool(struct hf_pg *pg, const char *const *argv, int timeout_ms, hf_pg_line_fn line,
+               void *ctx, struct hf_pg_tool_result *result, struct hf_error *err);
+/* Ends (SIGQUIT if `gentle`, SIGKILL after a while) every process of PostgreSQL's that has `dir` as
+ * its working directory: a server's have PGDATA, our tools have conf_dir. 0 when all are gone. */
 int hf_pg_end_processes(const char *dir, bool gentle, struct hf_error *err);
 /* Calls fn(ctx, title) for each child of `parent` until it returns true; returns that. */
 bool hf_pg_any_child(pid_t parent, bool (*fn)(void *ctx, const char *title), void *ctx);
 
 /* --- files.c ---------------------------------------------------------------------------------- */
 
-int hf_pg_write_file(const char *path, const char *text, struct hf_error *err); /* atomic, durable */
-int hf_pg_read_file(const char *path, char *buf, size_t cap); /* length or HF_E...; NUL at the end */
+int hf_pg_write_file(const char *path, const char *text,
+                     struct hf_error *err); /* atomic, durable */
+int hf_pg_read_file(const char *path, char *buf,
+                    size_t cap); /* length or HF_E...; NUL at the end */
 int hf_pg_remove_tree(const char *path, struct hf_error *err); /* absent is fine */
 int hf_pg_fsync_path(const char *path, struct hf_error *err);
 int hf_pg_rename(const char *from, const char *to, struct hf_error *err); /* and fsync the parent */
@@ -135,13 +138,14 @@ int hf_pg_pause(struct hf_pg *pg, unsigned us, struct hf_error *err);
 
 /* --- server.c --------------------------------------------------------------------------------- */
 
-/* A second handle onto the same server for another thread's sessions, with an interrupt of its own. It
- * knows paths and connections only: no jobs, no server functions. Freed by hf_pg_twin_close. */
+/* A second handle onto the same server for another thread's sessions, with an interrupt of its own.
+ * It knows paths and connections only: no jobs, no server functions. Freed by hf_pg_twin_close. */
 struct hf_pg *hf_pg_twin_open(const struct hf_pg *pg);
 void hf_pg_twin_close(struct hf_pg *twin);
 
 enum hf_pg_stop { HF_PG_STOP_FAST, HF_PG_STOP_IMMEDIATE };
-/* *sql: it takes connections. Not sql, yet 0: at the end of its WAL without being consistent, or slow. */
+/* *sql: it takes connections. Not sql, yet 0: at the end of its WAL without being consistent, or
+ * slow. */
 int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_error *err);
 int hf_pg_server_stop(struct hf_pg *pg, enum hf_pg_stop how, int timeout_ms, struct hf_error *err);
 int hf_pg_server_signal(struct hf_pg *pg, int signal);
@@ -156,7 +160,8 @@ void hf_pg_log_rotate(struct hf_pg *pg);
 
 int hf_pg_do_init(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
 /* Waits up to `timeout_ms` for SQL; without it, text says so. */
-int hf_pg_do_start(struct hf_pg *pg, int timeout_ms, struct hf_pg_result *result, struct hf_error *err);
+int hf_pg_do_start(struct hf_pg *pg, int timeout_ms, struct hf_pg_result *result,
+                   struct hf_error *err);
 int hf_pg_do_position(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
 int hf_pg_do_promote(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result,
                      struct hf_error *err);

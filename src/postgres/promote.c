@@ -24,7 +24,8 @@ static int one_value(struct hf_pg *pg, PGconn *conn, const char *sql, char *out,
 }
 
 /* What a new connection sees. The postmaster reloads, then signals its children, then takes new
- * connections, in one thread: when a new connection sees the rule, every child has at least been told. */
+ * connections, in one thread: when a new connection sees the rule, every child has at least been
+ * told. */
 static int shown_rule(struct hf_pg *pg, char value[HF_PG_RULE_MAX], struct hf_error *err)
 {
     PGconn *conn = hf_pg_connect(pg, "postgres", "holdfast rule", HF_PG_CONNECT_MS, err);
@@ -64,7 +65,8 @@ static int load_rule(struct hf_pg *pg, const char *rule, bool *was_empty, struct
     }
 }
 
-/* --- RULE --------------------------------------------------------------------------------------- */
+/* --- RULE ---------------------------------------------------------------------------------------
+ */
 
 static int count_of(struct hf_pg *pg, PGconn *conn, const char *sql, int *n, struct hf_error *err)
 {
@@ -75,12 +77,14 @@ static int count_of(struct hf_pg *pg, PGconn *conn, const char *sql, int *n, str
     return code;
 }
 
-/* Each walsender releases waiters by the rule that it parsed last, in its own time: end those that are
- * older than the reload (not the ones of copies, which never count), wait until the counted are back. */
+/* Each walsender releases waiters by the rule that it parsed last, in its own time: end those that
+ * are older than the reload (not the ones of copies, which never count), wait until the counted are
+ * back. */
 static int renew_walsenders(struct hf_pg *pg, PGconn *conn, const char *since, struct hf_error *err)
 {
-    static const char streams[] = "select count(*) from pg_stat_replication where state = 'streaming'"
-                                  " and application_name <> '" HF_PG_COPY_NAME "'";
+    static const char streams[] =
+        "select count(*) from pg_stat_replication where state = 'streaming'"
+        " and application_name <> '" HF_PG_COPY_NAME "'";
     uint64_t start = hf_clock_ns();
     char end_sql[512], old_sql[512];
     int before = 0, old = 1, now = 0, code;
@@ -140,14 +144,16 @@ int hf_pg_do_rule(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_re
     if (code != 0 || recovery[0] == 't')
         return code;
     code = one_value(pg, conn, "select clock_timestamp()::text", since, sizeof since, err);
-    /* Whether commits wait at all is a flag in shared memory that only the checkpointer sets, at the top
-     * of its loop, before it takes up a request: a checkpoint asked for now proves it has passed there. */
+    /* Whether commits wait at all is a flag in shared memory that only the checkpointer sets, at
+     * the top of its loop, before it takes up a request: a checkpoint asked for now proves it has
+     * passed there. */
     if (code == 0 && was_empty && rule[0] != '\0')
         code = hf_pg_command(pg, conn, "checkpoint", HF_PG_CHECKPOINT_MS, err);
     return code != 0 ? code : renew_walsenders(pg, conn, since, err);
 }
 
-/* --- PROMOTE ------------------------------------------------------------------------------------ */
+/* --- PROMOTE ------------------------------------------------------------------------------------
+ */
 
 static const char end_clients_sql[] =
     "select count(pg_terminate_backend(pid)) from pg_stat_activity"
@@ -236,7 +242,8 @@ int hf_pg_do_promote(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg
         if (code == 0)
             code = end_clients(pg, err);
     } else {
-        /* No SQL, hence no sessions. The rule is proved by the barrier, which must be seen waiting. */
+        /* No SQL, hence no sessions. The rule is proved by the barrier, which must be seen waiting.
+         */
         code = hf_pg_rule_write(pg, rule, &ignored, err);
         if (code == 0)
             (void)hf_pg_server_signal(pg, SIGHUP);

@@ -1,4 +1,5 @@
-/* The postmaster: started as our child in a session of its own, watched by a thread, stopped with a bound. */
+/* The postmaster: started as our child in a session of its own, watched by a thread, stopped with a
+ * bound. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -68,7 +69,8 @@ static void log_complaint(const struct hf_pg *pg, off_t since, char *out, size_t
         return;
     buf[n] = '\0';
     for (char *l = strtok_r(buf, "\n", &save); l != NULL; l = strtok_r(NULL, "\n", &save))
-        if (strstr(l, "FATAL:") != NULL || strstr(l, "PANIC:") != NULL || strstr(l, "HINT:") != NULL)
+        if (strstr(l, "FATAL:") != NULL || strstr(l, "PANIC:") != NULL ||
+            strstr(l, "HINT:") != NULL)
             best = best != NULL && strstr(l, "HINT:") == NULL ? best : l;
     if (best != NULL)
         (void)snprintf(out, cap, "%s; see %s", best, pg->log_file);
@@ -76,8 +78,8 @@ static void log_complaint(const struct hf_pg *pg, off_t since, char *out, size_t
 
 /* --- the watcher ------------------------------------------------------------------------------ */
 
-/* Waits for the postmaster's end, then for its children's: a backend may outlive a killed postmaster
- * until it next looks, and could still commit. */
+/* Waits for the postmaster's end, then for its children's: a backend may outlive a killed
+ * postmaster until it next looks, and could still commit. */
 static void *watch(void *arg)
 {
     struct hf_pg *pg = arg;
@@ -202,8 +204,9 @@ static bool is_receiver(void *ctx, const char *title)
     return strstr(title, "walreceiver") != NULL;
 }
 
-/* Waits for what postmaster.pid says, woken by its changes. The end of local WAL without being consistent
- * (after a rewind, or S10) shows as a WAL receiver: the startup process asks for one only then. */
+/* Waits for what postmaster.pid says, woken by its changes. The end of local WAL without being
+ * consistent (after a rewind, or S10) shows as a WAL receiver: the startup process asks for one
+ * only then. */
 static int await_ready(struct hf_pg *pg, off_t log_at, int timeout_ms, bool *sql,
                        struct hf_error *err)
 {
@@ -213,8 +216,7 @@ static int await_ready(struct hf_pg *pg, off_t log_at, int timeout_ms, bool *sql
     int code = 0;
 
     if (fd < 0 || inotify_add_watch(fd, pg->data, IN_CREATE | IN_MODIFY | IN_MOVED_TO) < 0)
-        code = hf_fail(err, HF_EIO, "%s: cannot watch %s: %s", pg->name, pg->data,
-                       strerror(errno));
+        code = hf_fail(err, HF_EIO, "%s: cannot watch %s: %s", pg->name, pg->data, strerror(errno));
     *sql = false;
     while (code == 0 && hf_clock_ns() < deadline_ns) {
         struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = pg->wake_fd, .events = POLLIN}};

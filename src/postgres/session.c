@@ -54,11 +54,21 @@ static void ignore_notice(void *arg, const PGresult *res)
 PGconn *hf_pg_connect(struct hf_pg *pg, const char *dbname, const char *application, int timeout_ms,
                       struct hf_error *err)
 {
-    const char *keys[] = {"host", "port", "user", "dbname", "application_name", "gssencmode",
-                          "sslmode", "client_encoding", "options", NULL};
-    const char *values[] = {pg->sock_dir, "5432", HF_PG_SUPERUSER, dbname, application, "disable",
-                            "disable", "UTF8",
-                            "-c statement_timeout=0 -c lock_timeout=0 -c lc_messages=C", NULL};
+    const char *keys[] = {"host",
+                          "port",
+                          "user",
+                          "dbname",
+                          "application_name",
+                          "gssencmode",
+                          "sslmode",
+                          "client_encoding",
+                          "options",
+                          NULL};
+    const char *values[] = {
+        pg->sock_dir, "5432",      HF_PG_SUPERUSER,
+        dbname,       application, "disable",
+        "disable",    "UTF8",      "-c statement_timeout=0 -c lock_timeout=0 -c lc_messages=C",
+        NULL};
     uint64_t deadline_ns = hf_clock_ns() + (uint64_t)timeout_ms * HF_MS;
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
     PGconn *conn = PQconnectStartParams(keys, values, 0);

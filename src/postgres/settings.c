@@ -41,12 +41,11 @@ static int quote_conf(char *out, size_t cap, const char *value)
     return 0;
 }
 
-static const char hba[] =
-    "# Written by Holdfast at each start; changes are lost.\n"
-    "# The socket lies in a directory that only this node's user may enter.\n"
-    "local all         " HF_PG_SUPERUSER " trust\n"
-    "local replication " HF_PG_SUPERUSER " trust\n"
-    "local all         all      scram-sha-256\n";
+static const char hba[] = "# Written by Holdfast at each start; changes are lost.\n"
+                          "# The socket lies in a directory that only this node's user may enter.\n"
+                          "local all         " HF_PG_SUPERUSER " trust\n"
+                          "local replication " HF_PG_SUPERUSER " trust\n"
+                          "local all         all      scram-sha-256\n";
 
 /* What a person may change with an extra file. */
 static const char defaults[] =
@@ -199,7 +198,8 @@ static int configured(struct hf_pg *pg, const char *name, int fallback, int *val
     return hf_pg_tool(pg, argv, 10000, take_number, value, NULL, err);
 }
 
-/* A standby must have these at least as high as its primary had: as its own control file says (S10). */
+/* A standby must have these at least as high as its primary had: as its own control file says
+ * (S10). */
 static int write_floor(struct hf_pg *pg, struct hf_error *err)
 {
     char path[HF_PG_PATH_MAX], text[512] = "";
@@ -239,8 +239,8 @@ int hf_pg_settings_prepare(struct hf_pg *pg, struct hf_error *err)
         code = hf_pg_write_file(path, "# Emptied by Holdfast before each start.\n", err);
     if (code == 0 && (code = hf_pg_path(path, sizeof path, pg->data, "standby.signal")) == 0)
         code = hf_pg_write_file(path, "", err);
-    /* postmaster.pid: that nobody works in this directory has been shown by the processes themselves; the
-     * pid in the file may by now be anybody's. */
+    /* postmaster.pid: that nobody works in this directory has been shown by the processes
+     * themselves; the pid in the file may by now be anybody's. */
     for (size_t i = 0; code == 0 && i < sizeof unwanted / sizeof *unwanted; i++) {
         code = hf_pg_path(path, sizeof path, pg->data, unwanted[i]);
         if (code == 0 && remove(path) != 0 && hf_pg_exists(path))

@@ -1,4 +1,5 @@
-/* Child processes: PostgreSQL's own tools, and finding and ending what an earlier life left behind. */
+/* Child processes: PostgreSQL's own tools, and finding and ending what an earlier life left behind.
+ */
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -20,8 +21,8 @@
 enum { LINE_MAX_BYTES = 4096 };
 
 /* After fork: async-signal-safe calls only, the process has other threads. */
-static void tool_child(const char *dir, const char *path, char *const *argv, char *const *envp, int out,
-                       pid_t parent)
+static void tool_child(const char *dir, const char *path, char *const *argv, char *const *envp,
+                       int out, pid_t parent)
 {
     sigset_t none;
     int null = open("/dev/null", O_RDWR);
@@ -100,8 +101,9 @@ static int read_all(struct hf_pg *pg, int fd, struct reader *r, uint64_t deadlin
 
         if (now >= deadline_ns)
             return HF_ETIMEOUT;
-        if (poll(p, 2, (int)((deadline_ns - now) / HF_MS > 60000 ? 60000
-                                                                  : (deadline_ns - now) / HF_MS + 1)) <
+        if (poll(p, 2,
+                 (int)((deadline_ns - now) / HF_MS > 60000 ? 60000
+                                                           : (deadline_ns - now) / HF_MS + 1)) <
                 0 &&
             errno != EINTR)
             return HF_EIO;
@@ -140,13 +142,13 @@ static int tool_finish(const char *name, pid_t pid, int why, struct hf_pg_tool_r
         return 0;
     if (strstr(result->out, "No space left on device") != NULL)
         return hf_fail(err, HF_ENOSPC,
-                       "%s failed: disk full: %s (hint: free or add space; it is tried again)", name,
-                       result->out);
+                       "%s failed: disk full: %s (hint: free or add space; it is tried again)",
+                       name, result->out);
     return hf_fail(err, HF_EPG, "%s failed (status %d): %s", name, result->status, result->out);
 }
 
-int hf_pg_tool(struct hf_pg *pg, const char *const *argv, int timeout_ms, hf_pg_line_fn line, void *ctx,
-               struct hf_pg_tool_result *result, struct hf_error *err)
+int hf_pg_tool(struct hf_pg *pg, const char *const *argv, int timeout_ms, hf_pg_line_fn line,
+               void *ctx, struct hf_pg_tool_result *result, struct hf_error *err)
 {
     static const char *const env[] = {"LC_ALL=C", "PGTZ=UTC", "PGCONNECT_TIMEOUT=30", NULL};
     struct hf_pg_tool_result local;
@@ -200,8 +202,9 @@ static bool is_postgres(const char *proc_name)
            strncmp(base, "initdb", 6) == 0;
 }
 
-/* Calls fn for each of PostgreSQL's processes with this working directory; returns how many. A server's
- * processes all stay in PGDATA for life, whatever became of postmaster.pid and of their parent. */
+/* Calls fn for each of PostgreSQL's processes with this working directory; returns how many. A
+ * server's processes all stay in PGDATA for life, whatever became of postmaster.pid and of their
+ * parent. */
 static int each_process_in(dev_t dev, ino_t ino, void (*fn)(pid_t pid, int signal), int signal)
 {
     DIR *proc = opendir("/proc");

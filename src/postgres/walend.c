@@ -1,5 +1,5 @@
-/* The end of valid WAL on disk, for a standby that cannot be asked (S10): pg_waldump walks the records
- * from the newest checkpoint's redo point, timeline by timeline. */
+/* The end of valid WAL on disk, for a standby that cannot be asked (S10): pg_waldump walks the
+ * records from the newest checkpoint's redo point, timeline by timeline. */
 #include <ctype.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -51,8 +51,8 @@ static void take_record(void *ctx, const char *line)
 }
 
 /* *end moves to the end of the last valid record of `timeline` at or after it. */
-static int walk_timeline(struct hf_pg *pg, const char *wal, uint32_t timeline, uint32_t segment_bytes,
-                         hf_lsn *end, struct hf_error *err)
+static int walk_timeline(struct hf_pg *pg, const char *wal, uint32_t timeline,
+                         uint32_t segment_bytes, hf_lsn *end, struct hf_error *err)
 {
     char start[32], tli[16];
     const char *argv[] = {"pg_waldump", "-p", wal, "-t", tli, "-s", start, NULL};
@@ -62,7 +62,8 @@ static int walk_timeline(struct hf_pg *pg, const char *wal, uint32_t timeline, u
 
     (void)snprintf(start, sizeof start, HF_PG_LSN_FMT, HF_PG_LSN_ARG(*end));
     (void)snprintf(tli, sizeof tli, "%u", timeline);
-    /* It always ends with an error: the first record that is not valid, or the file that is not there. */
+    /* It always ends with an error: the first record that is not valid, or the file that is not
+     * there. */
     code = hf_pg_tool(pg, argv, HF_PG_CHECKPOINT_MS, take_record, &w, &tool, err);
     if (w.any) {
         *end = hf_pg_record_end(w.lsn, w.total, segment_bytes);
@@ -83,8 +84,7 @@ static hf_lsn switch_point(const char *wal, uint32_t timeline, uint32_t parent)
     if (hf_pg_read_file(path, text, sizeof text) <= 0)
         return 0;
     for (char *l = strtok_r(text, "\n", &save); l != NULL; l = strtok_r(NULL, "\n", &save))
-        if (sscanf(l, "%u %n", &tli, &used) == 1 && tli == parent &&
-            hf_pg_parse_lsn(l + used, &at))
+        if (sscanf(l, "%u %n", &tli, &used) == 1 && tli == parent && hf_pg_parse_lsn(l + used, &at))
             last = at;
     return last;
 }

@@ -14,11 +14,12 @@ static const char setup_sql[] =
     "create schema if not exists holdfast;"
     "create table if not exists holdfast.epochs (epoch bigint primary key, node text not null,"
     " at timestamptz not null default now());"
-    "create table if not exists holdfast.heartbeat (one boolean primary key default true check (one),"
+    "create table if not exists holdfast.heartbeat (one boolean primary key default true check "
+    "(one),"
     " epoch bigint not null, at timestamptz not null default now());";
 
-/* PostgreSQL warns when a wait for followers ends early; the commit then counts for nothing (S11). Any
- * warning is taken for that: messages may be translated, and these statements have no other. */
+/* PostgreSQL warns when a wait for followers ends early; the commit then counts for nothing (S11).
+ * Any warning is taken for that: messages may be translated, and these statements have no other. */
 static void take_notice(void *arg, const PGresult *r)
 {
     const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED);
@@ -58,7 +59,8 @@ static int flushed(struct hf_pg *pg, PGconn *conn, hf_lsn *lsn, struct hf_error 
 }
 
 /* One look at the writer's backend. */
-static int is_waiting(struct hf_pg *pg, PGconn *eye, int backend, bool *waiting, struct hf_error *err)
+static int is_waiting(struct hf_pg *pg, PGconn *eye, int backend, bool *waiting,
+                      struct hf_error *err)
 {
     char sql[160];
     PGresult *r;
@@ -134,10 +136,11 @@ static int rule_is_empty(struct hf_pg *pg, PGconn *eye, bool *empty, struct hf_e
     return 0;
 }
 
-/* A commit that was not seen waiting either met a checkpointer that has not read the rule yet (S2), or
- * admitted followers that were quick. Neither proves anything: write again. */
+/* A commit that was not seen waiting either met a checkpointer that has not read the rule yet (S2),
+ * or admitted followers that were quick. Neither proves anything: write again. */
 static int barrier_loop(struct hf_pg *pg, PGconn *conn, PGconn *eye, const char *sql, bool empty,
-                        hf_pg_waiting_fn waiting, void *ctx, const bool *warned, struct hf_error *err)
+                        hf_pg_waiting_fn waiting, void *ctx, const bool *warned,
+                        struct hf_error *err)
 {
     bool seen = false;
     int code = 0;
@@ -153,13 +156,13 @@ static int barrier_loop(struct hf_pg *pg, PGconn *conn, PGconn *eye, const char 
     if (code == 0 && empty && !seen)
         waiting(ctx);
     if (code == 0 && !empty && !seen)
-        code = hf_fail(err, HF_EPG, "%s: commits do not wait for followers: the rule is not in force",
-                       pg->name);
+        code = hf_fail(err, HF_EPG,
+                       "%s: commits do not wait for followers: the rule is not in force", pg->name);
     return code;
 }
 
-int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, void *ctx, hf_lsn *lsn,
-                  struct hf_error *err)
+int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, void *ctx,
+                  hf_lsn *lsn, struct hf_error *err)
 {
     char sql[1536], *member = NULL;
     bool warned = false, empty = false;

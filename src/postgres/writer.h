@@ -9,10 +9,10 @@ typedef void (*hf_pg_waiting_fn)(void *ctx);
 
 /* Both block until the commit has been acknowledged, the server ends, or the interrupt.
  *
- * The barrier succeeds only if its commit was seen waiting (wait event SyncRep) or the rule is empty, and
- * no wait was cancelled (S2, S11). *lsn: at or past the end of its commit record. */
-int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, void *ctx, hf_lsn *lsn,
-                  struct hf_error *err);
+ * The barrier succeeds only if its commit was seen waiting (wait event SyncRep) or the rule is
+ * empty, and no wait was cancelled (S2, S11). *lsn: at or past the end of its commit record. */
+int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, void *ctx,
+                  hf_lsn *lsn, struct hf_error *err);
 int hf_pg_heartbeat(struct hf_pg *pg, hf_epoch epoch, hf_lsn *lsn, struct hf_error *err);
 
 #endif

@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "postgres/private.h"
+#include "postgres/writer.h"
 
 static char root[64];
 
@@ -44,7 +45,8 @@ int fixture_teardown(void **state)
     return chdir("/") == 0 && hf_pg_remove_tree(root, NULL) == 0 ? 0 : -1;
 }
 
-/* --- relay -------------------------------------------------------------------------------------- */
+/* --- relay --------------------------------------------------------------------------------------
+ */
 
 static int unix_socket(const char *path, bool listening)
 {
@@ -137,7 +139,8 @@ static void *relay_main(void *arg)
                 .fd = r->from[i],
                 .events = (short)((paired && !stuck[0] ? POLLIN : 0) | (stuck[1] ? POLLOUT : 0))};
             p[3 + 2 * i] = (struct pollfd){
-                .fd = r->to[i], .events = (short)((stuck[1] ? 0 : POLLIN) | (stuck[0] ? POLLOUT : 0))};
+                .fd = r->to[i],
+                .events = (short)((stuck[1] ? 0 : POLLIN) | (stuck[0] ? POLLOUT : 0))};
         }
         (void)poll(p, 2 + 2 * RELAY_CONNS_MAX, -1);
         for (int i = 0; i < RELAY_CONNS_MAX; i++) {
@@ -204,7 +207,8 @@ void relay_open(struct relay *r, bool open)
     }
 }
 
-/* --- servers ------------------------------------------------------------------------------------ */
+/* --- servers ------------------------------------------------------------------------------------
+ */
 
 static void on_exit_hook(void *ctx, pid_t pid, int status)
 {
@@ -215,8 +219,13 @@ static void on_exit_hook(void *ctx, pid_t pid, int status)
 
 void server_reopen(struct server *s, const char *name)
 {
-    struct hf_pg_config c = {.node_dir = s->dir, .name = name, .member = name, .wal_keep_mb = 128,
-                             .allow_ephemeral = true, .hooks = {s, NULL, on_exit_hook}};
+    struct hf_pg_config c = {.node_dir = s->dir,
+                             .name = name,
+                             .member = name,
+                             .wal_keep_mb = 128,
+                             .extra_conf = s->extra_conf,
+                             .allow_ephemeral = true,
+                             .hooks = {s, NULL, on_exit_hook}};
     struct hf_error err = {0};
 
     if (hf_pg_open(&s->pg, &c, &err) != 0)
@@ -256,7 +265,8 @@ void server_follow(struct server *s, const struct server *leader)
     (void)snprintf(s->copy.target, sizeof s->copy.target, "%s/sock/.s.PGSQL.5432", leader->dir);
 }
 
-struct hf_pg_result job_rule(struct server *s, enum hf_work work, unsigned n, const char *const *names)
+struct hf_pg_result job_rule(struct server *s, enum hf_work work, unsigned n,
+                             const char *const *names)
 {
     struct hf_pg_job job = {.work = work, .epoch = 1, .n_voters = n};
     struct hf_pg_result result;
@@ -322,4 +332,41 @@ void sql_until(struct server *s, const char *statement, const char *wanted)
 double since_ms(uint64_t start_ns)
 {
     return (double)(hf_clock_ns() - start_ns) / 1e6;
+}
+
+/* --- writes -------------------------------------------------------------------------------------
+ */
+
+static void count_waiting(void *ctx)
+{
+    (void)__atomic_add_fetch((int *)ctx, 1, __ATOMIC_SEQ_CST);
+}
+
+static void *barrier_main(void *arg)
+{
+    struct barrier *x = arg;
+
+    x->code = hf_pg_barrier(x->server->pg, x->epoch, count_waiting, &x->waiting, &x->lsn, &x->err);
+    return NULL;
+}
+
+void barrier_begin(struct barrier *x, struct server *s, hf_epoch epoch)
+{
+    *x = (struct barrier){.server = s, .epoch = epoch};
+    assert_int_equal(pthread_create(&x->thread, NULL, barrier_main, x), 0);
+}
+
+void barrier_end(struct barrier *x)
+{
+    assert_int_equal(pthread_join(x->thread, NULL), 0);
+}
+
+hf_lsn flushed_of(struct server *s)
+{
+    char value[64];
+    hf_lsn lsn = 0;
+
+    sql(s, "select pg_current_wal_flush_lsn()", value, sizeof value);
+    assert_true(hf_pg_parse_lsn(value, &lsn));
+    return lsn;
 }

@@ -86,7 +86,8 @@ static void test_record_end(void **state)
 
     (void)state;
     assert_true(hf_pg_record_end(0x3000028, 114, seg) == 0x30000A0); /* padded to eight bytes */
-    assert_true(hf_pg_record_end(0x3001FF0, 32, seg) == 0x3002000 + 24 + 16); /* over a page's edge */
+    assert_true(hf_pg_record_end(0x3001FF0, 32, seg) ==
+                0x3002000 + 24 + 16); /* over a page's edge */
     assert_true(hf_pg_record_end(0x3FFFFF0, 32, seg) == 0x4000000 + 40 + 16); /* over a segment's */
     assert_true(hf_pg_record_end(0x3001FF0, 16, seg) == 0x3002000);
 }
