@@ -22,13 +22,18 @@ void hf_follow_close(struct hf_decide *d)
 static void copied(struct hf_decide *d, const struct hf_event *e)
 {
     d->rewinding = 0;
-    /* Rewound or cloned: the data are of this epoch's lineage now. The hold stays until WAL up to
-     * everything acknowledged before has been streamed (S8). */
     d->pg = HF_PG_STANDBY;
     d->reclone = false;
+    d->copying = HF_COPY_NONE;
     d->disk.had_data = true;
     d->disk.lineage = d->work_epoch;
-    if (d->disk.hold_lsn != 0) {
+    if (e->work == HF_WORK_CLONE) {
+        /* Complete and consistent, taken after the leader was appointed: it holds all that was
+         * acknowledged before. */
+        d->disk.hold_lsn = 0;
+        d->disk.hold_epoch = 0;
+    } else if (d->disk.hold_lsn != 0) {
+        /* Rewound: consistent only once WAL up to the copy's end has been streamed (S8). */
         d->disk.hold_epoch = d->work_epoch;
         if (e->lsn > d->disk.hold_lsn)
             d->disk.hold_lsn = e->lsn;
@@ -171,15 +176,20 @@ static bool rewinding(const struct hf_decide *d, const struct hf_branch *b)
     return d->rewinding == b->epoch && !d->reclone;
 }
 
-static void hold(struct hf_decide *d, const struct hf_branch *b, bool rewind)
+static void hold(struct hf_decide *d, const struct hf_branch *b)
 {
-    if (rewind)
-        d->hold_for_clone = false; /* the data in place will be touched */
     if (!d->disk.had_data || d->disk.hold_lsn != 0)
         return;
-    d->hold_for_clone = !rewind;
+    d->intact = true;
     d->disk.hold_epoch = 0; /* set when the copy is complete */
     d->disk.hold_lsn = d->leader_barrier > b->start ? d->leader_barrier : b->start + 1;
+}
+
+/* Does the disk say that a copy was under way, which nobody here remembers any more? */
+static bool interrupted(const struct hf_decide *d)
+{
+    return d->disk.hold_lsn != 0 &&
+           (d->disk.hold_epoch == 0 || d->disk.hold_epoch != d->disk.lineage);
 }
 
 /* Copies the leader's data, by rewinding or whole. The steps: hold on disk, PostgreSQL stopped, copy. */
@@ -187,20 +197,30 @@ static void copy_run(struct hf_decide *d, const struct hf_branch *b, bool rewind
 {
     if (!leader_alive(d, b))
         return;
+    d->copying = rewind ? HF_COPY_REWIND : HF_COPY_CLONE;
+    d->copying_for = b->epoch;
     if (d->stream_open || d->stream_closing) {
         hf_follow_close(d);
         return;
     }
-    if (rewind)
-        d->rewinding = b->epoch; /* the hold brings us back here, not to a clone */
-    hold(d, b, rewind);
+    hold(d, b);
     if (!hf_saved(d))
         return;
     if (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY) {
         hf_emit_work(d, HF_WORK_STOP, b->epoch);
         return;
     }
+    if (rewind)
+        d->intact = false; /* from here on the data in place are touched */
     hf_emit_work(d, rewind ? HF_WORK_REWIND : HF_WORK_CLONE, b->epoch);
+}
+
+/* A copy decided on for a leader that is gone, and not begun: the data are still what they were. */
+static void copy_forget(struct hf_decide *d)
+{
+    d->copying = HF_COPY_NONE;
+    if (d->intact && d->disk.hold_epoch == 0)
+        d->disk.hold_lsn = 0;
 }
 
 static void stream_open(struct hf_decide *d, const struct hf_branch *b)
@@ -324,11 +344,16 @@ void hf_follow_run(struct hf_decide *d)
         end_run(d);
         return;
     }
+    /* Elected on the way out: pass it on, but start nothing that would have to be stopped again. */
+    if (d->shutdown && (d->pg == HF_PG_DOWN || d->pg == HF_PG_EMPTY))
+        return;
     if (hf_lead_owns_pg(d) || d->now_ns < d->work_retry_ns)
         return;
     /* A fence or a new epoch ends an old stream, whatever else is to be done. */
     if (d->stream_open && (b == NULL || d->stream_epoch != b->epoch))
         hf_follow_close(d);
+    if (d->copying != HF_COPY_NONE && (b == NULL || b->epoch != d->copying_for))
+        copy_forget(d);
     switch (d->pg) {
     case HF_PG_PRIMARY:
         if (!entitled(d) && d->gate == HF_GATE_SHUT)
