@@ -3,6 +3,7 @@
 #define HF_TEST_POSTGRES_FIXTURE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "postgres/postgres.h"
 
@@ -15,7 +16,8 @@ struct relay {
     int listener, wake[2];
     pthread_t thread;
     pthread_mutex_t lock;
-    bool open, closing, stop;
+    bool open, closing; /* under lock */
+    atomic_bool stop;
     int from[RELAY_CONNS_MAX], to[RELAY_CONNS_MAX]; /* -1: none; to -1: held */
     bool stuck[RELAY_CONNS_MAX][2];                 /* read, and the other end takes no more */
 };

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -345,6 +346,38 @@ static void test_clone_interrupted(void **state)
     (void)job_ok(&a, HF_WORK_START);
 }
 
+/* The node is killed while pg_basebackup runs: that dies with it, and the next start clears up. */
+static void test_clone_killed(void **state)
+{
+    enum hf_pg_state pg_state;
+    char path[160], base[170];
+    uint64_t t = hf_clock_ns();
+    pid_t pid;
+    int status;
+
+    (void)state;
+    (void)job_ok(&a, HF_WORK_STOP);
+    (void)snprintf(path, sizeof path, "%s/data.new", a.dir);
+    (void)snprintf(base, sizeof base, "%s/base", path);
+    pid = fork();
+    if (pid == 0) {
+        struct hf_pg_job job = {.work = HF_WORK_CLONE};
+        struct hf_pg_result r;
+        (void)hf_pg_run(a.pg, &job, &r);
+        _exit(0);
+    }
+    while (!hf_pg_exists(base) && since_ms(t) < 5000)
+        (void)usleep(500);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(hf_pg_exists(path));
+    assert_int_equal(hf_pg_probe(a.pg, &pg_state, NULL), 0);
+    assert_int_equal(pg_state, HF_PG_DOWN);
+    assert_false(hf_pg_exists(path));
+    (void)job_ok(&a, HF_WORK_START);
+    sql_until(&a, "select count(*) from t", "1");
+}
+
 /* What cannot be copied leaves what is there. */
 static void test_clone_refused(void **state)
 {
@@ -576,6 +609,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_rewind_after_divergence),
         cmocka_unit_test(test_half_rewound_is_not_started),
         cmocka_unit_test(test_clone_interrupted),
+        cmocka_unit_test(test_clone_killed),
         cmocka_unit_test(test_clone_refused),
         cmocka_unit_test(test_clean_stop_loses_nothing),
         cmocka_unit_test(test_position_when_parameters_are_too_small),
