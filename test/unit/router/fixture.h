@@ -1,0 +1,56 @@
+/* A router on the test's own loop, in front of a PostgreSQL that the test plays itself. */
+#ifndef HF_TEST_ROUTER_FIXTURE_H
+#define HF_TEST_ROUTER_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "router/session.h"
+
+#define SECOND_NS 1000000000ull
+
+struct fixture {
+    uv_loop_t loop;
+    struct hf_router *r;
+    char dir[64];
+    int server; /* the listening Unix socket */
+    unsigned drained, shut, readers_gone, dials;
+    struct hf_router_dial *dial; /* the newest, with its descriptor */
+    int dial_fd;
+    void (*at_shut)(struct fixture *f);
+    void *arg;
+};
+
+struct fixture *fixture_open(unsigned hold_ms, unsigned startup_ms, unsigned max_sessions);
+void fixture_close(struct fixture *f);
+void fixture_open_gate(struct fixture *f, uint64_t epoch); /* with a lease of a minute */
+
+/* Runs the loop until *value >= want; fails after 5 s. */
+void run_until(struct fixture *f, const unsigned *value, unsigned want);
+void run_for(struct fixture *f, unsigned ms);
+
+int client_connect(struct fixture *f, bool read_only); /* no byte sent */
+int client_start(struct fixture *f, bool read_only);   /* and the startup packet of "app" */
+int server_accept(struct fixture *f);                  /* the router's connection, startup packet read */
+bool server_is_asked(struct fixture *f, unsigned ms);  /* does a connection come? */
+void server_log_in(int fd);                            /* says: logged in, idle */
+/* A client that is logged in; *server is PostgreSQL's end. */
+int session_open(struct fixture *f, int *server);
+
+void say(int fd, char type, const char *body, size_t n);
+void say_ready(int fd, char status);
+/* One message; its type, 0 at the end of the stream, -1 if none comes in `ms`. */
+int hear(struct fixture *f, int fd, unsigned ms, char *body, size_t cap);
+void hear_error(struct fixture *f, int fd, const char *sqlstate); /* then the end of the stream */
+void hear_end(struct fixture *f, int fd);
+void hear_nothing(struct fixture *f, int fd, unsigned ms);
+void hear_ready(struct fixture *f, int fd, char status);
+
+#endif

@@ -1,0 +1,14 @@
+/* A real PostgreSQL of the machine's, alone in a directory of its own. */
+#ifndef HF_TEST_ROUTER_POSTGRES_H
+#define HF_TEST_ROUTER_POSTGRES_H
+
+#include <stdbool.h>
+
+struct postgres {
+    char dir[64]; /* its socket's too */
+};
+
+bool postgres_open(struct postgres *p); /* false: there is none on this machine */
+void postgres_close(struct postgres *p);
+
+#endif

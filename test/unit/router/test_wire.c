@@ -1,0 +1,352 @@
+/* Startup packets, our own errors, and the count of what is owed: in every split, and hostile. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "router/dialogue.h"
+#include "router/wire.h"
+
+/* -- startup ------------------------------------------------------------------------------------------- */
+
+static size_t packet(uint8_t *out, uint32_t code, const char *body, size_t n)
+{
+    uint32_t len = (uint32_t)n + 8;
+
+    for (int i = 0; i < 4; i++) {
+        out[i] = (uint8_t)(len >> (24 - 8 * i));
+        out[4 + i] = (uint8_t)(code >> (24 - 8 * i));
+    }
+    memcpy(out + 8, body, n);
+    return len;
+}
+
+#define PACKET(out, code, body) packet(out, code, body, sizeof(body) - 1)
+
+static struct hf_startup parse(uint32_t code, const char *body, size_t n)
+{
+    uint8_t b[HF_STARTUP_MAX], *exact;
+    size_t len = packet(b, code, body, n);
+    struct hf_startup s;
+
+    /* Incomplete at every length before; an exact allocation, so that a sanitizer sees overruns. */
+    for (size_t i = 0; i <= len; i++) {
+        exact = malloc(i + 1);
+        assert_non_null(exact);
+        memcpy(exact, b, i);
+        s = hf_startup_parse(exact, i);
+        assert_true(i == len || s.kind == HF_STARTUP_MORE);
+        assert_true(hf_startup_need(exact, i) <= len);
+        free(exact);
+    }
+    return s;
+}
+
+#define PARSE(code, body) parse(code, body, sizeof(body) - 1)
+
+static void startup_kinds(void **state)
+{
+    struct hf_startup s;
+
+    (void)state;
+    assert_int_equal(PARSE(80877103, "").kind, HF_STARTUP_TLS);
+    assert_int_equal(PARSE(80877104, "").kind, HF_STARTUP_TLS);
+    s = PARSE(80877102, "\0\0\1\2\1\2\3\4");
+    assert_int_equal(s.kind, HF_STARTUP_CANCEL);
+    assert_int_equal(s.pid, 258);
+    assert_int_equal(s.key, 0x01020304);
+    assert_int_equal(PARSE(196608, "user\0app\0database\0app\0\0").kind, HF_STARTUP_SESSION);
+    assert_int_equal(PARSE(196610, "user\0app\0_pq_.x\0y\0\0").kind, HF_STARTUP_SESSION);
+    assert_int_equal(PARSE(196608, "user\0app\0replication\0false\0\0").kind, HF_STARTUP_SESSION);
+    assert_int_equal(PARSE(196608, "database\0user\0user\0app\0\0").kind, HF_STARTUP_SESSION);
+}
+
+static void refused(struct hf_startup s, const char *sqlstate)
+{
+    assert_int_equal(s.kind, HF_STARTUP_BAD);
+    assert_string_equal(s.sqlstate, sqlstate);
+    assert_non_null(s.text);
+}
+
+static void startup_refused(void **state)
+{
+    static const uint8_t short_len[] = {0, 0, 0, 7}, long_len[] = {0x16, 3, 1, 0}, zero[] = {0, 0, 0, 0};
+
+    (void)state;
+    refused(PARSE(131072, "app"), "0A000");
+    refused(PARSE(196608, "user\0holdfast\0\0"), "28000");
+    /* PostgreSQL takes the last of two. */
+    refused(PARSE(196608, "user\0app\0user\0holdfast\0\0"), "28000");
+    refused(PARSE(196608, "user\0holdfast\0user\0app\0\0"), "28000");
+    refused(PARSE(196608, "user\0app\0replication\0true\0\0"), "0A000");
+    refused(PARSE(196608, "replication\0off\0user\0app\0replication\0database\0\0"), "0A000");
+    refused(PARSE(196608, "user\0app\0replication\0\0\0"), "0A000");
+    refused(PARSE(196608, "database\0app\0\0"), "28000");
+    refused(PARSE(196608, "user\0\0\0"), "28000");
+    refused(PARSE(196608, ""), "08P01");
+    refused(PARSE(196608, "user\0app"), "08P01");
+    refused(PARSE(196608, "user\0app\0"), "08P01");
+    refused(PARSE(196608, "user\0app\0\0database\0x\0"), "08P01");
+    refused(PARSE(196608, "user\0app\0\0\0"), "08P01");
+    refused(PARSE(196608, "user\0"), "08P01");
+    refused(PARSE(80877102, "\0\0\1\2"), "08P01");
+    refused(PARSE(80877103, "x"), "08P01");
+    refused(hf_startup_parse(short_len, 4), "08P01");
+    refused(hf_startup_parse(long_len, 4), "08P01");
+    refused(hf_startup_parse(zero, 4), "08P01");
+}
+
+static void startup_read_only(void **state)
+{
+    static const char plain[] = "user\0app\0options\0-c default_transaction_read_only=on\0";
+    uint8_t b[HF_STARTUP_MAX];
+    size_t n = PACKET(b, 196608, "user\0app\0\0");
+
+    (void)state;
+    n = hf_startup_read_only(b, n, sizeof b);
+    assert_int_equal(hf_startup_parse(b, n).kind, HF_STARTUP_SESSION);
+    assert_memory_equal(b + 8, "user\0app\0options\0 -c default_transaction_read_only=on\0", sizeof plain + 1);
+    n = PACKET(b, 196608, "options\0-c a=b\0user\0app\0\0");
+    n = hf_startup_read_only(b, n, sizeof b);
+    assert_int_equal(hf_startup_parse(b, n).kind, HF_STARTUP_SESSION);
+    assert_string_equal((char *)b + 16, "-c a=b -c default_transaction_read_only=on");
+    assert_string_equal((char *)b + 16 + strlen((char *)b + 16) + 1, "user");
+    /* Of two the last counts. */
+    n = PACKET(b, 196608, "options\0x\0options\0y\0user\0app\0\0");
+    n = hf_startup_read_only(b, n, sizeof b);
+    assert_string_equal((char *)b + 26, "y -c default_transaction_read_only=on");
+    n = PACKET(b, 196608, "user\0app\0\0");
+    assert_int_equal(hf_startup_read_only(b, n, n + 10), 0);
+}
+
+static void fatal_layout(void **state)
+{
+    uint8_t out[256];
+    size_t n = hf_wire_fatal(out, sizeof out, "57P03", "text", "hint");
+    static const char want[] = "E\0\0\0\x2eSFATAL\0VFATAL\0C57P03\0Mtext\0Hhint\0";
+
+    (void)state;
+    assert_int_equal(n, sizeof want);
+    assert_memory_equal(out + 5, want + 5, n - 5);
+    assert_int_equal(out[4] + 1u, n);
+    n = hf_wire_fatal(out, sizeof out, "57P03", "text", NULL);
+    assert_int_equal(out[n - 1], 0);
+    assert_int_equal(out[4] + 1u, n);
+    for (size_t cap = 0; cap < sizeof want; cap++)
+        assert_int_equal(hf_wire_fatal(out, cap, "57P03", "text", "hint"), 0);
+}
+
+/* -- dialogue ------------------------------------------------------------------------------------------ */
+
+static size_t msg(uint8_t *out, char type, const void *body, size_t n)
+{
+    out[0] = (uint8_t)type;
+    for (int i = 0; i < 4; i++)
+        out[1 + i] = (uint8_t)((n + 4) >> (24 - 8 * i));
+    memcpy(out + 5, body, n);
+    return n + 5;
+}
+
+static void server(struct hf_dialogue *d, char type, const void *body, size_t n)
+{
+    uint8_t b[2048];
+    hf_dialogue_server(d, b, msg(b, type, body, n));
+}
+
+static void client(struct hf_dialogue *d, const char *types)
+{
+    uint8_t b[64];
+    for (; *types != '\0'; types++)
+        hf_dialogue_client(d, b, msg(b, *types, "x", 2));
+}
+
+static void log_in(struct hf_dialogue *d)
+{
+    hf_dialogue_init(d);
+    assert_false(hf_dialogue_is_idle(d));
+    client(d, "p");
+    server(d, 'R', "\0\0\0\0", 4);
+    server(d, 'K', "\0\0\1\2\1\2\3\4", 8);
+    server(d, 'Z', "I", 1);
+    assert_true(hf_dialogue_is_idle(d));
+}
+
+static void dialogue_counts(void **state)
+{
+    struct hf_dialogue d;
+
+    (void)state;
+    log_in(&d);
+    client(&d, "QQ"); /* pipelined: the first answer does not make it idle */
+    server(&d, 'C', "x", 2);
+    server(&d, 'Z', "I", 1);
+    assert_false(hf_dialogue_is_idle(&d));
+    server(&d, 'Z', "I", 1);
+    assert_true(hf_dialogue_is_idle(&d));
+    client(&d, "PBE");
+    assert_false(hf_dialogue_is_idle(&d));
+    client(&d, "S");
+    server(&d, 'Z', "T", 1);
+    assert_false(hf_dialogue_is_idle(&d));
+    assert_true(hf_dialogue_may_speak(&d)); /* in a transaction, but nothing was asked */
+    client(&d, "Q");
+    assert_false(hf_dialogue_may_speak(&d));
+    server(&d, 'E', "x", 2);
+    server(&d, 'Z', "E", 1);
+    assert_false(hf_dialogue_is_idle(&d));
+    client(&d, "Q");
+    server(&d, 'Z', "I", 1);
+    assert_true(hf_dialogue_is_idle(&d));
+    client(&d, "X");
+    assert_true(hf_dialogue_is_idle(&d));
+    server(&d, 'E', "FATAL", 6);
+    assert_false(hf_dialogue_may_speak(&d));
+}
+
+static void dialogue_copy(void **state)
+{
+    struct hf_dialogue d;
+
+    (void)state;
+    log_in(&d);
+    client(&d, "Q"); /* simple */
+    server(&d, 'G', "\0\0\0", 3);
+    client(&d, "dSdc");
+    server(&d, 'C', "x", 2);
+    server(&d, 'Z', "I", 1);
+    assert_true(hf_dialogue_is_idle(&d));
+    client(&d, "PBDES"); /* extended, as libpq does it: the Sync is swallowed */
+    server(&d, 'G', "\0\0\0", 3);
+    client(&d, "ddcS");
+    assert_false(hf_dialogue_is_idle(&d));
+    server(&d, 'C', "x", 2);
+    server(&d, 'Z', "I", 1);
+    assert_true(hf_dialogue_is_idle(&d));
+}
+
+static void dialogue_many(void **state)
+{
+    struct hf_dialogue d;
+
+    (void)state;
+    log_in(&d);
+    for (int i = 0; i < 1000; i++)
+        client(&d, "PBES");
+    for (int i = 0; i < 1000; i++) {
+        assert_false(hf_dialogue_is_idle(&d));
+        server(&d, 'Z', "I", 1);
+    }
+    assert_true(hf_dialogue_is_idle(&d));
+}
+
+/* The same stream in pieces of every size must leave the same state. */
+static void dialogue_splits(void **state)
+{
+    static const char notice[] = "SWARNING\0VWARNING\0C57P01\0Mtraduit\0Fsyncrep.c\0L1\0RSyncRepWaitForLSN\0";
+    uint8_t b[8192], big[3000];
+    size_t n = 0;
+
+    (void)state;
+    memset(big, 'Z', sizeof big); /* looks like heads, is a body */
+    n += msg(b + n, 'K', "\0\0\1\2\1\2\3\4", 8);
+    n += msg(b + n, 'D', big, sizeof big);
+    n += msg(b + n, 'I', "", 0);
+    n += msg(b + n, 'N', notice, sizeof notice);
+    n += msg(b + n, 'Z', "T", 1);
+    n += msg(b + n, '1', "", 0);
+    for (size_t piece = 1; piece <= n; piece++) {
+        struct hf_dialogue d;
+        hf_dialogue_init(&d);
+        for (size_t at = 0; at < n; at += piece) {
+            size_t k = n - at < piece ? n - at : piece;
+            uint8_t *exact = malloc(k);
+            assert_non_null(exact);
+            memcpy(exact, b + at, k);
+            hf_dialogue_server(&d, exact, k);
+            free(exact);
+        }
+        assert_true(d.key_known && d.wait_cancelled && d.started);
+        assert_int_equal(d.pid, 258);
+        assert_int_equal(d.status, 'T');
+        assert_int_equal(d.last, '1');
+        assert_int_equal(d.pending, 0);
+        assert_int_equal(d.server.have, 0);
+    }
+    for (size_t cut = 0; cut <= n; cut++) {
+        struct hf_dialogue d;
+        hf_dialogue_init(&d);
+        hf_dialogue_server(&d, b, cut);
+        hf_dialogue_server(&d, b + cut, n - cut);
+        assert_true(d.wait_cancelled);
+        assert_true(hf_dialogue_may_speak(&d));
+    }
+}
+
+static void dialogue_notices(void **state)
+{
+    struct hf_dialogue d;
+
+    (void)state;
+    log_in(&d);
+    server(&d, 'N', "SNOTICE\0Mtable does not exist\0", 31);
+    assert_false(d.wait_cancelled);
+    server(&d, 'N', "Mcanceling wait for synchronous replication due to user request\0", 64);
+    assert_true(d.wait_cancelled);
+    d.wait_cancelled = false;
+    server(&d, 'N', "Mcanceling the wait for synchronous replication and terminating\0", 64);
+    assert_true(d.wait_cancelled);
+    d.wait_cancelled = false;
+    server(&d, 'D', "canceling wait for synchronous replication", 43); /* data, not a notice */
+    assert_false(d.wait_cancelled);
+}
+
+static void dialogue_hostile(void **state)
+{
+    static const uint8_t below[] = {'Q', 0, 0, 0, 3, 'S', 0, 0, 0, 4}, huge[] = {'Q', 255, 255, 255, 255};
+    struct hf_dialogue d;
+    unsigned seed = 1;
+
+    (void)state;
+    log_in(&d);
+    hf_dialogue_client(&d, below, sizeof below);
+    assert_true(d.client.broken);
+    assert_false(hf_dialogue_is_idle(&d));
+    log_in(&d);
+    hf_dialogue_server(&d, below, sizeof below);
+    assert_true(d.server.broken);
+    assert_false(hf_dialogue_may_speak(&d));
+    log_in(&d);
+    hf_dialogue_client(&d, huge, sizeof huge);
+    assert_false(hf_dialogue_is_idle(&d));
+    server(&d, 'Z', "", 0); /* empty, too long, more than was asked for */
+    server(&d, 'Z', "IIII", 4);
+    server(&d, 'K', "xx", 2);
+    assert_int_equal(d.pid, 258);
+    for (int round = 0; round < 2000; round++) {
+        uint8_t b[64];
+        hf_dialogue_init(&d);
+        for (int k = 0; k < 8; k++) {
+            size_t n = (size_t)(rand_r(&seed) % 64);
+            for (size_t i = 0; i < n; i++)
+                b[i] = rand_r(&seed) % 3 == 0 ? 0 : (uint8_t)rand_r(&seed);
+            hf_dialogue_client(&d, b, n);
+            hf_dialogue_server(&d, b, n);
+        }
+        (void)hf_startup_parse(b, sizeof b);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(startup_kinds),    cmocka_unit_test(startup_refused),
+        cmocka_unit_test(startup_read_only), cmocka_unit_test(fatal_layout),
+        cmocka_unit_test(dialogue_counts),  cmocka_unit_test(dialogue_copy),
+        cmocka_unit_test(dialogue_many),    cmocka_unit_test(dialogue_splits),
+        cmocka_unit_test(dialogue_notices), cmocka_unit_test(dialogue_hostile),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
