@@ -21,7 +21,6 @@ void hf_follow_close(struct hf_decide *d)
 
 static void copied(struct hf_decide *d, const struct hf_event *e)
 {
-    d->rewinding = 0;
     d->pg = HF_PG_STANDBY;
     d->reclone = false;
     d->copying = HF_COPY_NONE;
@@ -64,13 +63,14 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
             hf_yield_unfit(d, "initdb failed");
         break;
     case HF_WORK_REWIND:
-        d->rewinding = 0;
-        d->reclone = !HF_MUTATED(HF_MUT_TRUST_REWIND);
+        d->copying = HF_COPY_NONE;
+        d->reclone = true;
         break;
     case HF_WORK_CLONE:
+        d->copying = HF_COPY_NONE;
         d->work_retry_ns = d->now_ns + 1000 * HF_MS;
         /* Nothing was swapped (I7): the old data, if any, are what they were. */
-        if (d->hold_for_clone)
+        if (d->intact)
             d->disk.hold_lsn = 0;
         break;
     case HF_WORK_CHECKPOINT:
@@ -168,12 +168,6 @@ static bool entitled(const struct hf_decide *d)
     if (b->epoch != d->primary_epoch || b->leader != hf_self(d))
         return false;
     return d->fencing <= d->primary_epoch || d->fencing_from == hf_self(d);
-}
-
-/* Not after our own restart: what a rewind may have left behind is copied anew. */
-static bool rewinding(const struct hf_decide *d, const struct hf_branch *b)
-{
-    return d->rewinding == b->epoch && !d->reclone;
 }
 
 static void hold(struct hf_decide *d, const struct hf_branch *b)
@@ -288,8 +282,8 @@ static void standby_run(struct hf_decide *d, const struct hf_branch *b)
     }
     if (d->stream_closing)
         return;
-    if (d->reclone || (d->disk.hold_lsn != 0 && d->disk.hold_epoch != d->disk.lineage)) {
-        copy_run(d, b, rewinding(d, b));
+    if (d->reclone || interrupted(d)) {
+        copy_run(d, b, d->copying == HF_COPY_REWIND && !d->reclone);
         return;
     }
     if (d->saved.lineage == b->epoch) {
@@ -364,9 +358,9 @@ void hf_follow_run(struct hf_decide *d)
             copy_run(d, b, false);
         break;
     case HF_PG_DOWN:
-        if (d->reclone || (d->disk.hold_lsn != 0 && d->disk.hold_epoch != d->disk.lineage)) {
+        if (d->reclone || interrupted(d) || d->copying != HF_COPY_NONE) {
             if (b != NULL)
-                copy_run(d, b, rewinding(d, b));
+                copy_run(d, b, d->copying == HF_COPY_REWIND && !d->reclone);
         } else {
             hf_emit_work(d, HF_WORK_START, 0);
         }

@@ -305,6 +305,10 @@ static void fencing_run(struct hf_decide *d)
     best = best_of(d, ids, n);
     if (best->from != hf_self(d) && compare(d, own->position, best->position) < 0 &&
         !HF_MUTATED(HF_MUT_NOT_GREATEST)) {
+        /* Only one who must not lead now holds all: pass it on, but without hurry, or the two of us
+         * would elect each other thousands of times until it may. */
+        if ((best->flags & HF_FLAG_UNFIT) && d->now_ns - d->lead_state_ns < d->cfg.lease_ns)
+            return;
         hf_yield_begin(d, best->from);
         return;
     }

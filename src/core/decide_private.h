@@ -89,8 +89,9 @@ struct hf_decide {
     hf_lsn flushed;
     struct hf_position followed_from; /* our position when we began to follow stream_epoch */
     bool reclone;                     /* rewinding failed or WAL is missing */
-    hf_epoch rewinding;               /* rewinding in place was chosen, onto this epoch; 0: no */
-    bool hold_for_clone;              /* the hold was set here, and the old data are untouched */
+    enum { HF_COPY_NONE, HF_COPY_CLONE, HF_COPY_REWIND } copying; /* decided, not finished */
+    hf_epoch copying_for;             /* from the leader of this epoch */
+    bool intact;                      /* the hold was set here, and the old data are untouched yet */
     uint64_t newest_since_ns;         /* when the newest epoch was applied here */
     hf_epoch rewind_allowed;          /* the leader of this epoch said so */
     uint64_t leader_heard_ns;         /* last ping of the newest epoch's leader */

@@ -49,6 +49,24 @@ void check_stream(const struct stream *s)
                      W->nodes[s->from].name, (unsigned long long)s->epoch, i);
 }
 
+static void show_nodes(void)
+{
+    for (unsigned i = 0; i < W->n_nodes; i++) {
+        const struct node *n = &W->nodes[i];
+        if (!n->up || n->decide == NULL)
+            continue;
+        struct hf_view v = hf_decide_view(n->decide);
+        sim_say(n,
+                "id=%llu lead=%s pg=%d n=%u work=%d epoch=%llu fence=%llu lineage=%llu hold=%llu had=%d raft=%d "
+                "stream=%d relay=%d members=%u",
+                (unsigned long long)v.durable->self, v.lead_state, (int)v.pg, n->pg.n, (int)v.work,
+                (unsigned long long)v.epoch, (unsigned long long)v.durable->fence,
+                (unsigned long long)v.durable->lineage, (unsigned long long)v.durable->hold_lsn,
+                (int)v.durable->had_data, n->role, (int)v.stream_open, (int)n->relay_open,
+                v.cluster->n_members);
+    }
+}
+
 void check_end(void)
 {
     const struct node *leader = NULL;
@@ -57,24 +75,17 @@ void check_end(void)
         if (W->nodes[i].up && host_passes(&W->nodes[i], W->nodes[i].gate_epoch))
             leader = &W->nodes[i];
     if (leader == NULL) {
-        for (unsigned i = 0; i < SIM_NODES; i++) {
-            const struct node *n = &W->nodes[i];
-            if (!n->up || n->decide == NULL)
-                continue;
-            struct hf_view v = hf_decide_view(n->decide);
-            sim_say(n, "lead=%s pg=%d work=%d epoch=%llu fence=%llu hold=%llu had=%d raft=%d", v.lead_state,
-                    (int)v.pg, (int)v.work, (unsigned long long)v.epoch,
-                    (unsigned long long)v.durable->fence, (unsigned long long)v.durable->hold_lsn,
-                    (int)v.durable->had_data, n->role);
-        }
+        show_nodes();
         sim_fail("no progress: no gate is open although nothing has failed for long");
     }
     acks_held(leader, "leads at the end");
     for (unsigned i = 0; i < W->n_nodes; i++) {
         const struct node *n = &W->nodes[i];
-        if (n->pg.state == HF_PG_EMPTY || n->pg.n + 40 < leader->pg.n)
+        if (n->pg.state == HF_PG_EMPTY || n->pg.n + 40 < leader->pg.n) {
+            show_nodes();
             sim_fail("no progress: %s has %u records at the end, the leader %u", n->name, n->pg.n,
                      leader->pg.n);
+        }
         for (unsigned k = 0; k < n->pg.n && k < leader->pg.n; k++)
             if (n->pg.wal[k].id != leader->pg.wal[k].id)
                 sim_fail("I6: at the end %s differs from the leader at record %u", n->name, k);
