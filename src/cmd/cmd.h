@@ -82,8 +82,6 @@ bool hf_cmd_is_terminal(FILE *f);
 void hf_cmd_sleep_ms(unsigned ms);
 /* Milliseconds since some moment. */
 unsigned long hf_cmd_now_ms(void);
-/* " --dir X" if a person has to say it to get at this cluster again, else "". */
-const char *hf_cmd_dir_hint(const struct hf_local *l, const char *given);
 /* The last ERROR, else WARN line of a node's log, without its time; false: none. */
 bool hf_cmd_last_complaint(const struct hf_local *l, unsigned ordinal, char *out, size_t cap);
 /* postgresql://... of the nodes [first, last]. `read_only`: followers' ports. */

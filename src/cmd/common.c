@@ -197,20 +197,6 @@ unsigned long hf_cmd_now_ms(void)
     return (unsigned long)(hf_clock_ns() / 1000000u);
 }
 
-const char *hf_cmd_dir_hint(const struct hf_local *l, const char *given)
-{
-    static char text[HF_PATH_MAX + 8];
-    char usual[HF_PATH_MAX];
-    struct hf_error err;
-    bool fallback;
-
-    if (given[0] == '\0' && hf_local_find(usual, "", "demo", &fallback, &err) == 0 &&
-        strcmp(usual, l->dir) == 0)
-        return "";
-    (void)snprintf(text, sizeof text, " --dir %s", given[0] != '\0' ? given : l->dir);
-    return text;
-}
-
 bool hf_cmd_last_complaint(const struct hf_local *l, unsigned ordinal, char *out, size_t cap)
 {
     static const char *const levels[] = {" ERROR ", " WARN  "};

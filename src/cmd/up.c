@@ -35,6 +35,7 @@ struct up {
     pid_t supervisor; /* started by us; 0: ran already */
     unsigned long begun_ms;
     char shown[LINE_MAX_CHARS];
+    char dir_hint[HF_PATH_MAX + 8]; /* " --dir X" if a person has to say it to the other verbs */
 };
 
 /* -- which cluster ----------------------------------------------------------------------------------- */
@@ -105,6 +106,9 @@ static int become_owner(const struct hf_local *l, struct hf_error *err)
     if (rv == 0 && (stat(l->dir, &st) != 0 || st.st_uid != geteuid()))
         return hf_fail(err, HF_EPERM, "%s: belongs to another user (hint: run this as that one)",
                        l->dir);
+    /* Not in a directory that root may enter and `postgres` may not: its programs complain. */
+    if (rv == 0 && chdir(l->dir) != 0)
+        return hf_fail(err, HF_EIO, "%s: %s", l->dir, strerror(errno));
     return rv;
 }
 
@@ -118,6 +122,9 @@ static int find_cluster(struct up *u, struct hf_error *err)
     rv = hf_local_find(dir, u->dir, u->name[0] != '\0' ? u->name : "demo", &fallback, err);
     if (rv != 0)
         return rv;
+    /* The other verbs find by themselves what this one found, unless it was told where or which. */
+    if (u->dir[0] != '\0' || (fallback && u->name[0] != '\0' && strcmp(u->name, "demo") != 0))
+        (void)snprintf(u->dir_hint, sizeof u->dir_hint, " --dir %s", u->dir[0] != '\0' ? u->dir : dir);
     if (fallback && !u->foreground)
         printf("user postgres cannot enter this directory: the cluster's place is %s\n", dir);
     rv = hf_local_load(&u->local, dir, err);
@@ -268,7 +275,7 @@ static int wait_for_writes(struct up *u, struct hf_error *err)
 static void explain(const struct up *u)
 {
     char text[1024], path[HF_PATH_MAX];
-    const char *dir = hf_cmd_dir_hint(&u->local, u->dir);
+    const char *dir = u->dir_hint;
 
     for (unsigned i = 0; i < u->local.replicas; i++)
         if (hf_cmd_last_complaint(&u->local, i, text, sizeof text))
@@ -302,7 +309,7 @@ static void stop_again(const struct up *u)
 static void tell(const struct up *u, const char *leader, json_int_t epoch)
 {
     const struct hf_local *l = &u->local;
-    const char *dir = hf_cmd_dir_hint(l, u->dir);
+    const char *dir = u->dir_hint;
     char uri[HF_URI_MAX];
 
     printf("cluster %s takes writes: %u node%s, leader %s, epoch %lld (%.1f s)\n\n", l->name,
