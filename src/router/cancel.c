@@ -1,13 +1,13 @@
 /* CancelRequest, on the node whose PostgreSQL serves the session (SAFETY S11).
  *
  * A cancel that reaches a backend in its wait for synchronous replication makes PostgreSQL commit
- * locally and return: the commit is visible and unacknowledged by anybody. So a backend seen waiting is
- * not cancelled. Because the cancel may race into the wait, the gate's answers are withheld from before
- * it is passed until a barrier, a synchronous commit of our own, has gone through: then everything that
- * was committed locally is on a majority, whatever the cancel did.
+ * locally and return: the commit is visible and unacknowledged by anybody. So a backend seen
+ * waiting is not cancelled. Because the cancel may race into the wait, the gate's answers are
+ * withheld from before it is passed until a barrier, a synchronous commit of our own, has gone
+ * through: then everything that was committed locally is on a majority, whatever the cancel did.
  *
- * All of it on a thread of its own, one request after another: it waits for PostgreSQL, and libuv's pool
- * of workers belongs to Raft's disk. */
+ * All of it on a thread of its own, one request after another: it waits for PostgreSQL, and libuv's
+ * pool of workers belongs to Raft's disk. */
 #include "router/cancel.h"
 
 #include <libpq-fe.h>
@@ -50,7 +50,7 @@ struct hf_canceller {
     atomic_uint passed, refused;
 };
 
-/* -- PostgreSQL, without ever waiting longer than it matters ----------------------------------------- */
+/* -- PostgreSQL, without ever waiting longer than it matters ------------------------------- */
 
 struct link {
     struct hf_canceller *c;
@@ -92,10 +92,15 @@ static void notice(void *arg, const PGresult *res)
 
 static bool link_open(struct link *l)
 {
-    static const char *const keys[] = {"host", "port", "user", "dbname", "application_name",
+    static const char *const keys[] = {"host",    "port", "user", "dbname", "application_name",
                                        "options", NULL};
-    const char *const values[] = {l->c->dir, "5432", "holdfast", "postgres", "holdfast router",
-                                  "-c synchronous_commit=on -c statement_timeout=0", NULL};
+    const char *const values[] = {l->c->dir,
+                                  "5432",
+                                  "holdfast",
+                                  "postgres",
+                                  "holdfast router",
+                                  "-c synchronous_commit=on -c statement_timeout=0",
+                                  NULL};
     uint64_t until = uv_hrtime() + CONNECT_MS * MS;
     PostgresPollingStatusType st = PGRES_POLLING_WRITING;
 
@@ -167,7 +172,7 @@ static void release(struct hf_canceller *c)
         hf_thread_wake(c->r);
 }
 
-/* -- one request ----------------------------------------------------------------------------------- */
+/* -- one request --------------------------------------------------------------------------- */
 
 /* Unknown is as good as waiting: then it must not be cancelled either. */
 static bool is_waiting(struct link *l, uint32_t pid)
@@ -177,7 +182,8 @@ static bool is_waiting(struct link *l, uint32_t pid)
     bool waits;
 
     (void)snprintf(sql, sizeof sql,
-                   "SELECT coalesce(wait_event, '') = 'SyncRep' FROM pg_stat_get_activity(%u)", pid);
+                   "SELECT coalesce(wait_event, '') = 'SyncRep' FROM pg_stat_get_activity(%u)",
+                   pid);
     res = ask(l, sql, CONNECT_MS);
     waits = PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1 ||
             strcmp(PQgetvalue(res, 0, 0), "f") != 0;
@@ -262,7 +268,7 @@ static void barrier_one(struct hf_canceller *c)
     release(c);
 }
 
-/* -- the thread ------------------------------------------------------------------------------------ */
+/* -- the thread ---------------------------------------------------------------------------- */
 
 static void thread_main(void *arg)
 {

@@ -1,5 +1,5 @@
-/* CancelRequest, and the barrier after one (SAFETY S11). A thread of its own: it waits for PostgreSQL.
- * Private to src/router. */
+/* CancelRequest, and the barrier after one (SAFETY S11). A thread of its own: it waits for
+ * PostgreSQL. Private to src/router. */
 #ifndef HF_ROUTER_CANCEL_H
 #define HF_ROUTER_CANCEL_H
 
@@ -11,12 +11,13 @@
 struct hf_router;
 struct hf_canceller;
 
-/* The keys of the sessions that are connected to PostgreSQL here: no other backend can be cancelled. */
+/* The keys of the sessions that are connected to PostgreSQL here: no other backend can be
+ * cancelled. */
 struct hf_key {
     struct hf_key *next, **at;
     uint32_t pid, secret;
     bool reader;
-    atomic_bool idle, watched;
+    atomic_bool settled, watched;
 };
 
 struct hf_keyring {
@@ -30,17 +31,20 @@ void hf_keyring_close(struct hf_keyring *k);
 /* NULL: out of memory; the session then cannot be cancelled. */
 struct hf_key *hf_key_add(struct hf_keyring *k, uint32_t pid, uint32_t secret, bool reader);
 void hf_key_remove(struct hf_keyring *k, struct hf_key *key); /* NULL is fine */
-void hf_key_idle(struct hf_keyring *k, struct hf_key *key, bool idle);
+/* Settled: answered in full, or with an error, whose transaction will not commit any more. */
+void hf_key_settled(struct hf_keyring *k, struct hf_key *key, bool settled);
 bool hf_key_find(struct hf_keyring *k, uint32_t pid, uint32_t secret, bool *reader);
-/* Waits until the session has been answered in full or is gone; at most `bound_ns`. */
+/* Waits until the session has settled or is gone; at most `bound_ns`. */
 void hf_key_settle(struct hf_keyring *k, uint32_t pid, uint32_t secret, uint64_t bound_ns);
 
 int hf_canceller_open(struct hf_canceller **out, struct hf_router *r, const char *socket_dir);
 void hf_canceller_stop(struct hf_canceller *c);  /* joins the thread; NULL is fine */
 void hf_canceller_close(struct hf_canceller *c); /* after stop; NULL is fine */
-/* From any thread. Takes fd, the canceller's client, which is closed when the request is done with. */
+/* From any thread. Takes fd, the canceller's client, which is closed when the request is done with.
+ */
 void hf_canceller_cancel(struct hf_canceller *c, int fd, uint32_t pid, uint32_t secret);
-/* From any thread: withholds the gate's answers, from now until a barrier begun after now is through. */
+/* From any thread: withholds the gate's answers, from now until a barrier begun after now is
+ * through. */
 void hf_canceller_barrier(struct hf_canceller *c);
 void hf_canceller_counts(const struct hf_canceller *c, unsigned *passed, unsigned *refused);
 

@@ -34,7 +34,7 @@ static size_t take(struct hf_scan *s, const uint8_t *p, size_t n, size_t *body, 
     return used + more;
 }
 
-/* -- what is owed ---------------------------------------------------------------------------------- */
+/* -- what is owed -------------------------------------------------------------------------- */
 
 static void owe(struct hf_dialogue *d, bool by_sync)
 {
@@ -100,11 +100,11 @@ void hf_dialogue_client(struct hf_dialogue *d, const uint8_t *p, size_t n)
     }
 }
 
-/* -- the server ------------------------------------------------------------------------------------ */
+/* -- the server ---------------------------------------------------------------------------- */
 
 /* Two texts exist, for a cancel and for a terminate, and both may be translated; the name of the
- * function that speaks is the same. A client that makes such a notice itself (RAISE) costs everybody
- * a barrier, no more. */
+ * function that speaks is the same. A client that makes such a notice itself (RAISE) costs
+ * everybody a barrier, no more. */
 static bool is_wait_given_up(const uint8_t *p, size_t n)
 {
     static const char function[] = "RSyncRepWaitForLSN"; /* with its NUL */

@@ -5,8 +5,10 @@
  * there?), the key of its backend (cancel), and whether PostgreSQL says that it gave up a wait for
  * synchronous replication (SAFETY S11). Bytes may come in any pieces.
  *
- * Where a client's conduct makes the count uncertain, it errs towards "busy": a drain then takes until
- * its bound, and nothing worse. */
+ * Where a client's conduct makes the count uncertain, it errs towards "busy": a drain then takes
+ * until its bound, and nothing worse. The exception is a CopyDone sent before the server said that it
+ * takes a COPY: such a session may be thought idle a moment early, and is closed then without loss of
+ * anything that was acknowledged. */
 #ifndef HF_ROUTER_DIALOGUE_H
 #define HF_ROUTER_DIALOGUE_H
 
@@ -19,23 +21,23 @@ enum { HF_SCAN_KEEP = 512 };
 /* One stream of messages: type byte, length (itself included, type not), body. */
 struct hf_scan {
     uint8_t head[5];
-    unsigned have;      /* bytes of the head */
-    uint64_t left;      /* bytes of the body */
-    bool broken;        /* a length below 4: nothing more is understood */
+    unsigned have; /* bytes of the head */
+    uint64_t left; /* bytes of the body */
+    bool broken;   /* a length below 4: nothing more is understood */
 };
 
 struct hf_dialogue {
     struct hf_scan client, server;
     uint8_t keep[HF_SCAN_KEEP]; /* the beginning of the server's message */
     size_t kept;
-    unsigned pending;   /* answers (ReadyForQuery) that the server owes */
-    uint64_t syncs;     /* bit i: the i-th pending one was asked for by Sync */
-    bool batch;         /* extended-protocol messages without their Sync */
-    bool copying;       /* COPY FROM STDIN: Sync is ignored */
-    bool started;       /* the first ReadyForQuery came */
-    char status;        /* of the last ReadyForQuery: 'I', 'T', 'E' */
-    char last;          /* type of the server's last complete message */
-    bool key_known;     /* BackendKeyData came; pid and key do not change after */
+    unsigned pending; /* answers (ReadyForQuery) that the server owes */
+    uint64_t syncs;   /* bit i: the i-th pending one was asked for by Sync */
+    bool batch;       /* extended-protocol messages without their Sync */
+    bool copying;     /* COPY FROM STDIN: Sync is ignored */
+    bool started;     /* the first ReadyForQuery came */
+    char status;      /* of the last ReadyForQuery: 'I', 'T', 'E' */
+    char last;        /* type of the server's last complete message */
+    bool key_known;   /* BackendKeyData came; pid and key do not change after */
     uint32_t pid, key;
     bool wait_cancelled; /* set by the server's notice; the owner clears it */
 };
@@ -46,8 +48,8 @@ void hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n);
 /* Logged in, outside a transaction, nothing asked that is not answered, nothing half said. */
 bool hf_dialogue_is_idle(const struct hf_dialogue *d);
 /* May an ErrorResponse of ours follow what the server has said? Not in the middle of a message, not
- * behind the server's own last word, and not as the answer to something that was asked: whether that
- * was done is not known. */
+ * behind the server's own last word, and not as the answer to something that was asked: whether
+ * that was done is not known. */
 bool hf_dialogue_may_speak(const struct hf_dialogue *d);
 
 #endif

@@ -59,7 +59,7 @@ static struct hf_round *round_new(struct hf_router *r, void (*done)(struct hf_ro
     return c;
 }
 
-/* -- open ------------------------------------------------------------------------------------------ */
+/* -- open ---------------------------------------------------------------------------------- */
 
 static void look_run(void *arg)
 {
@@ -115,7 +115,7 @@ bool hf_router_gate_is_open(const struct hf_router *r)
     return atomic_load(&r->opening) != 0 && !atomic_load(&r->draining);
 }
 
-/* -- drain ----------------------------------------------------------------------------------------- */
+/* -- drain --------------------------------------------------------------------------------- */
 
 void hf_thread_check_drained(struct hf_thread *t)
 {
@@ -160,7 +160,7 @@ void hf_router_gate_drain(struct hf_router *r)
     each_thread(r, drain_run, round_new(r, drained));
 }
 
-/* -- shut ------------------------------------------------------------------------------------------ */
+/* -- shut ---------------------------------------------------------------------------------- */
 
 static void shut_one(struct hf_session *s)
 {
@@ -206,7 +206,7 @@ void hf_router_gate_shut(struct hf_router *r)
     each_thread(r, shut_run, round_new(r, shut));
 }
 
-/* -- leader and readers ---------------------------------------------------------------------------- */
+/* -- leader and readers -------------------------------------------------------------------- */
 
 static void leader_run(void *arg)
 {

@@ -73,10 +73,10 @@ bool hf_key_find(struct hf_keyring *k, uint32_t pid, uint32_t secret, bool *read
     return key != NULL;
 }
 
-void hf_key_idle(struct hf_keyring *k, struct hf_key *key, bool idle)
+void hf_key_settled(struct hf_keyring *k, struct hf_key *key, bool settled)
 {
-    atomic_store(&key->idle, idle);
-    if (!idle || !atomic_load(&key->watched))
+    atomic_store(&key->settled, settled);
+    if (!settled || !atomic_load(&key->watched))
         return;
     uv_mutex_lock(&k->mutex);
     uv_cond_broadcast(&k->cond);
@@ -90,9 +90,9 @@ void hf_key_settle(struct hf_keyring *k, uint32_t pid, uint32_t secret, uint64_t
 
     uv_mutex_lock(&k->mutex);
     while ((key = find(k, pid, secret)) != NULL && (now = uv_hrtime()) < until) {
-        /* Watched first, then looked at: hf_key_idle() does it the other way round. */
+        /* Watched first, then looked at: hf_key_settled() does it the other way round. */
         atomic_store(&key->watched, true);
-        if (atomic_load(&key->idle))
+        if (atomic_load(&key->settled))
             break;
         (void)uv_cond_timedwait(&k->cond, &k->mutex, until - now);
     }

@@ -44,7 +44,7 @@ static bool is_paused(const struct hf_session *s)
            !hf_session_is_busy(s);
 }
 
-/* -- bytes ----------------------------------------------------------------------------------------- */
+/* -- bytes --------------------------------------------------------------------------------- */
 
 /* How many of the `n` bytes could be written; -1: over. */
 static ssize_t write_some(int fd, const uint8_t *p, size_t n)
@@ -107,7 +107,7 @@ static bool flow_write(struct hf_flow *f, int fd)
     return true;
 }
 
-/* -- client to server ------------------------------------------------------------------------------ */
+/* -- client to server ---------------------------------------------------------------------- */
 
 /* What the server said before it went is still to be read; its end comes after it. */
 static void deafen(struct hf_session *s)
@@ -139,7 +139,7 @@ static int up_once(struct hf_session *s)
     return flow_keep(&s->up, s->t->scratch + sent, (size_t)(n - sent)) ? 1 : -1;
 }
 
-/* -- server to client ------------------------------------------------------------------------------ */
+/* -- server to client ---------------------------------------------------------------------- */
 
 static void learn(struct hf_session *s)
 {
@@ -197,7 +197,8 @@ static int down_once(struct hf_session *s)
             sent = write_some(s->front->fd, s->t->scratch, (size_t)n);
             heard(s);
         }
-        if (v == END || sent < 0 || !flow_keep(&s->down, s->t->scratch + sent, (size_t)(n - sent))) {
+        if (v == END || sent < 0 ||
+            !flow_keep(&s->down, s->t->scratch + sent, (size_t)(n - sent))) {
             hf_session_close(s);
             return -1;
         }
@@ -214,7 +215,7 @@ static int down_once(struct hf_session *s)
     return s->down.len == 0 ? 1 : 0;
 }
 
-/* -- both ------------------------------------------------------------------------------------------ */
+/* -- both ---------------------------------------------------------------------------------- */
 
 static void want(struct hf_session *s)
 {
@@ -248,7 +249,8 @@ void hf_session_move(struct hf_session *s)
     if (s->state != HF_SESSION_PIPE)
         return;
     if (s->key != NULL)
-        hf_key_idle(&t->r->keyring, s->key, hf_dialogue_is_idle(&s->dialogue));
+        hf_key_settled(&t->r->keyring, s->key,
+                       hf_dialogue_is_idle(&s->dialogue) || s->dialogue.last == 'E');
     want(s);
     hf_thread_check_drained(t);
 }

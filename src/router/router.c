@@ -24,7 +24,7 @@ enum {
     FDS_SPARE = 200, /* for everything else in the node */
 };
 
-/* -- connections ----------------------------------------------------------------------------------- */
+/* -- connections --------------------------------------------------------------------------- */
 
 struct arrival {
     struct hf_thread *t;
@@ -92,7 +92,7 @@ static void listen_cb(uv_poll_t *poll, int status, int events)
     }
 }
 
-/* -- dials ----------------------------------------------------------------------------------------- */
+/* -- dials --------------------------------------------------------------------------------- */
 
 static void dialed_run(void *arg)
 {
@@ -129,7 +129,7 @@ struct hf_router_counts hf_router_counts(const struct hf_router *r)
     return c;
 }
 
-/* -- threads --------------------------------------------------------------------------------------- */
+/* -- threads ------------------------------------------------------------------------------- */
 
 static void thread_main(void *arg)
 {
@@ -144,7 +144,8 @@ static void stop_run(void *arg)
 
     t->stopping = true;
     while (t->sessions != NULL)
-        hf_session_refuse(t->sessions, "57P01", "this node is being stopped", "Connect to another.");
+        hf_session_refuse(t->sessions, "57P01", "this node is being stopped",
+                          "Connect to another.");
     uv_close((uv_handle_t *)&t->timer, NULL);
     hf_mailbox_close(t->mailbox);
 }
@@ -181,7 +182,7 @@ static void threads_close(struct hf_router *r)
     r->n_threads = 0;
 }
 
-/* -- life ------------------------------------------------------------------------------------------ */
+/* -- life ---------------------------------------------------------------------------------- */
 
 static void freed(uv_handle_t *handle)
 {
@@ -279,10 +280,11 @@ int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_rout
     raise_limit(r->max_sessions);
     if ((size_t)snprintf(r->socket_path, sizeof r->socket_path, "%s/.s.PGSQL.5432",
                          config->socket_dir) >= sizeof r->socket_path)
-        rv = hf_fail(err, HF_EINVAL,
-                     "the path of PostgreSQL's socket in %s is too long (hint: use a directory with "
-                     "a shorter path)",
-                     config->socket_dir);
+        rv =
+            hf_fail(err, HF_EINVAL,
+                    "the path of PostgreSQL's socket in %s is too long (hint: use a directory with "
+                    "a shorter path)",
+                    config->socket_dir);
     else
         rv = open_parts(r, loop, config, err);
     if (rv != 0)
@@ -302,7 +304,7 @@ void hf_router_close(struct hf_router *r)
     hf_canceller_stop(r->canceller); /* it posts to the threads */
     threads_close(r);
     hf_canceller_close(r->canceller); /* they have posted to it */
-    hf_mailbox_close(r->control); /* runs what the threads have posted; frees it all */
+    hf_mailbox_close(r->control);     /* runs what the threads have posted; frees it all */
     for (struct hf_router_dial *d = r->dials; d != NULL; d = next) {
         next = d->next;
         d->t = NULL; /* the host still has it */

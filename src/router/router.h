@@ -1,10 +1,10 @@
 /* From a client to the leader's gate (DESIGN sections 1 and 6).
  *
- * A *client session* begins on any node's SQL port and is carried to the leader: to the gate here if
- * this node leads, else through a tunnel to the leader's node. A *gate session* exists on the leader
- * only: it is connected to PostgreSQL's Unix socket, and what PostgreSQL answers is passed on only
- * if, looked at after it was read, the gate is open as it was when the session began and the lease
- * lasts. A *reader* is served by PostgreSQL here while that is a standby.
+ * A *client session* begins on any node's SQL port and is carried to the leader: to the gate here
+ * if this node leads, else through a tunnel to the leader's node. A *gate session* exists on the
+ * leader only: it is connected to PostgreSQL's Unix socket, and what PostgreSQL answers is passed
+ * on only if, looked at after it was read, the gate is open as it was when the session began and
+ * the lease lasts. A *reader* is served by PostgreSQL here while that is a standby.
  *
  * All calls and callbacks on the host's loop; the sessions live on threads of their own. */
 #ifndef HF_ROUTER_ROUTER_H
@@ -40,15 +40,15 @@ struct hf_router_config {
     unsigned max_sessions;       /* per node, gate sessions included; 0: 1000 */
 };
 
-/* HF_EBUSY: a port is in use; `err` says which. Nothing is left behind on failure, except that `loop`
- * has to run once more before it can be closed. */
+/* HF_EBUSY: a port is in use; `err` says which. Nothing is left behind on failure, except that
+ * `loop` has to run once more before it can be closed. */
 int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_router_config *config,
                    const struct hf_router_callbacks *callbacks, struct hf_error *err);
 /* Joins the threads; no callback comes after. The memory goes once `loop` has run on. */
 void hf_router_close(struct hf_router *r);
 
-/* Where the newest leader that this node knows is, and its epoch. Tunnels to the leader of an earlier
- * epoch are closed: their gate is shut for good. */
+/* Where the newest leader that this node knows is, and its epoch. Tunnels to the leader of an
+ * earlier epoch are closed: their gate is shut for good. */
 void hf_router_leader(struct hf_router *r, enum hf_leader_at where, uint64_t epoch);
 void hf_router_gate_open(struct hf_router *r, uint64_t epoch); /* epoch > 0 */
 void hf_router_gate_drain(struct hf_router *r); /* sessions between transactions pause */
@@ -63,10 +63,10 @@ bool hf_router_gate_is_open(const struct hf_router *r); /* and takes new session
 void hf_router_dialed(struct hf_router_dial *d, bool ok);
 
 struct hf_router_counts {
-    unsigned sessions;               /* all of them, those that are being closed included */
-    unsigned gate, tunnels, readers; /* by kind, once connected */
-    unsigned held;                   /* wait for a leader */
-    unsigned lease_held;             /* have an answer that waits for the lease or a barrier */
+    unsigned sessions;                 /* all of them, those that are being closed included */
+    unsigned gate, tunnels, readers;   /* by kind, once connected */
+    unsigned held;                     /* wait for a leader */
+    unsigned lease_held;               /* have an answer that waits for the lease or a barrier */
     unsigned cancels, cancels_refused; /* since the start */
 };
 struct hf_router_counts hf_router_counts(const struct hf_router *r);

@@ -15,8 +15,8 @@ enum {
     RETRY_MS = 20,
     LINGER_MS = 1000,
     LINGER_BYTES = 1024 * 1024,
-    NEGOTIATIONS_MAX = 2,     /* one each for TLS and GSSAPI, as in PostgreSQL */
-    OVER_MAX = 64,            /* connections above the limit, so that a cancel still gets in */
+    NEGOTIATIONS_MAX = 2, /* one each for TLS and GSSAPI, as in PostgreSQL */
+    OVER_MAX = 64,        /* connections above the limit, so that a cancel still gets in */
     FIRST_CAP = HF_STARTUP_MAX,
 };
 
@@ -25,7 +25,7 @@ static uint64_t now_ms(const struct hf_session *s)
     return uv_now(&s->t->loop);
 }
 
-/* -- states ---------------------------------------------------------------------------------------- */
+/* -- states -------------------------------------------------------------------------------- */
 
 static bool is_waiting(enum hf_session_state state)
 {
@@ -179,9 +179,9 @@ static void linger(struct hf_session *s)
 void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
                        const char *hint)
 {
-    bool may_speak = s->state != HF_SESSION_LINGER && s->state != HF_SESSION_CLOSED &&
-                     (s->state != HF_SESSION_PIPE ||
-                      (s->down.len == 0 && hf_dialogue_may_speak(&s->dialogue)));
+    bool may_speak =
+        s->state != HF_SESSION_LINGER && s->state != HF_SESSION_CLOSED &&
+        (s->state != HF_SESSION_PIPE || (s->down.len == 0 && hf_dialogue_may_speak(&s->dialogue)));
     uint8_t out[512];
     size_t n = 0;
 
@@ -202,7 +202,7 @@ void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *t
     linger(s);
 }
 
-/* -- the way to the leader ------------------------------------------------------------------------- */
+/* -- the way to the leader ----------------------------------------------------------------- */
 
 void hf_session_hold(struct hf_session *s)
 {
@@ -261,8 +261,7 @@ static void dial_elsewhere(struct hf_session *s)
     struct hf_router_dial *d = calloc(1, sizeof *d);
     int fds[2];
 
-    if (d == NULL ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
+    if (d == NULL || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
         free(d);
         return;
     }
@@ -329,7 +328,7 @@ static void seek(struct hf_session *s)
     }
 }
 
-/* -- the first packet ------------------------------------------------------------------------------ */
+/* -- the first packet ---------------------------------------------------------------------- */
 
 static void refuse_too_many(struct hf_session *s)
 {
@@ -457,7 +456,7 @@ void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tu
         read_startup(s);
 }
 
-/* -- events ---------------------------------------------------------------------------------------- */
+/* -- events -------------------------------------------------------------------------------- */
 
 void hf_session_event(struct hf_session *s, bool at_front, bool failed, int events)
 {

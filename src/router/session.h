@@ -27,8 +27,9 @@ struct hf_thread {
     struct hf_session *sessions;
     unsigned n_waiting;
     bool draining, stopping;
-    struct hf_round *drain;                /* to confirm when no session is busy; else NULL */
-    uint8_t scratch[HF_ROUTER_READ_BYTES]; /* what is read goes here first: idle sessions own none */
+    struct hf_round *drain; /* to confirm when no session is busy; else NULL */
+    uint8_t
+        scratch[HF_ROUTER_READ_BYTES]; /* what is read goes here first: idle sessions own none */
 };
 
 struct hf_listener {
@@ -99,21 +100,21 @@ struct hf_session {
     enum hf_session_state state;
     enum hf_session_kind kind; /* while in PIPE */
     bool from_tunnel, read_only;
-    uint64_t opening;      /* kind GATE: of the gate */
-    uint64_t leader_epoch; /* DIALING, kind TUNNEL: whom it was made for */
+    uint64_t opening;            /* kind GATE: of the gate */
+    uint64_t leader_epoch;       /* DIALING, kind TUNNEL: whom it was made for */
     struct hf_end *front, *back; /* back: NULL unless DIALING or PIPE */
-    uint64_t since_ms;     /* when the present wait began */
+    uint64_t since_ms;           /* when the present wait began */
     uint64_t retry_ms;
-    unsigned negotiated;   /* requests for encryption so far */
-    uint8_t *first;        /* the startup packet, until the first byte of an answer */
+    unsigned negotiated; /* requests for encryption so far */
+    uint8_t *first;      /* the startup packet, until the first byte of an answer */
     size_t first_len;
-    bool answered;         /* the client has got a byte */
-    bool spoke;            /* and said more than its startup packet */
-    bool cancel;           /* `first` is a CancelRequest: no answer is due */
-    bool deaf;             /* the back takes nothing more, but may have something to say */
-    bool withheld;         /* an answer waits for the lease or a barrier */
+    bool answered;           /* the client has got a byte */
+    bool spoke;              /* and said more than its startup packet */
+    bool cancel;             /* `first` is a CancelRequest: no answer is due */
+    bool deaf;               /* the back takes nothing more, but may have something to say */
+    bool withheld;           /* an answer waits for the lease or a barrier */
     struct hf_flow up, down; /* front to back, back to front */
-    size_t lingered;       /* bytes thrown away */
+    size_t lingered;         /* bytes thrown away */
     struct hf_dialogue dialogue;
     struct hf_router_dial *dial;
     struct hf_key *key;
@@ -122,7 +123,7 @@ struct hf_session {
 struct hf_router_dial {
     struct hf_thread *t;  /* NULL: the router is gone */
     struct hf_session *s; /* thread only; NULL once the client is gone */
-    int fd; /* the host's end, on its way there */
+    int fd;               /* the host's end, on its way there */
     bool ok;
     struct hf_router_dial *next, **at; /* control loop only */
 };
@@ -130,8 +131,8 @@ struct hf_router_dial {
 /* session.c: from the first byte to two connected ends, and the end. */
 void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tunnel);
 void hf_session_close(struct hf_session *s);
-/* The last word to the client, if it can be put in here, then closes when the client has had the time
- * to read it. What the back has said and was not forwarded is gone at once. */
+/* The last word to the client, if it can be put in here, then closes when the client has had the
+ * time to read it. What the back has said and was not forwarded is gone at once. */
 void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
                        const char *hint);
 void hf_session_dialed(struct hf_session *s, bool ok);
@@ -147,11 +148,12 @@ void hf_session_look(struct hf_thread *t, bool moved);
 void hf_session_event(struct hf_session *s, bool at_front, bool failed, int events);
 
 /* end.c */
-struct hf_end *hf_end_open(struct hf_session *s, int fd); /* NULL: out of memory; fd is closed then */
-void hf_end_close(struct hf_end *e);                      /* with its descriptor */
-int hf_end_take(struct hf_end *e);                        /* closes all but the descriptor */
+struct hf_end *hf_end_open(struct hf_session *s,
+                           int fd);             /* NULL: out of memory; fd is closed then */
+void hf_end_close(struct hf_end *e);            /* with its descriptor */
+int hf_end_take(struct hf_end *e);              /* closes all but the descriptor */
 void hf_end_want(struct hf_end *e, int events); /* UV_READABLE...; NULL is fine */
-int hf_end_fd(const struct hf_end *e); /* -1 for NULL */
+int hf_end_fd(const struct hf_end *e);          /* -1 for NULL */
 
 /* pipe.c */
 void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind);

@@ -23,8 +23,8 @@ static struct hf_startup bad(const char *sqlstate, const char *text, const char 
         .kind = HF_STARTUP_BAD, .sqlstate = sqlstate, .text = text, .hint = hint};
 }
 
-/* The next pair at *at, which moves behind it. False at the end of the list; *at is then at the final
- * NUL if the list is well formed. The packet's last byte is a NUL: checked by the caller. */
+/* The next pair at *at, which moves behind it. False at the end of the list; *at is then at the
+ * final NUL if the list is well formed. The packet's last byte is a NUL: checked by the caller. */
 static bool pair(const uint8_t *p, size_t len, size_t *at, const char **key, const char **value)
 {
     size_t value_at;
@@ -54,20 +54,23 @@ static struct hf_startup session(const uint8_t *p, size_t len)
     size_t at = 8;
 
     if (len < 9 || p[len - 1] != '\0')
-        return bad("08P01", "invalid startup packet layout: expected terminator as last byte", NULL);
+        return bad("08P01", "invalid startup packet layout: expected terminator as last byte",
+                   NULL);
     while (pair(p, len, &at, &key, &value)) {
         if (strcmp(key, "user") == 0) {
             user = value;
             if (strcmp(value, "holdfast") == 0)
-                return bad("28000", "role \"holdfast\" belongs to Holdfast itself and cannot log in",
-                           "Use the application's or the administrator's role: see \"holdfast uri\".");
+                return bad(
+                    "28000", "role \"holdfast\" belongs to Holdfast itself and cannot log in",
+                    "Use the application's or the administrator's role: see \"holdfast uri\".");
         } else if (strcmp(key, "replication") == 0 && !is_false(value)) {
             return bad("0A000", "replication connections are not carried by the router",
                        "Holdfast replicates between its own nodes.");
         }
     }
     if (at != len - 1)
-        return bad("08P01", "invalid startup packet layout: expected terminator as last byte", NULL);
+        return bad("08P01", "invalid startup packet layout: expected terminator as last byte",
+                   NULL);
     if (user == NULL || user[0] == '\0')
         return bad("28000", "no PostgreSQL user name specified in startup packet", NULL);
     return (struct hf_startup){.kind = HF_STARTUP_SESSION, .len = len};

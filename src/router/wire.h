@@ -10,11 +10,12 @@
 enum { HF_STARTUP_MAX = 10000 }; /* PostgreSQL's MAX_STARTUP_PACKET_LENGTH */
 
 enum hf_startup_kind {
-    HF_STARTUP_MORE,    /* not complete */
-    HF_STARTUP_TLS,     /* SSLRequest or GSSENCRequest: 8 bytes, answer 'N', then the real one follows */
-    HF_STARTUP_CANCEL,  /* pid and key */
+    HF_STARTUP_MORE, /* not complete */
+    HF_STARTUP_TLS,  /* SSLRequest or GSSENCRequest: 8 bytes, answer 'N', then the real one follows
+                      */
+    HF_STARTUP_CANCEL, /* pid and key */
     HF_STARTUP_SESSION,
-    HF_STARTUP_BAD,     /* sqlstate and text say why */
+    HF_STARTUP_BAD, /* sqlstate and text say why */
 };
 
 struct hf_startup {
@@ -26,11 +27,11 @@ struct hf_startup {
 
 /* Looks at the first `n` bytes of a connection. */
 struct hf_startup hf_startup_parse(const uint8_t *p, size_t n);
-/* How many bytes to have before hf_startup_parse() can say more, given the first `n`: never more than
- * the packet has, so that what follows it is left for the server. */
+/* How many bytes to have before hf_startup_parse() can say more, given the first `n`: never more
+ * than the packet has, so that what follows it is left for the server. */
 size_t hf_startup_need(const uint8_t *p, size_t n);
-/* Adds default_transaction_read_only=on to a complete session startup packet. Returns the new length,
- * or 0 if there is no room in `cap` or in what PostgreSQL takes. */
+/* Adds default_transaction_read_only=on to a complete session startup packet. Returns the new
+ * length, or 0 if there is no room in `cap` or in what PostgreSQL takes. */
 size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap);
 /* An ErrorResponse, FATAL. Returns its length, 0 if it does not fit. */
 size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char *text,

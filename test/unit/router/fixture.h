@@ -38,9 +38,9 @@ void run_for(struct fixture *f, unsigned ms);
 
 int client_connect(struct fixture *f, bool read_only); /* no byte sent */
 int client_start(struct fixture *f, bool read_only);   /* and the startup packet of "app" */
-int server_accept(struct fixture *f);                  /* the router's connection, startup packet read */
-bool server_is_asked(struct fixture *f, unsigned ms);  /* does a connection come? */
-void server_log_in(int fd);                            /* says: logged in, idle */
+int server_accept(struct fixture *f); /* the router's connection, startup packet read */
+bool server_is_asked(struct fixture *f, unsigned ms); /* does a connection come? */
+void server_log_in(int fd);                           /* says: logged in, idle */
 /* A client that is logged in; *server is PostgreSQL's end. */
 int session_open(struct fixture *f, int *server);
 

@@ -79,7 +79,8 @@ static void rule(struct world *w, const char *names)
     (void)snprintf(sql, sizeof sql, "ALTER SYSTEM SET synchronous_standby_names = '%s'", names);
     (void)one(w->root, sql);
     (void)one(w->root, "SELECT pg_reload_conf()");
-    (void)snprintf(sql, sizeof sql, "SELECT current_setting('synchronous_standby_names') = '%s'", names);
+    (void)snprintf(sql, sizeof sql, "SELECT current_setting('synchronous_standby_names') = '%s'",
+                   names);
     until(w->root, sql);
     (void)poll(NULL, 0, 100); /* the checkpointer's flag has no event (SAFETY S2) */
 }
@@ -127,7 +128,8 @@ static int setup(void **state)
     }
     assert_int_equal(getsockname(w->r->listeners[0].fd, (struct sockaddr *)&sa, &len), 0);
     assert_int_equal(
-        getnameinfo((struct sockaddr *)&sa, len, NULL, 0, w->port, sizeof w->port, NI_NUMERICSERV), 0);
+        getnameinfo((struct sockaddr *)&sa, len, NULL, 0, w->port, sizeof w->port, NI_NUMERICSERV),
+        0);
     hf_router_leader(w->r, HF_LEADER_HERE, 1);
     hf_router_lease(w->r, hf_clock_ns() + 3600 * 1000000000ull);
     hf_router_gate_open(w->r, 1);
@@ -184,7 +186,8 @@ static void barrier_waits(void **state)
 
     rule(w, "ANY 1 (nobody)");
     (void)one(c, "BEGIN; SELECT txid_current(); COMMIT");
-    assert_int_equal(PQsendQuery(b, "SELECT pg_logical_emit_message(true, 'holdfast', 'barrier')"), 1);
+    assert_int_equal(PQsendQuery(b, "SELECT pg_logical_emit_message(true, 'holdfast', 'barrier')"),
+                     1);
     until(w->root, WAITING "usename = 'holdfast'");
     assert_false(answered(b, 50));
     rule(w, "");
@@ -223,8 +226,8 @@ static void quiet(void *arg, const char *text)
     (void)text;
 }
 
-/* A wait that somebody cut short past the router: its commit is visible here and nowhere else, so the
- * gate withholds everybody's answers until a barrier is through. */
+/* A wait that somebody cut short past the router: its commit is visible here and nowhere else, so
+ * the gate withholds everybody's answers until a barrier is through. */
 static void cut_short(struct world *w, const char *how)
 {
     PGconn *victim = dial("127.0.0.1", w->port, "app"), *other = dial("127.0.0.1", w->port, "app");
@@ -267,7 +270,8 @@ static void close_during_a_barrier(void **state)
     rule(w, "ANY 1 (nobody)");
     assert_int_equal(PQsendQuery(c, "INSERT INTO t VALUES (3)"), 1);
     until(w->root, WAITING "usename = 'app'");
-    (void)one(w->root, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+    (void)one(w->root,
+              "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
     until(w->root, WAITING "application_name = 'holdfast router'");
     PQfinish(c);
 }
@@ -275,8 +279,8 @@ static void close_during_a_barrier(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(running_query),    cmocka_unit_test(barrier_waits),
-        cmocka_unit_test(waiting_commit),   cmocka_unit_test(cancelled_by_sql),
+        cmocka_unit_test(running_query),     cmocka_unit_test(barrier_waits),
+        cmocka_unit_test(waiting_commit),    cmocka_unit_test(cancelled_by_sql),
         cmocka_unit_test(terminated_by_sql), cmocka_unit_test(close_during_a_barrier),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

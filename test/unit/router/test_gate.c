@@ -23,6 +23,7 @@ static void lease(void **state)
     hf_router_lease(f->r, hf_clock_ns() + 60 * SECOND_NS);
     assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
     hear_ready(f, fd, 'I');
+    run_for(f, 20); /* counted after it was written */
     assert_int_equal(hf_router_counts(f->r).lease_held, 0);
     /* Lapsed, and shut: what was held back is never seen. */
     hf_router_lease(f->r, hf_clock_ns());
@@ -45,17 +46,21 @@ static void lease(void **state)
 static void new_opening(void **state)
 {
     struct fixture *f = fixture_open(0, 0, 0);
-    int server, fd, fresh, fresh_server;
+    int server, fd, talker_server, talker, fresh, fresh_server;
 
     (void)state;
     fixture_open_gate(f, 1);
     fd = session_open(f, &server);
+    talker = session_open(f, &talker_server);
     hf_router_gate_shut(f->r); /* not confirmed yet */
     hf_router_lease(f->r, hf_clock_ns() + 60 * SECOND_NS);
     hf_router_gate_open(f->r, 1);
-    (void)send(server, "C\0\0\0\4", 5, MSG_NOSIGNAL); /* may be closed already */
+    (void)send(talker_server, "C\0\0\0\4", 5, MSG_NOSIGNAL); /* may be closed already */
     run_until(f, &f->shut, 1);
     hear_error(f, fd, "57P01");
+    assert_int_not_equal(hear(f, talker, PATIENCE_MS, NULL, 0), 'C');
+    close(talker);
+    close(talker_server);
     fresh = session_open(f, &fresh_server);
     close(fd);
     close(server);
@@ -64,7 +69,7 @@ static void new_opening(void **state)
     fixture_close(f);
 }
 
-/* -- shut under load ------------------------------------------------------------------------------------------ */
+/* -- shut under load ----------------------------------------------------------------------- */
 
 enum { LOADED = 24 };
 
@@ -77,7 +82,8 @@ struct load {
 static void *pour(void *arg)
 {
     struct load *l = arg;
-    static const char row[] = "D\0\0\0\x0c" "xxxxxxxx";
+    static const char row[] = "D\0\0\0\x0c"
+                              "xxxxxxxx";
 
     while (!atomic_load(&l->stop))
         for (int i = 0; i < LOADED; i++)
@@ -138,7 +144,7 @@ static void shut_under_load(void **state)
     fixture_close(f);
 }
 
-/* -- drain ---------------------------------------------------------------------------------------------------- */
+/* -- drain --------------------------------------------------------------------------------- */
 
 static void drain(void **state)
 {
@@ -196,6 +202,7 @@ static void drain_given_up(void **state)
     say(busy, 'Q', "begin", 6);
     assert_int_equal(hear(f, busy_server, PATIENCE_MS, NULL, 0), 'Q');
     hf_router_gate_drain(f->r);
+    run_for(f, 30); /* until the threads have heard of it */
     say(idle, 'Q', "select", 7);
     hear_nothing(f, idle_server, 30);
     hf_router_gate_open(f->r, 1); /* the hand-over failed */
@@ -203,7 +210,8 @@ static void drain_given_up(void **state)
     say_ready(busy_server, 'I');
     hear_ready(f, busy, 'I');
     assert_int_equal(f->drained, 0);
-    /* A second drain, with its bound over before the transaction is: the shut says nothing false. */
+    /* A second drain, with its bound over before the transaction is: the shut says nothing false.
+     */
     hf_router_gate_drain(f->r);
     run_for(f, 20);
     hf_router_gate_shut(f->r);
@@ -265,12 +273,9 @@ static void unknown_cancel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lease),
-        cmocka_unit_test(new_opening),
-        cmocka_unit_test(shut_under_load),
-        cmocka_unit_test(drain),
-        cmocka_unit_test(drain_given_up),
-        cmocka_unit_test(shut_before_the_first_answer),
+        cmocka_unit_test(lease),           cmocka_unit_test(new_opening),
+        cmocka_unit_test(shut_under_load), cmocka_unit_test(drain),
+        cmocka_unit_test(drain_given_up),  cmocka_unit_test(shut_before_the_first_answer),
         cmocka_unit_test(unknown_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

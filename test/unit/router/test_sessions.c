@@ -110,15 +110,16 @@ static void port_in_use(void **state)
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
     char addr[64], port[16];
-    struct hf_router_config config = {.sql = "127.0.0.1:0", .read_only = addr, .socket_dir = f->dir};
+    struct hf_router_config config = {
+        .sql = "127.0.0.1:0", .read_only = addr, .socket_dir = f->dir};
     struct hf_router_callbacks none = {0};
     struct hf_router *second;
     struct hf_error err = {0};
 
     (void)state;
     assert_int_equal(getsockname(f->r->listeners[0].fd, (struct sockaddr *)&sa, &len), 0);
-    assert_int_equal(getnameinfo((struct sockaddr *)&sa, len, NULL, 0, port, sizeof port, NI_NUMERICSERV),
-                     0);
+    assert_int_equal(
+        getnameinfo((struct sockaddr *)&sa, len, NULL, 0, port, sizeof port, NI_NUMERICSERV), 0);
     (void)snprintf(addr, sizeof addr, "127.0.0.1:%s", port);
     assert_int_equal(hf_router_open(&second, &f->loop, &config, &none, &err), HF_EBUSY);
     assert_null(second);
@@ -127,7 +128,7 @@ static void port_in_use(void **state)
     fixture_close(f);
 }
 
-/* -- the way to another node ----------------------------------------------------------------------------- */
+/* -- the way to another node --------------------------------------------------------------- */
 
 static int dial_answer(struct fixture *f, bool ok)
 {
@@ -244,7 +245,7 @@ static void served(void **state)
     fixture_close(f);
 }
 
-/* -- readers ----------------------------------------------------------------------------------------------- */
+/* -- readers ------------------------------------------------------------------------------- */
 
 static void readers(void **state)
 {
@@ -322,8 +323,8 @@ static void big_answers(void **state)
         piece[i] = (uint8_t)(i * 7);
     /* A client that does not read: the router keeps a bounded amount and stops reading too. */
     for (int idle = 0; idle < 50;) {
-        ssize_t n = send(server, piece + sent % PIECE, PIECE - sent % PIECE,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n =
+            send(server, piece + sent % PIECE, PIECE - sent % PIECE, MSG_NOSIGNAL | MSG_DONTWAIT);
         idle = n > 0 ? 0 : idle + 1;
         sent += n > 0 ? (size_t)n : 0;
         if (n <= 0)

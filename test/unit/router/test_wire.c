@@ -10,7 +10,7 @@
 #include "router/dialogue.h"
 #include "router/wire.h"
 
-/* -- startup ------------------------------------------------------------------------------------------- */
+/* -- startup ------------------------------------------------------------------------------- */
 
 static size_t packet(uint8_t *out, uint32_t code, const char *body, size_t n)
 {
@@ -73,7 +73,8 @@ static void refused(struct hf_startup s, const char *sqlstate)
 
 static void startup_refused(void **state)
 {
-    static const uint8_t short_len[] = {0, 0, 0, 7}, long_len[] = {0x16, 3, 1, 0}, zero[] = {0, 0, 0, 0};
+    static const uint8_t short_len[] = {0, 0, 0, 7}, long_len[] = {0x16, 3, 1, 0},
+                         zero[] = {0, 0, 0, 0};
 
     (void)state;
     refused(PARSE(131072, "app"), "0A000");
@@ -108,7 +109,8 @@ static void startup_read_only(void **state)
     (void)state;
     n = hf_startup_read_only(b, n, sizeof b);
     assert_int_equal(hf_startup_parse(b, n).kind, HF_STARTUP_SESSION);
-    assert_memory_equal(b + 8, "user\0app\0options\0 -c default_transaction_read_only=on\0", sizeof plain + 1);
+    assert_memory_equal(b + 8, "user\0app\0options\0 -c default_transaction_read_only=on\0",
+                        sizeof plain + 1);
     n = PACKET(b, 196608, "options\0-c a=b\0user\0app\0\0");
     n = hf_startup_read_only(b, n, sizeof b);
     assert_int_equal(hf_startup_parse(b, n).kind, HF_STARTUP_SESSION);
@@ -139,7 +141,7 @@ static void fatal_layout(void **state)
         assert_int_equal(hf_wire_fatal(out, cap, "57P03", "text", "hint"), 0);
 }
 
-/* -- dialogue ------------------------------------------------------------------------------------------ */
+/* -- dialogue ------------------------------------------------------------------------------ */
 
 static size_t msg(uint8_t *out, char type, const void *body, size_t n)
 {
@@ -245,7 +247,8 @@ static void dialogue_many(void **state)
 /* The same stream in pieces of every size must leave the same state. */
 static void dialogue_splits(void **state)
 {
-    static const char notice[] = "SWARNING\0VWARNING\0C57P01\0Mtraduit\0Fsyncrep.c\0L1\0RSyncRepWaitForLSN\0";
+    static const char notice[] =
+        "SWARNING\0VWARNING\0C57P01\0Mtraduit\0Fsyncrep.c\0L1\0RSyncRepWaitForLSN\0";
     uint8_t b[8192], big[3000];
     size_t n = 0;
 
@@ -305,7 +308,8 @@ static void dialogue_notices(void **state)
 
 static void dialogue_hostile(void **state)
 {
-    static const uint8_t below[] = {'Q', 0, 0, 0, 3, 'S', 0, 0, 0, 4}, huge[] = {'Q', 255, 255, 255, 255};
+    static const uint8_t below[] = {'Q', 0, 0, 0, 3, 'S', 0, 0, 0, 4},
+                         huge[] = {'Q', 255, 255, 255, 255};
     struct hf_dialogue d;
     unsigned seed = 1;
 
@@ -342,11 +346,11 @@ static void dialogue_hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(startup_kinds),    cmocka_unit_test(startup_refused),
+        cmocka_unit_test(startup_kinds),     cmocka_unit_test(startup_refused),
         cmocka_unit_test(startup_read_only), cmocka_unit_test(fatal_layout),
-        cmocka_unit_test(dialogue_counts),  cmocka_unit_test(dialogue_copy),
-        cmocka_unit_test(dialogue_many),    cmocka_unit_test(dialogue_splits),
-        cmocka_unit_test(dialogue_notices), cmocka_unit_test(dialogue_hostile),
+        cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_copy),
+        cmocka_unit_test(dialogue_many),     cmocka_unit_test(dialogue_splits),
+        cmocka_unit_test(dialogue_notices),  cmocka_unit_test(dialogue_hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
