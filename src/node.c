@@ -200,11 +200,12 @@ static void route(struct hf_node *n)
 
 /* -- becoming a member ----------------------------------------------------------------------------------------- */
 
-static int consensus_begin(struct hf_node *n, unsigned n_founding, struct hf_error *err)
+static int consensus_begin(struct hf_node *n, struct hf_error *err)
 {
     char dir[1100], address[HF_NAME_MAX + HF_ADDR_MAX];
     struct hf_consensus_callbacks cb = hf_node_consensus_callbacks(n);
-    struct hf_consensus_server self = {.id = n->durable.self, .voter = true};
+    struct hf_consensus_server first[HF_MEMBERS_MAX];
+    unsigned n_first = n->config->expect < n->config->n_seeds ? n->config->expect : n->config->n_seeds;
     struct hf_consensus_config c = {.dir = dir,
                                     .id = n->durable.self,
                                     .address = address,
@@ -219,9 +220,15 @@ static int consensus_begin(struct hf_node *n, unsigned n_founding, struct hf_err
         rv = hf_consensus_open(&n->consensus, &n->loop, &c, &cb, err);
     if (rv != 0)
         return rv;
-    if (n_founding > 0) { /* the founder alone: it adds the others (core/decide_member.c) */
-        (void)snprintf(self.address, sizeof self.address, "%s", address);
-        rv = hf_consensus_bootstrap(n->consensus, &self, 1, err);
+    /* Until the first epoch every founding node may still have an empty log: each writes the same first
+     * configuration, and has done so already if it is not its first start. */
+    for (unsigned i = 0; i < n_first; i++) {
+        first[i] = (struct hf_consensus_server){.id = i + 1, .voter = true};
+        (void)snprintf(first[i].address, sizeof first[i].address, "%s/%s", n->config->seeds[i].name,
+                       n->config->seeds[i].addr);
+    }
+    if (!hf_form_founded(&n->durable)) {
+        rv = hf_consensus_bootstrap(n->consensus, first, n_first, err);
         if (rv != 0 && rv != HF_EEXIST)
             return rv;
     }
@@ -276,7 +283,7 @@ static int member_begin(struct hf_node *n, const struct hf_member *founding, uns
     hf_peer_identify(n->peer, &n->identity);
     rv = agent_begin(n, &pg, err);
     if (rv == 0)
-        rv = consensus_begin(n, n_founding, err);
+        rv = consensus_begin(n, err);
     if (rv == 0) {
         struct hf_relay_callbacks cb = hf_node_relay_callbacks(n);
         rv = hf_relay_start(&n->relay, n->peer, &n->loop, n->config->dir, &cb, err);

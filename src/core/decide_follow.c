@@ -358,10 +358,9 @@ void hf_follow_run(struct hf_decide *d)
             copy_run(d, b, false);
         break;
     case HF_PG_DOWN:
-        if (d->reclone || interrupted(d) || d->copying != HF_COPY_NONE) {
-            if (b != NULL)
-                copy_run(d, b, d->copying == HF_COPY_REWIND && !d->reclone);
-        } else {
+        if (b != NULL && (d->reclone || interrupted(d) || d->copying != HF_COPY_NONE)) {
+            copy_run(d, b, d->copying == HF_COPY_REWIND && !d->reclone);
+        } else if (!interrupted(d)) { /* also when it should be cloned and nobody leads: to report */
             hf_emit_work(d, HF_WORK_START, 0);
         }
         break;

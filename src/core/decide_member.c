@@ -86,10 +86,9 @@ static bool raft_agrees(struct hf_decide *d)
     return true;
 }
 
-/* The founder alone is Raft's first configuration. As the first leader it writes the first members into
- * the cluster state and brings Raft's configuration up to it; only then may an epoch begin, so the first
- * gate needs a majority of all expected nodes (S15). Anybody else who gets here before the first epoch
- * passes leadership to the founder, who has the list. */
+/* Raft's first configuration has all expected nodes. The founder, as the first leader, writes them into
+ * the cluster state; only then may an epoch begin, so the first gate needs a majority of all expected
+ * nodes (S15). Anybody else who gets here before passes leadership to the founder, who has the list. */
 bool hf_member_found(struct hf_decide *d)
 {
     struct hf_entry e = {.type = HF_ENTRY_FOUND, .cluster_id = d->disk.cluster_id};
@@ -136,6 +135,7 @@ static void join_run(struct hf_decide *d)
 {
     const struct hf_member *m = hf_cluster_member_named(&d->cluster, d->join.member.name);
     struct hf_entry e = {.type = HF_ENTRY_ADD};
+    struct hf_other *o;
 
     if (m != NULL && memcmp(&m->uuid, &d->join.member.uuid, sizeof m->uuid) == 0) {
         struct hf_action *a = hf_emit(d, HF_ACT_JOINED); /* done, perhaps long ago */
@@ -143,10 +143,20 @@ static void join_run(struct hf_decide *d)
         a->ok = true;
         a->id = m->id;
         d->join.used = false;
+        o = hf_lead_other(d, m->id);
+        if (o != NULL)
+            o->heard_ns = d->now_ns; /* it will be heard of in a moment */
     } else if (m != NULL && m->id == hf_self(d)) {
         struct hf_action *a = hf_emit(d, HF_ACT_JOINED);
         a->request = d->join.request;
         a->text = "a node of this name leads the cluster";
+        d->join.used = false;
+    } else if (m != NULL && (o = hf_lead_other(d, m->id)) != NULL && o->heard_ns != 0 &&
+               d->now_ns - o->heard_ns < 2 * d->cfg.lease_ns) {
+        /* A late message of an incarnation that is gone, or two volumes under one name. */
+        struct hf_action *a = hf_emit(d, HF_ACT_JOINED);
+        a->request = d->join.request;
+        a->text = "a node of this name is alive";
         d->join.used = false;
     } else if (m != NULL) {
         /* S14: the old incarnation of this name goes first; it must never vote again. */

@@ -31,8 +31,9 @@ struct hf_form_config {
 enum hf_form_action_type {
     HF_FORM_SEND = 1,  /* msg, to the node called `name` */
     HF_FORM_PERSIST,   /* durable -> hf_form_persisted() */
-    HF_FORM_FOUND,     /* bootstrap Raft with this node alone; `members` for HF_EV_FOUNDING */
-    HF_FORM_MEMBER,    /* the id is on disk: go on as a member */
+    HF_FORM_FOUND,     /* keep `members` for HF_EV_FOUNDING, then go on as a member */
+    HF_FORM_MEMBER,    /* the id is on disk: go on as a member. FOUND and MEMBER, while !hf_form_founded():
+                        * write Raft's first configuration, the seeds as voters 1, 2, ... */
     HF_FORM_STUCK,     /* text: for the log; keeps trying */
 };
 

@@ -444,10 +444,11 @@ static void begin_member(struct node *n, bool founding)
     free(n->form);
     n->form = NULL;
     sim_raft_open(n);
-    if (n->disk.has_founding) {
+    if (!hf_form_founded(&n->disk.durable)) {
         struct raft_configuration conf;
         raft_configuration_init(&conf);
-        (void)raft_configuration_add(&conf, n->disk.durable.self, n->name, RAFT_VOTER);
+        for (unsigned i = 0; i < W->n_nodes; i++)
+            (void)raft_configuration_add(&conf, i + 1, W->nodes[i].name, RAFT_VOTER);
         (void)raft_bootstrap(&n->raft, &conf); /* the second time it exists already */
         raft_configuration_close(&conf);
     }
