@@ -106,6 +106,7 @@ static size_t take_all(struct load *l)
 
 static void confirmed(struct fixture *f)
 {
+    assert_int_equal(hf_router_counts(f->r).gate, 0);
     (void)take_all(f->arg);
 }
 

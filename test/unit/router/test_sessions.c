@@ -252,7 +252,7 @@ static void readers(void **state)
     static const char cancel[] = "\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\1\2\3\4";
     struct fixture *f = fixture_open(0, 0, 0);
     char seen[4096] = {0};
-    int fd, server, other, c;
+    int fd, server, quiet, quiet_server, other, c;
 
     (void)state;
     f->arg = seen;
@@ -273,15 +273,23 @@ static void readers(void **state)
     close(other);
     hear_end(f, c);
     close(c);
+    quiet = client_start(f, true);
+    quiet_server = server_accept(f);
+    server_log_in(quiet_server);
+    hear_ready(f, quiet, 'I');
     /* Before a promotion: gone, and confirmed, though it is busy and PostgreSQL answers. */
     say(fd, 'Q', "x", 2);
     assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
     hf_router_follower_readable(f->r, false);
-    say(server, 'C', "SELECT 1", 9);
+    (void)send(server, "C\0\0\0\5", 6, MSG_NOSIGNAL); /* may be closed already */
     run_until(f, &f->readers_gone, 1);
+    assert_int_equal(hf_router_counts(f->r).readers, 0);
+    hear_error(f, quiet, "57P01");
+    hear_end(f, quiet_server);
+    close(quiet);
+    close(quiet_server);
     while (hear(f, fd, PATIENCE_MS, NULL, 0) > 0)
         ; /* what was read before the order may have come */
-    assert_int_equal(hf_router_counts(f->r).readers, 0);
     close(fd);
     close(server);
     fixture_close(f);
