@@ -169,7 +169,10 @@ int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, vo
     PGconn *conn = writer_connect(pg, &warned, err), *eye = NULL;
     int code = conn == NULL ? HF_EPG : 0;
 
-    if (code == 0 && (eye = hf_pg_session(pg, err)) == NULL)
+    /* A fresh one: the kept session may be to a server that has ended since, and a failed barrier
+     * costs this node the leadership. */
+    if (code == 0 &&
+        (eye = hf_pg_connect(pg, "postgres", "holdfast eye", HF_PG_CONNECT_MS, err)) == NULL)
         code = HF_EPG;
     if (code == 0)
         code = rule_is_empty(pg, eye, &empty, err);
@@ -186,6 +189,7 @@ int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, vo
     if (code == 0)
         code = flushed(pg, conn, lsn, err);
     PQfreemem(member);
+    PQfinish(eye);
     PQfinish(conn);
     return code;
 }
