@@ -175,6 +175,7 @@ class WiredCluster(harness.Cluster):
         try:
             self.up()
             self.wait_healthy(40)
+            harness.wait_until("the application can log in", lambda: self.execute("SELECT 1"), 10)
             self.execute("CREATE TABLE ledger (n bigint NOT NULL); CREATE INDEX ON ledger (n)")
         except BaseException:
             print(self.dump())

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 
+import psycopg2
 import pytest
 
 import harness
@@ -162,10 +163,6 @@ def test_s19_clone_brings_no_state_of_the_leader(small_wal):
             text = f.read()
         assert "nowhere" not in text
         assert durable(c, behind)["uuid"] != durable(c, leader)["uuid"]
-        # The rule of the running leader is what Holdfast says, whatever ALTER SYSTEM left behind.
-        c.super(leader, "SELECT pg_reload_conf()")
-        harness.wait_until("the leader's rule stands", lambda: "ANY 1" in c.super(
-            leader, "SHOW synchronous_standby_names")[0][0], 5)
     finally:
         for node in c.names():
             if c.postmaster(node):
@@ -370,9 +367,12 @@ def promoted_alone(cluster):
         return False  # c was faster than we
     assert cluster.open_leader(cluster.status()) is None, "open without a barrier"
     timeline = cluster.super(b, "SELECT timeline_id FROM pg_control_checkpoint()")[0][0]
-    for i in range(3):  # WAL of b's own on that timeline
-        cluster.super(b, f"SET synchronous_commit = off; CREATE TABLE only_b_{i} AS SELECT {i} AS x",
-                      dbname=cluster.login()[2])
+    try:
+        for i in range(3):  # WAL of b's own on that timeline
+            cluster.super(
+                b, f"SET synchronous_commit = off; CREATE TABLE only_b_{i} AS SELECT {i} AS x")
+    except psycopg2.Error:
+        return False  # it has given up already, and PostgreSQL is a standby again
     cluster.kill_down(b)
     mark_b, mark_c = cluster.log_mark(b), cluster.log_mark(c)
     cluster.thaw()
