@@ -482,7 +482,7 @@ static void raft_servers(void *ctx, const struct hf_consensus_server *servers, u
     struct hf_event e = {.type = HF_EV_RAFT_SERVERS, .servers = list};
 
     for (unsigned i = 0; i < count && e.n < HF_MEMBERS_MAX; i++)
-        list[e.n++] = (struct hf_raft_server){servers[i].id, servers[i].voter};
+        list[e.n++] = (struct hf_raft_server){servers[i].id, servers[i].voter, servers[i].idle};
     hf_node_step(ctx, &e);
 }
 

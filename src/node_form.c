@@ -6,7 +6,31 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
+
+/* The id that this volume founds with, if it founds: the same however often node 0 has to begin again, so
+ * that a late message of its former life cannot lead anybody elsewhere. */
+static int founding_id(const struct hf_node *n, struct hf_uuid *id, struct hf_error *err)
+{
+    char path[HF_PATH_MAX + 16], *bytes;
+    size_t len;
+    int rv;
+
+    (void)snprintf(path, sizeof path, "%s/founding.id", n->config->dir);
+    rv = hf_file_read(path, sizeof id->b, &bytes, &len, err);
+    if (rv == 0 && len == sizeof id->b) {
+        memcpy(id->b, bytes, sizeof id->b);
+        free(bytes);
+        return 0;
+    }
+    if (rv == 0)
+        free(bytes);
+    else if (rv != HF_ENOENT)
+        return rv;
+    hf_node_random(id->b, sizeof id->b);
+    return hf_file_write(path, id->b, sizeof id->b, 0600, err);
+}
 
 int hf_node_form_begin(struct hf_node *n, struct hf_error *err)
 {
@@ -18,7 +42,10 @@ int hf_node_form_begin(struct hf_node *n, struct hf_error *err)
 
     if (memory == NULL)
         return hf_fail(err, HF_ENOMEM, "%s: out of memory", n->config->name);
-    hf_node_random(&c.cluster_id, sizeof c.cluster_id);
+    if (n->config->ordinal == 0 && founding_id(n, &c.cluster_id, err) != 0) {
+        free(memory);
+        return HF_EIO;
+    }
     (void)snprintf(c.name, sizeof c.name, "%s", n->config->name);
     (void)snprintf(c.peer, sizeof c.peer, "%s", n->config->advertise_peer);
     (void)snprintf(c.sql, sizeof c.sql, "%s", n->config->advertise_sql);

@@ -66,6 +66,7 @@ static void tell_servers(struct hf_consensus *c)
         const struct raft_server *s = &c->raft.configuration.servers[i];
         list[n].id = s->id;
         list[n].voter = s->role == RAFT_VOTER;
+        list[n].idle = s->role == RAFT_SPARE;
         (void)snprintf(list[n].address, sizeof list[n].address, "%s", s->address);
         n++;
     }
@@ -513,6 +514,8 @@ int hf_consensus_add(struct hf_consensus *c, uint64_t id, const char *address, h
     r->id = id;
     r->change.data = r;
     rv = raft_add(&c->raft, &r->change, id, address, added_cb);
+    if (rv == RAFT_DUPLICATEID)
+        rv = raft_assign(&c->raft, &r->change, id, RAFT_STANDBY, changed_cb);
     return rv == 0 ? 0 : refused(r, rv);
 }
 

@@ -24,6 +24,7 @@ enum hf_consensus_role { HF_CONSENSUS_FOLLOWER, HF_CONSENSUS_CANDIDATE, HF_CONSE
 struct hf_consensus_server {
     uint64_t id;
     bool voter;
+    bool idle; /* added but not assigned: receives nothing yet */
     char address[256];
 };
 
@@ -70,7 +71,8 @@ int hf_consensus_apply(struct hf_consensus *c, const uint8_t *bytes, size_t len,
 int hf_consensus_barrier(struct hf_consensus *c, void (*cb)(void *arg, uint64_t term, bool ok),
                          void *arg);
 int hf_consensus_transfer(struct hf_consensus *c, uint64_t id, hf_consensus_cb cb, void *arg);
-/* Adds as a non-voting receiver of the log (two steps of libraft's: added, then assigned). */
+/* Adds as a non-voting receiver of the log (two steps of libraft's: added, then assigned; a leader lost
+ * in between leaves it idle, and the same call finishes it). */
 int hf_consensus_add(struct hf_consensus *c, uint64_t id, const char *address, hf_consensus_cb cb,
                      void *arg);
 int hf_consensus_assign(struct hf_consensus *c, uint64_t id, bool voter, hf_consensus_cb cb,

@@ -113,6 +113,7 @@ enum hf_write_state { HF_WRITE_WAITING, HF_WRITE_DONE, HF_WRITE_FAILED };
 struct hf_raft_server {
     hf_node_id id;
     bool voter;
+    bool idle; /* added, but does not receive the log yet: RAFT_ADD again */
 };
 
 struct hf_event {

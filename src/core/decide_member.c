@@ -74,9 +74,9 @@ static bool raft_agrees(struct hf_decide *d)
         const struct hf_member *m = &d->cluster.members[i];
         const struct hf_raft_server *s = server_of(d, m->id);
         struct hf_action *a;
-        if (s != NULL && s->voter == m->voter)
+        if (s != NULL && s->voter == m->voter && !s->idle)
             continue;
-        a = hf_emit(d, s == NULL ? HF_ACT_RAFT_ADD : HF_ACT_RAFT_ROLE);
+        a = hf_emit(d, s == NULL || s->idle ? HF_ACT_RAFT_ADD : HF_ACT_RAFT_ROLE);
         a->id = m->id;
         a->ok = m->voter;
         memcpy(a->name, m->name, sizeof a->name);

@@ -22,7 +22,7 @@ struct hf_form_config {
     char peer[HF_ADDR_MAX], sql[HF_ADDR_MAX];
     unsigned ordinal, expect;
     struct hf_uuid uuid;       /* fresh random: this volume's incarnation */
-    struct hf_uuid cluster_id; /* fresh random: used only if this node founds */
+    struct hf_uuid cluster_id; /* random, the same for the life of the volume: used if this node founds */
     unsigned n_seeds;          /* expected nodes 0 .. expect-1 and other peers the service resolves to */
     char seeds[HF_MEMBERS_MAX][HF_NAME_MAX]; /* names; the host knows the addresses */
     uint64_t retry_ns;

@@ -194,6 +194,10 @@ static void persist_run(void *arg)
         sim_after(n->paused_until - W->now + 1, persist_run, p);
         return;
     }
+    sim_say(n, "state %s: id=%llu fence=%llu lineage=%llu hold=%llu@%llu had=%d founded=%d",
+            ok ? "saved" : "NOT saved", (unsigned long long)p->d.self, (unsigned long long)p->d.fence,
+            (unsigned long long)p->d.lineage, (unsigned long long)p->d.hold_lsn,
+            (unsigned long long)p->d.hold_epoch, (int)p->d.had_data, (int)p->d.founded);
     if (ok) {
         n->disk.durable = p->d;
         n->disk.has_state = true;
@@ -319,9 +323,11 @@ static void raft_request(struct node *n, const struct hf_action *a)
     default:
         r->change.data = r;
         no.type = HF_EV_RAFT_CONFIG;
-        if (a->type == HF_ACT_RAFT_ADD)
+        if (a->type == HF_ACT_RAFT_ADD) {
             rv = raft_add(&n->raft, &r->change, a->id, a->name, added_cb);
-        else if (a->type == HF_ACT_RAFT_ROLE)
+            if (rv == RAFT_DUPLICATEID)
+                rv = raft_assign(&n->raft, &r->change, a->id, RAFT_STANDBY, changed_cb);
+        } else if (a->type == HF_ACT_RAFT_ROLE)
             rv = raft_assign(&n->raft, &r->change, a->id, a->ok ? RAFT_VOTER : RAFT_STANDBY,
                              changed_cb);
         else
@@ -550,8 +556,11 @@ void host_start(struct node *n)
     memcpy(c.peer, n->name, sizeof n->name);
     for (unsigned i = 0; i < sizeof c.uuid.b; i++) {
         c.uuid.b[i] = (uint8_t)sim_random();
-        c.cluster_id.b[i] = (uint8_t)sim_random();
+        if (!n->disk.has_cluster_id)
+            n->disk.cluster_id.b[i] = (uint8_t)sim_random();
     }
+    n->disk.has_cluster_id = true;
+    c.cluster_id = n->disk.cluster_id;
     for (unsigned i = 0; i < W->n_nodes; i++)
         memcpy(c.seeds[c.n_seeds++], W->nodes[i].name, HF_NAME_MAX);
     n->form = hf_form_init(calloc(1, hf_form_size()), &c, sim_clock(n));
@@ -587,6 +596,26 @@ void host_crash(struct node *n)
     }
 }
 
+struct pg_end {
+    struct node *n;
+    uint64_t life, generation;
+};
+
+/* The host hears of the postmaster's end, unless it has started or stopped it again meanwhile. */
+static void pg_end_run(void *arg)
+{
+    struct pg_end *e = arg;
+    struct node *n = e->n;
+
+    if (n->up && n->life == e->life && W->now < n->paused_until) {
+        sim_after(n->paused_until - W->now + 1, pg_end_run, e);
+        return;
+    }
+    if (n->up && n->life == e->life && n->pg.generation == e->generation)
+        host_step(n, &(struct hf_event){.type = HF_EV_PG_EXIT});
+    free(e);
+}
+
 void host_pg_killed(struct node *n)
 {
     if (!n->up || n->pg.state == HF_PG_EMPTY || n->pg.state == HF_PG_DOWN)
@@ -595,7 +624,9 @@ void host_pg_killed(struct node *n)
     pg_stopped(&n->pg, false);
     pg_streams_cut(n->index, -1);
     pg_streams_cut(-1, n->index);
-    host_later(n, sim_between(100 * US, 3 * MS), &(struct hf_event){.type = HF_EV_PG_EXIT});
+    struct pg_end *e = calloc(1, sizeof *e);
+    *e = (struct pg_end){n, n->life, n->pg.generation};
+    sim_after(sim_between(100 * US, 3 * MS), pg_end_run, e);
 }
 
 static void sentinel_run(void *arg)

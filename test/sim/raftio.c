@@ -417,7 +417,8 @@ static void tell_servers(struct node *n)
 
     for (unsigned i = 0; i < n->raft.configuration.n && e.n < HF_MEMBERS_MAX; i++)
         list[e.n++] = (struct hf_raft_server){n->raft.configuration.servers[i].id,
-                                              n->raft.configuration.servers[i].role == RAFT_VOTER};
+                                              n->raft.configuration.servers[i].role == RAFT_VOTER,
+                                              n->raft.configuration.servers[i].role == RAFT_SPARE};
     host_step(n, &e);
 }
 

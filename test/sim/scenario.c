@@ -67,7 +67,7 @@ static void volume_lost(struct node *n)
     host_crash(n);
     sim_say(n, "loses its volume");
     memset(&n->disk.durable, 0, sizeof n->disk.durable);
-    n->disk.has_state = n->disk.has_founding = false;
+    n->disk.has_state = n->disk.has_founding = n->disk.has_cluster_id = false;
     sim_raft_wipe(&n->disk);
     memset(&n->pg, 0, sizeof n->pg);
     n->pg.state = HF_PG_EMPTY;

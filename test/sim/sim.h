@@ -63,7 +63,8 @@ struct stream {
 
 struct disk {
     struct hf_durable durable;
-    bool has_state, has_founding;
+    bool has_state, has_founding, has_cluster_id;
+    struct hf_uuid cluster_id; /* that this volume founds with */
     unsigned n_founding;
     struct hf_member founding[HF_MEMBERS_MAX];
     /* Raft's log. */
