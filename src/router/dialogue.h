@@ -6,9 +6,9 @@
  * synchronous replication (SAFETY S11). Bytes may come in any pieces.
  *
  * Where a client's conduct makes the count uncertain, it errs towards "busy": a drain then takes
- * until its bound, and nothing worse. The exception is a CopyDone sent before the server said that it
- * takes a COPY: such a session may be thought idle a moment early, and is closed then without loss of
- * anything that was acknowledged. */
+ * until its bound, and nothing worse. The exception is a CopyDone sent before the server said that
+ * it takes a COPY: such a session may be thought idle a moment early, and is closed then without
+ * loss of anything that was acknowledged. */
 #ifndef HF_ROUTER_DIALOGUE_H
 #define HF_ROUTER_DIALOGUE_H
 
