@@ -82,7 +82,7 @@ static const char musts[] =
     "recovery_target_timeline = 'latest'\n"
     "recovery_min_apply_delay = 0\n"
     /* While a stream is not allowed the relay holds the connection, so nobody spins on this. */
-    "wal_retrieve_retry_interval = 50ms\n"
+    "wal_retrieve_retry_interval = 5ms\n"
     "wal_receiver_status_interval = 1s\n"
     "wal_receiver_timeout = 10s\n"
     "wal_sender_timeout = 10s\n"
