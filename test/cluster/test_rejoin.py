@@ -99,16 +99,21 @@ def test_s01_diverged_follower_does_not_count_before_it_is_rewound(cluster):
     cluster.ledger.check(cluster.ledger_counts())
 
 
-def advance_wal(cluster, segments=10):
+def advance_wal(cluster, mbytes=144):
     """So much WAL, mostly the unused ends of segments, that what was there before is recycled on
-    every running node (they keep 64 MB, four segments)."""
+    every running node (they keep 64 MB)."""
     leader = cluster.leader()
-    for _ in range(segments):
-        cluster.super(leader, "SELECT pg_logical_emit_message(true, 'test', 'x')")
-        cluster.super(leader, "SELECT pg_switch_wal()")
-    cluster.super(leader, "CHECKPOINT")
-    cluster.insert(leader)
-    cluster.super(leader, "CHECKPOINT")
+    size = cluster.super(leader, "SELECT setting::bigint FROM pg_settings"
+                                 " WHERE name = 'wal_segment_size'")[0][0]
+    conn = cluster.super(leader)
+    with conn.cursor() as cur:
+        for _ in range((mbytes << 20) // size):
+            cur.execute("SELECT pg_logical_emit_message(true, 'test', 'x')")
+            cur.execute("SELECT pg_switch_wal()")
+        cur.execute("CHECKPOINT")
+        cluster.insert(leader)
+        cur.execute("CHECKPOINT")
+    conn.close()
 
 
 def wal_files(cluster, node):
