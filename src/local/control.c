@@ -69,13 +69,18 @@ static json_t *kill_node(struct hf_supervisor *s, const json_t *body)
         return failed("kill: no such signal");
     if (!json_is_true(json_object_get(body, "restart"))) {
         c->wanted = false;
-        if (c->state == HF_CHILD_WAITING) {
+        if (c->state == HF_CHILD_WAITING) { /* it has ended by itself: now it stays so */
             uv_timer_stop(&c->timer);
             c->state = HF_CHILD_DOWN;
+            return done();
         }
     }
-    if (!hf_child_pids(c, &pids) || pids.first <= 1)
-        return failed("the node does not run");
+    if (!hf_child_pids(c, &pids) || pids.first <= 1) {
+        /* Spawned a moment ago, and not at its lock yet. */
+        if (c->process == NULL)
+            return failed("the node does not run");
+        pids = (struct hf_lock_pids){c->process->pid, 0};
+    }
     /* The sentinel leads the group; before it has forked there is only itself. */
     to = group ? -pids.first : pids.second > 1 ? pids.second : pids.first;
     if (kill(to, sig) != 0)

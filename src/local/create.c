@@ -116,11 +116,11 @@ int hf_local_make_node(const struct hf_local *l, unsigned ordinal, struct hf_err
     }
     if (rv != 0)
         return rv;
-    hf_local_node_path(l, ordinal, "tls/node.key", path);
-    if (access(path, F_OK) == 0)
-        return 0;
     hf_local_path(l, "pki", pki);
     hf_local_node_name(l, ordinal, name);
     hf_local_node_path(l, ordinal, "tls", path);
+    /* Missing, expired, or damaged: the authority is ours, so a new one costs nothing. */
+    if (hf_cert_check(path, name, NULL) == 0)
+        return 0;
     return hf_cert_make_node(pki, path, names, 1, err);
 }

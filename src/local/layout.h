@@ -56,7 +56,7 @@ void hf_local_node_path(const struct hf_local *l, unsigned ordinal, const char *
 /* A new cluster: checks dir (absent or empty), creates it with cluster.json, passwords and the
  * certificate authority. As root it belongs to `postgres`, and the process gives root up on the way. */
 int hf_local_create(struct hf_local *l, struct hf_error *err);
-/* The node's directories and a certificate, if they are not there. */
+/* The node's directories if they are not there, and a new certificate unless the one there is valid. */
 int hf_local_make_node(const struct hf_local *l, unsigned ordinal, struct hf_error *err);
 
 /* Is PostgreSQL there and new enough, are paths short enough, is every port free? Nodes that run

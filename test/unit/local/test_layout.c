@@ -84,6 +84,7 @@ static void make_and_load(void)
     MUST(stat(path, &st) == 0 && (st.st_mode & 0777) == 0600);
     hf_local_node_path(&l, 2, "tls/node.key", path);
     MUST(stat(path, &st) == 0 && (st.st_mode & 077) == 0);
+    MUST(unlink(path) == 0 && hf_local_make_node(&l, 2, &err) == 0 && stat(path, &st) == 0);
     MUST(stat(l.dir, &st) == 0 && (st.st_mode & 0777) == 0700 && st.st_uid == geteuid());
     MUST(geteuid() != 0);
     MUST(hf_local_load(&again, l.dir, &err) == 0);
