@@ -82,12 +82,14 @@ static void show_nodes(void)
         struct hf_view v = hf_decide_view(n->decide);
         sim_say(n,
                 "id=%llu lead=%s pg=%d n=%u work=%d epoch=%llu fence=%llu lineage=%llu hold=%llu had=%d raft=%d "
-                "stream=%d relay=%d members=%u",
+                "stream=%d relay=%d members=%u log=%llu/%llu disk=%u pending=%d term=%llu",
                 (unsigned long long)v.durable->self, v.lead_state, (int)v.pg, n->pg.n, (int)v.work,
                 (unsigned long long)v.epoch, (unsigned long long)v.durable->fence,
                 (unsigned long long)v.durable->lineage, (unsigned long long)v.durable->hold_lsn,
                 (int)v.durable->had_data, n->role, (int)v.stream_open, (int)n->relay_open,
-                v.cluster->n_members);
+                v.cluster->n_members, (unsigned long long)n->raft.last_applied,
+                (unsigned long long)raft_last_index((struct raft *)(uintptr_t)&n->raft), n->disk.n_entries,
+                n->pending != NULL, (unsigned long long)n->raft.current_term);
     }
 }
 

@@ -204,26 +204,29 @@ static int io_send(struct raft_io *io, struct raft_io_send *req, const struct ra
 
 struct appended {
     struct node *n;
-    struct raft_pending *p;
+    const struct raft_pending *p;
+    uint64_t serial;
 };
 
+/* A disk log is written from front to back: with this write all before it are done. */
 static void appended_run(void *arg)
 {
     struct appended *a = arg;
-    struct raft_pending **at = &a->n->pending;
+    struct node *n = a->n;
+    bool known = false;
 
-    while (*at != NULL && *at != a->p)
-        at = &(*at)->next;
-    if (*at == NULL) { /* cancelled by a crash */
-        free(a);
-        return;
+    for (const struct raft_pending *p = n->pending; p != NULL; p = p->next)
+        known = known || (p == a->p && p->serial == a->serial);
+    while (known) { /* else: done with a later one, or cancelled by a crash */
+        struct raft_pending *p = n->pending;
+        n->pending = p->next;
+        known = p != a->p;
+        for (unsigned i = 0; i < p->n; i++)
+            store(&n->disk, &p->entries[i]);
+        p->req->cb(p->req, 0);
+        free(p);
     }
-    *at = a->p->next;
-    for (unsigned i = 0; i < a->p->n; i++)
-        store(&a->n->disk, &a->p->entries[i]);
-    a->p->req->cb(a->p->req, 0);
-    sim_raft_watch(a->n);
-    free(a->p);
+    sim_raft_watch(n);
     free(a);
 }
 
@@ -237,11 +240,10 @@ static int io_append(struct raft_io *io, struct raft_io_append *req,
 
     req->cb = cb;
     *p = (struct raft_pending){NULL, req, entries, count, ++serial};
-    while (*at != NULL) /* in order: a disk log is written from front to back */
+    while (*at != NULL)
         at = &(*at)->next;
     *at = p;
-    *a = (struct appended){n, p};
-    /* One constant per node keeps the order. */
+    *a = (struct appended){n, p, p->serial};
     sim_after(W->now < n->slow_disk_until ? 40 * MS : 1 * MS, appended_run, a);
     return 0;
 }
@@ -298,6 +300,8 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     memcpy(&len, buf->base, sizeof len);
     if (!hf_entry_decode(&e, (const uint8_t *)buf->base + 8, (size_t)len))
         sim_fail("an entry cannot be decoded");
+    sim_say(n, "applies entry type %u epoch %llu%s", e.type, (unsigned long long)e.branch.epoch,
+            n->decide == NULL ? " (nobody hears it)" : "");
     if (!n->closing)
         host_step(n, &(struct hf_event){.type = HF_EV_APPLIED, .entry = &e});
     return 0;
