@@ -11,7 +11,9 @@
 enum { REFRESH_S = 1 };
 
 struct write_order {
-    bool accounts; /* make a->wanted; else `write` */
+    bool prepare;  /* a barrier will come */
+    bool accounts; /* make a->wanted */
+    /* else: */
     enum hf_write write;
     hf_epoch epoch;
 };
@@ -204,6 +206,10 @@ static void do_write(struct hf_agent *a, const struct write_order *o)
     hf_lsn lsn = 0;
     int code;
 
+    if (o->prepare) {
+        hf_pg_barrier_prepare(a->sessions);
+        return;
+    }
     if (o->accounts) {
         struct letter *l = letter_new(a, LETTER_ACCOUNTS);
         l->ok = hf_pg_make_accounts(a->sessions, &a->accounts.wanted, &err) == 0;
@@ -242,20 +248,6 @@ static void *writer_main(void *arg)
 /* --- for the host
  * --------------------------------------------------------------------------------- */
 
-int hf_agent_submit(struct hf_agent *a, const struct hf_pg_job *job)
-{
-    int code = 0;
-
-    pthread_mutex_lock(&a->lock);
-    if (a->n_jobs == HF_AGENT_QUEUE_MAX)
-        code = HF_EBUSY;
-    else
-        a->jobs[a->n_jobs++] = *job;
-    pthread_cond_signal(&a->work_came);
-    pthread_mutex_unlock(&a->lock);
-    return code;
-}
-
 static int submit_write(struct hf_agent *a, struct write_order order)
 {
     int code = 0;
@@ -267,6 +259,22 @@ static int submit_write(struct hf_agent *a, struct write_order order)
         a->writes[a->n_writes++] = order;
     pthread_cond_signal(&a->write_came);
     pthread_mutex_unlock(&a->lock);
+    return code;
+}
+
+int hf_agent_submit(struct hf_agent *a, const struct hf_pg_job *job)
+{
+    int code = 0;
+
+    pthread_mutex_lock(&a->lock);
+    if (a->n_jobs == HF_AGENT_QUEUE_MAX)
+        code = HF_EBUSY;
+    else
+        a->jobs[a->n_jobs++] = *job;
+    pthread_cond_signal(&a->work_came);
+    pthread_mutex_unlock(&a->lock);
+    if (code == 0 && job->work == HF_WORK_PROMOTE)
+        (void)submit_write(a, (struct write_order){.prepare = true});
     return code;
 }
 
@@ -289,6 +297,8 @@ int hf_agent_write(struct hf_agent *a, enum hf_write write, hf_epoch epoch)
         pthread_mutex_unlock(&a->lock);
     }
     for (unsigned i = 0; i < n; i++) {
+        if (given_up[i].prepare)
+            continue;
         if (!given_up[i].accounts) {
             post_write(a, &given_up[i], HF_WRITE_FAILED, 0, "a newer barrier goes first");
             continue;

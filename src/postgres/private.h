@@ -60,6 +60,10 @@ struct hf_pg {
 
     PGconn *conn; /* only the thread of hf_pg_run; kept for speed; NULL when not connected */
 
+    /* Only in a twin: the barrier's connection, made ahead (writer.h). */
+    PGconn *ready;
+    bool warned; /* by any connection of the writer, since its last write began */
+
     pthread_mutex_t lock; /* all below */
     pthread_cond_t changed;
     pid_t pid;     /* 0: the postmaster and all its children are gone */

@@ -203,6 +203,7 @@ void hf_pg_twin_close(struct hf_pg *twin)
     if (twin == NULL)
         return;
     hf_pg_session_close(twin);
+    PQfinish(twin->ready);
     (void)close(twin->wake_fd);
     free(twin);
 }

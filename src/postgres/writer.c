@@ -28,13 +28,13 @@ static void take_notice(void *arg, const PGresult *r)
         *(bool *)arg = true;
 }
 
-static PGconn *writer_connect(struct hf_pg *pg, bool *warned, struct hf_error *err)
+static PGconn *writer_connect(struct hf_pg *pg, struct hf_error *err)
 {
     PGconn *conn = hf_pg_connect(pg, "postgres", "holdfast writer", HF_PG_CONNECT_MS, err);
 
     if (conn == NULL)
         return NULL;
-    (void)PQsetNoticeReceiver(conn, take_notice, warned);
+    (void)PQsetNoticeReceiver(conn, take_notice, &pg->warned);
     /* A role or a database may have been given another default (S2). */
     if (hf_pg_command(pg, conn,
                       "set synchronous_commit = on; set statement_timeout = 0;"
@@ -43,6 +43,25 @@ static PGconn *writer_connect(struct hf_pg *pg, bool *warned, struct hf_error *e
         return conn;
     PQfinish(conn);
     return NULL;
+}
+
+void hf_pg_barrier_prepare(struct hf_pg *pg)
+{
+    PQfinish(pg->ready);
+    pg->ready = writer_connect(pg, NULL);
+    (void)hf_pg_session(pg, NULL);
+}
+
+/* The one made ahead, if it is still good. */
+static PGconn *barrier_connect(struct hf_pg *pg, struct hf_error *err)
+{
+    PGconn *conn = pg->ready;
+
+    pg->ready = NULL;
+    if (conn != NULL && PQconsumeInput(conn) == 1 && PQstatus(conn) == CONNECTION_OK)
+        return conn;
+    PQfinish(conn);
+    return writer_connect(pg, err);
 }
 
 static int flushed(struct hf_pg *pg, PGconn *conn, hf_lsn *lsn, struct hf_error *err)
@@ -94,6 +113,8 @@ static int watched_write(struct hf_pg *pg, PGconn *conn, PGconn *eye, const char
     int code = 0;
     bool failed = false, was_seen = *seen;
 
+    pg->warned = false;
+
     if (PQsendQuery(conn, sql) != 1)
         return hf_fail(err, HF_EPG, "%s: cannot write: %.200s", pg->name, PQerrorMessage(conn));
     while (code == 0) {
@@ -139,15 +160,14 @@ static int rule_is_empty(struct hf_pg *pg, PGconn *eye, bool *empty, struct hf_e
 /* A commit that was not seen waiting either met a checkpointer that has not read the rule yet (S2),
  * or admitted followers that were quick. Neither proves anything: write again. */
 static int barrier_loop(struct hf_pg *pg, PGconn *conn, PGconn *eye, const char *sql, bool empty,
-                        hf_pg_waiting_fn waiting, void *ctx, const bool *warned,
-                        struct hf_error *err)
+                        hf_pg_waiting_fn waiting, void *ctx, struct hf_error *err)
 {
     bool seen = false;
     int code = 0;
 
     for (int i = 0; code == 0 && i < UNSEEN_TRIES; i++) {
         code = watched_write(pg, conn, eye, sql, &seen, waiting, ctx, err);
-        if (code == 0 && *warned)
+        if (code == 0 && pg->warned)
             code = hf_fail(err, HF_EPG, "%s: the wait for followers was cancelled", pg->name);
         if (code != 0 || seen || empty)
             break;
@@ -165,8 +185,8 @@ int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, vo
                   hf_lsn *lsn, struct hf_error *err)
 {
     char sql[1536], *member = NULL;
-    bool warned = false, empty = false;
-    PGconn *conn = writer_connect(pg, &warned, err), *eye = NULL;
+    bool empty = false;
+    PGconn *conn = barrier_connect(pg, err), *eye = NULL;
     int code = conn == NULL ? HF_EPG : 0;
 
     /* A fresh one: the kept session may be to a server that has ended since, and a failed barrier
@@ -184,7 +204,7 @@ int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, vo
                        "%s insert into holdfast.epochs (epoch, node) values (%" PRIu64 ", %s)"
                        " on conflict (epoch) do update set node = excluded.node, at = now();",
                        setup_sql, epoch, member);
-        code = barrier_loop(pg, conn, eye, sql, empty, waiting, ctx, &warned, err);
+        code = barrier_loop(pg, conn, eye, sql, empty, waiting, ctx, err);
     }
     if (code == 0)
         code = flushed(pg, conn, lsn, err);
@@ -197,8 +217,8 @@ int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, vo
 int hf_pg_heartbeat(struct hf_pg *pg, hf_epoch epoch, hf_lsn *lsn, struct hf_error *err)
 {
     char sql[512];
-    bool warned = false, seen = true; /* nobody asks whether it waited */
-    PGconn *conn = writer_connect(pg, &warned, err);
+    bool seen = true; /* nobody asks whether it waited */
+    PGconn *conn = writer_connect(pg, err);
     int code = conn == NULL ? HF_EPG : 0;
 
     (void)snprintf(sql, sizeof sql,
@@ -207,7 +227,7 @@ int hf_pg_heartbeat(struct hf_pg *pg, hf_epoch epoch, hf_lsn *lsn, struct hf_err
                    epoch);
     if (code == 0)
         code = watched_write(pg, conn, NULL, sql, &seen, NULL, NULL, err);
-    if (code == 0 && warned)
+    if (code == 0 && pg->warned)
         code = hf_fail(err, HF_EPG, "%s: the wait for followers was cancelled", pg->name);
     if (code == 0)
         code = flushed(pg, conn, lsn, err);

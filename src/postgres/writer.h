@@ -13,6 +13,9 @@ typedef void (*hf_pg_waiting_fn)(void *ctx);
  * empty, and no wait was cancelled (S2, S11). *lsn: at or past the end of its commit record. */
 int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, void *ctx,
                   hf_lsn *lsn, struct hf_error *err);
+/* Makes the barrier's connections ahead, while the promotion is under way; a session of a standby
+ * may write once that is over. Failing is no harm. */
+void hf_pg_barrier_prepare(struct hf_pg *pg);
 int hf_pg_heartbeat(struct hf_pg *pg, hf_epoch epoch, hf_lsn *lsn, struct hf_error *err);
 
 #endif
