@@ -273,6 +273,12 @@ static void fencing_run(struct hf_decide *d)
     const struct hf_report *best, *own;
     unsigned n;
 
+    if (d->shutdown) {
+        /* On its way out: it ends without leading. To pass it on to somebody who may be leaving as
+         * well would go back and forth; Raft elects another as soon as this process is gone. */
+        hf_lead_end(d);
+        return;
+    }
     own_report_check(d);
     send_fences(d);
     if (!d->settled)
