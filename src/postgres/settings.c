@@ -65,29 +65,30 @@ static const char defaults[] =
     "idle_in_transaction_session_timeout = 0\n";
 
 /* What safety needs; stands after the extra file, so it wins. */
-static const char musts[] =
-    "listen_addresses = ''\n"
-    "port = 5432\n"
-    "unix_socket_permissions = 0700\n"
-    "fsync = on\n"
-    "full_page_writes = on\n"
-    "wal_log_hints = on\n"
-    "synchronous_commit = on\n"
-    "restart_after_crash = off\n" /* S5 */
-    "hot_standby = on\n"
-    "hot_standby_feedback = off\n"
-    "max_wal_senders = 40\n"
-    "max_replication_slots = 10\n"
-    "primary_slot_name = ''\n"
-    "recovery_target_timeline = 'latest'\n"
-    "recovery_min_apply_delay = 0\n"
-    /* While a stream is not allowed the relay holds the connection, so nobody spins on this. */
-    "wal_retrieve_retry_interval = 5ms\n"
-    "wal_receiver_status_interval = 1s\n"
-    "wal_receiver_timeout = 10s\n"
-    "wal_sender_timeout = 10s\n"
-    "logging_collector = off\n"
-    "log_destination = 'stderr'\n";
+static const char musts[] = "listen_addresses = ''\n"
+                            "port = 5432\n"
+                            "unix_socket_permissions = 0700\n"
+                            "fsync = on\n"
+                            "full_page_writes = on\n"
+                            "wal_log_hints = on\n"
+                            "synchronous_commit = on\n"
+                            "restart_after_crash = off\n" /* S5 */
+                            "hot_standby = on\n"
+                            "hot_standby_feedback = off\n"
+                            "max_wal_senders = 40\n"
+                            "max_replication_slots = 10\n"
+                            "primary_slot_name = ''\n"
+                            "recovery_target_timeline = 'latest'\n"
+                            "recovery_min_apply_delay = 0\n"
+                            /* While a stream is not allowed the relay holds the connection, and
+                             * nobody spins on this. It paces asking a leader that refuses or is
+                             * away, and a follower's change of timelines waits for it. */
+                            "wal_retrieve_retry_interval = 20ms\n"
+                            "wal_receiver_status_interval = 1s\n"
+                            "wal_receiver_timeout = 10s\n"
+                            "wal_sender_timeout = 10s\n"
+                            "logging_collector = off\n"
+                            "log_destination = 'stderr'\n";
 
 static int conf_text(const struct hf_pg *pg, char *out, size_t cap)
 {
