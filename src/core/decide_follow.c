@@ -111,7 +111,8 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
         break;
     case HF_WORK_POSITION:
         /* Only if nothing could have moved it meanwhile. */
-        if (!d->stream_open && !d->stream_closing && d->pg != HF_PG_DOWN) {
+        if (((!d->stream_open && !d->stream_closing) || HF_MUTATED(HF_MUT_SKIP_FENCE)) &&
+            d->pg != HF_PG_DOWN) {
             d->end_known = true;
             d->end_lsn = e->lsn;
         }
