@@ -8,7 +8,10 @@
 
 #include "consensus/transport.h"
 
+enum { TRANSFERS_KEPT = 16 };
 enum { SNAPSHOT_THRESHOLD = 256, SNAPSHOT_TRAILING = 64, CONNECT_RETRY_MS = 50 };
+
+struct request;
 
 struct hf_consensus {
     struct hf_consensus_callbacks callbacks;
@@ -31,6 +34,10 @@ struct hf_consensus {
     uint64_t term, leader;
     raft_index conf_index, conf_uncommitted;
     bool role_known;
+    /* libraft sends TimeoutNow with a request inside raft_transfer and looks at it when the message has been
+     * written, which may be after the transfer's callback: the last few stay allocated. */
+    struct request *transfers[TRANSFERS_KEPT];
+    unsigned next_transfer;
     void (*close_done)(void *);
     void *close_arg;
 };
@@ -251,6 +258,8 @@ static int fail_open(struct hf_consensus *c, const char *what, int rv, struct hf
 
 static void consensus_free(struct hf_consensus *c)
 {
+    for (unsigned i = 0; i < TRANSFERS_KEPT; i++)
+        free(c->transfers[i]);
     free(c->dir);
     free(c->address);
     free(c);
@@ -467,11 +476,17 @@ int hf_consensus_barrier(struct hf_consensus *c, void (*cb)(void *arg, uint64_t 
 static void transfer_cb(struct raft_transfer *req)
 {
     struct request *r = req->data;
+    struct hf_consensus *c = r->c;
+    struct request **kept = &c->transfers[c->next_transfer++ % TRANSFERS_KEPT];
     raft_id leader = 0;
     const char *address;
 
-    raft_leader(&r->c->raft, &leader, &address);
-    finish(r, leader == r->id);
+    free(*kept);
+    *kept = r;
+    raft_leader(&c->raft, &leader, &address);
+    if (!c->failed)
+        r->cb(r->arg, leader == r->id);
+    watch(c);
 }
 
 int hf_consensus_transfer(struct hf_consensus *c, uint64_t id, hf_consensus_cb cb, void *arg)

@@ -265,7 +265,11 @@ static void barrier_cb(struct raft_barrier *req, int status)
 
 static void transfer_cb(struct raft_transfer *req)
 {
-    answer(req->data, &(struct hf_event){.type = HF_EV_TRANSFERRED, .ok = true});
+    struct request *r = req->data;
+
+    /* libraft may still look at the request when its message has been sent: it stays allocated. */
+    if (r->n->up && r->n->life == r->life && !r->n->closing)
+        host_later(r->n, 0, &(struct hf_event){.type = HF_EV_TRANSFERRED, .ok = true});
 }
 
 static void changed_cb(struct raft_change *req, int status)
