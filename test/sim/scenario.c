@@ -77,7 +77,7 @@ static void one_fault(void)
 {
     struct node *n = any(), *o = any();
 
-    switch (sim_between(0, 15)) {
+    switch (sim_between(0, 16)) {
     case 0:
     case 1:
     case 2:
@@ -102,10 +102,14 @@ static void one_fault(void)
     case 8:
         n->slow_disk_until = W->now + sim_between(200 * MS, 2000 * MS);
         break;
-    case 9: /* a sidecar resets connections of a healthy node (S6) */
-        if (n->up && o->up && n->decide != NULL && o != n)
-            host_later(n, 0,
-                       &(struct hf_event){.type = HF_EV_PEER_DOWN, .id = o->disk.durable.self});
+    case 9: /* a sidecar resets the connections of a healthy node, often the leader (S6) */
+        for (unsigned i = 0; i < W->n_nodes && sim_chance(0.8); i++)
+            if (W->nodes[i].gate_epoch != 0)
+                o = &W->nodes[i];
+        for (unsigned i = 0; i < W->n_nodes; i++)
+            if (o->up && W->nodes[i].up && W->nodes[i].decide != NULL && o != &W->nodes[i])
+                host_later(&W->nodes[i], sim_between(0, 2 * MS),
+                           &(struct hf_event){.type = HF_EV_PEER_DOWN, .id = o->disk.durable.self});
         break;
     case 10:
         if (sim_chance(0.3))
@@ -122,6 +126,18 @@ static void one_fault(void)
         if (sim_chance(0.2))
             for (unsigned i = 0; i < W->n_nodes; i++)
                 host_crash(&W->nodes[i]);
+        break;
+    case 15: /* resets and a partition together: the old leader lives on alone */
+        for (unsigned i = 0; i < W->n_nodes; i++)
+            if (W->nodes[i].gate_epoch != 0)
+                o = &W->nodes[i];
+        for (unsigned i = 0; i < W->n_nodes; i++) {
+            W->cut[i][o->index] = W->cut[o->index][i] = (int)i != o->index;
+            if (W->nodes[i].up && W->nodes[i].decide != NULL && o != &W->nodes[i])
+                host_later(&W->nodes[i], sim_between(0, 2 * MS),
+                           &(struct hf_event){.type = HF_EV_PEER_DOWN, .id = o->disk.durable.self});
+        }
+        sim_after(sim_between(100 * MS, 3000 * MS), heal_network, NULL);
         break;
     default: /* restarted with another T (S12) */
         host_crash(n);
