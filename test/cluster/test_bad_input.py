@@ -143,7 +143,7 @@ def test_wrong_owner_of_the_data_directory(cluster):
     try:
         cluster.run("start", node, check=False)
         harness.wait_until("told", lambda: re.search(
-            r"own(er|ed|s).*hint|permission.*hint", node_text(cluster, node, mark), re.I), 20)
+            r"belongs to root.*hint", node_text(cluster, node, mark), re.I), 20)
         cluster.insert()
         assert os.path.exists(os.path.join(data, "PG_VERSION")), "the data directory was destroyed"
     finally:
