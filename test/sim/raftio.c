@@ -252,6 +252,12 @@ static int io_truncate(struct raft_io *io, raft_index index)
 {
     struct disk *d = &of_io(io)->disk;
 
+    /* What is being written comes before: the file is cut behind it. */
+    for (struct raft_pending *p = of_io(io)->pending; p != NULL; p = p->next) {
+        for (unsigned i = 0; i < p->n; i++)
+            store(d, &p->entries[i]);
+        p->n = 0;
+    }
     while (d->n_entries >= index)
         free(d->entries[--d->n_entries].buf.base);
     return 0;
