@@ -16,18 +16,13 @@
 
 int hf_pg_do_init(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err)
 {
-    /* A follower that changes timelines asks for the whole segment of the fork again, twice, and a promotion
-     * copies it: small segments make a change of leader quick. */
-    const char *argv[] = {"initdb",
-                          "-D",
-                          pg->data_new,
-                          "--username=" HF_PG_SUPERUSER,
-                          "--encoding=UTF8",
-                          "--locale=C.UTF-8",
-                          "--data-checksums",
-                          "--wal-segsize=4",
-                          "--auth=trust",
-                          NULL};
+    /* A follower that changes timelines asks for the whole segment of the fork again, twice, and a
+     * promotion copies it: small segments make a change of leader quick. */
+    const char *argv[] = {"initdb",           "-D",
+                          pg->data_new,       "--username=" HF_PG_SUPERUSER,
+                          "--encoding=UTF8",  "--locale=C.UTF-8",
+                          "--data-checksums", "--wal-segsize=4",
+                          "--auth=trust",     NULL};
     struct hf_pg_control c;
     int code;
 

@@ -134,6 +134,8 @@ PGresult *hf_pg_query(struct hf_pg *pg, PGconn *conn, const char *sql, int timeo
                       struct hf_error *err);
 int hf_pg_command(struct hf_pg *pg, PGconn *conn, const char *sql, int timeout_ms,
                   struct hf_error *err);
+/* Connected, idle, and the server has not hung up. NULL is not. */
+bool hf_pg_alive(PGconn *conn);
 /* The kept connection, made anew if it has gone. NULL if the server takes none. */
 PGconn *hf_pg_session(struct hf_pg *pg, struct hf_error *err);
 void hf_pg_session_close(struct hf_pg *pg);

@@ -251,6 +251,7 @@ int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_er
     int code;
 
     hf_pg_server_forget(pg);
+    hf_pg_session_close(pg); /* to a server of before */
     if (hf_pg_exists(pg->mark))
         return hf_fail(err, HF_ECORRUPT,
                        "%s: will not start %s: it is half-way through a rewind (hint: a fresh copy "

@@ -160,16 +160,28 @@ int hf_pg_command(struct hf_pg *pg, PGconn *conn, const char *sql, int timeout_m
     return 0;
 }
 
-/* Gone, or in the middle of a statement that was given up: of no use. */
-static bool session_usable(PGconn *conn)
+bool hf_pg_alive(PGconn *conn)
 {
-    return PQstatus(conn) == CONNECTION_OK && PQtransactionStatus(conn) == PQTRANS_IDLE &&
-           PQconsumeInput(conn) == 1 && PQstatus(conn) == CONNECTION_OK;
+    /* A server that ended may have left a last word before its end of file: read until there is
+     * nothing. */
+    for (int i = 0; i < 8; i++) {
+        struct pollfd p = {.events = POLLIN | POLLRDHUP};
+
+        if (conn == NULL || PQstatus(conn) != CONNECTION_OK ||
+            PQtransactionStatus(conn) != PQTRANS_IDLE)
+            return false; /* gone, or in the middle of a statement that was given up */
+        p.fd = PQsocket(conn);
+        if (poll(&p, 1, 0) == 0)
+            return true;
+        if ((p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 || PQconsumeInput(conn) != 1)
+            return false;
+    }
+    return false;
 }
 
 PGconn *hf_pg_session(struct hf_pg *pg, struct hf_error *err)
 {
-    if (pg->conn != NULL && session_usable(pg->conn))
+    if (hf_pg_alive(pg->conn))
         return pg->conn;
     hf_pg_session_close(pg);
     pg->conn = hf_pg_connect(pg, "postgres", "holdfast agent", HF_PG_CONNECT_MS, err);

@@ -58,7 +58,7 @@ static PGconn *barrier_connect(struct hf_pg *pg, struct hf_error *err)
     PGconn *conn = pg->ready;
 
     pg->ready = NULL;
-    if (conn != NULL && PQconsumeInput(conn) == 1 && PQstatus(conn) == CONNECTION_OK)
+    if (hf_pg_alive(conn))
         return conn;
     PQfinish(conn);
     return writer_connect(pg, err);
@@ -189,10 +189,7 @@ int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, vo
     PGconn *conn = barrier_connect(pg, err), *eye = NULL;
     int code = conn == NULL ? HF_EPG : 0;
 
-    /* A fresh one: the kept session may be to a server that has ended since, and a failed barrier
-     * costs this node the leadership. */
-    if (code == 0 &&
-        (eye = hf_pg_connect(pg, "postgres", "holdfast eye", HF_PG_CONNECT_MS, err)) == NULL)
+    if (code == 0 && (eye = hf_pg_session(pg, err)) == NULL)
         code = HF_EPG;
     if (code == 0)
         code = rule_is_empty(pg, eye, &empty, err);
@@ -209,7 +206,6 @@ int hf_pg_barrier(struct hf_pg *pg, hf_epoch epoch, hf_pg_waiting_fn waiting, vo
     if (code == 0)
         code = flushed(pg, conn, lsn, err);
     PQfreemem(member);
-    PQfinish(eye);
     PQfinish(conn);
     return code;
 }

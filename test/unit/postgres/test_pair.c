@@ -135,6 +135,7 @@ static void test_position_in_spite_of_a_reader(void **state)
 static void test_barrier_is_seen_waiting(void **state)
 {
     struct barrier x;
+    char replayed[128];
     uint64_t t = hf_clock_ns();
 
     (void)state;
@@ -148,6 +149,10 @@ static void test_barrier_is_seen_waiting(void **state)
     barrier_end(&x);
     print_message("barrier done %.1f ms\n", since_ms(t));
     assert_int_equal(x.code, 0);
+    /* Acknowledged means flushed there; replayed comes after. */
+    (void)snprintf(replayed, sizeof replayed,
+                   "select pg_last_wal_replay_lsn() >= '" HF_PG_LSN_FMT "'", HF_PG_LSN_ARG(x.lsn));
+    sql_until(&b, replayed, "t");
     sql_until(&b, "select count(*) from holdfast.epochs where epoch = 8", "1");
 }
 

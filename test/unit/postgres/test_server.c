@@ -153,6 +153,31 @@ static void test_killed_backend_ends_the_server(void **state)
     assert_int_equal(a.exits, 2); /* S5: the postmaster does not restart by itself */
 }
 
+/* Kept connections to a server that has ended are noticed, not used. */
+static void test_barrier_after_a_new_server(void **state)
+{
+    struct hf_pg *twin = hf_pg_twin_open(a.pg);
+    struct hf_error err = {0};
+    hf_lsn lsn;
+    int waiting = 0;
+
+    (void)state;
+    assert_non_null(twin);
+    for (int i = 0; i < 3; i++) {
+        (void)job_ok(&a, HF_WORK_START);
+        (void)job_ok(&a, HF_WORK_POSITION);
+        (void)job_ok(&a, HF_WORK_PROMOTE);
+        if (hf_pg_barrier(twin, 10 + (hf_epoch)i, count_waiting, &waiting, &lsn, &err) != 0)
+            fail_msg("%s", err.text);
+        hf_pg_barrier_prepare(twin);
+        assert_int_equal(kill(hf_pg_pid(a.pg), i == 0 ? SIGQUIT : i == 1 ? SIGKILL : SIGINT), 0);
+        while (hf_pg_pid(a.pg) != 0)
+            (void)usleep(500);
+    }
+    assert_int_equal(waiting, 3);
+    hf_pg_twin_close(twin);
+}
+
 static bool works_in(pid_t pid, const char *dir)
 {
     char path[64], cwd[256];
@@ -242,6 +267,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_accounts),
         cmocka_unit_test(test_end_is_noticed),
         cmocka_unit_test(test_killed_backend_ends_the_server),
+        cmocka_unit_test(test_barrier_after_a_new_server),
         cmocka_unit_test(test_leftover_postmaster_is_ended),
         cmocka_unit_test(test_open_refuses_what_is_wrong),
     };
