@@ -1,0 +1,233 @@
+/* The pure lower half of the core: lineage, quorums, leases, encodings, formation. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "core/form.h"
+
+static void add(struct hf_cluster *c, hf_node_id id, const char *name, bool voter)
+{
+    struct hf_entry e = {.type = HF_ENTRY_ADD, .id = id, .member = {.id = id, .voter = voter}};
+
+    strcpy(e.member.name, name);
+    assert_true(hf_cluster_apply(c, &e));
+}
+
+static void founded(struct hf_cluster *c, unsigned n)
+{
+    static const char *const names[] = {"a", "b", "c", "d", "e"};
+    struct hf_entry e = {.type = HF_ENTRY_FOUND, .cluster_id = {{1}}};
+
+    hf_cluster_init(c);
+    assert_true(hf_cluster_apply(c, &e));
+    assert_false(hf_cluster_apply(c, &e));
+    for (unsigned i = 0; i < n; i++)
+        add(c, i + 1, names[i], true);
+}
+
+static void appoint(struct hf_cluster *c, hf_epoch epoch, hf_epoch parent, hf_lsn start, uint32_t tli)
+{
+    struct hf_entry e = {.type = HF_ENTRY_APPOINT,
+                         .branch = {.epoch = epoch, .parent = parent, .start = start, .leader = 1}};
+
+    assert_true(hf_cluster_apply(c, &e));
+    if (tli == 0)
+        return;
+    e.type = HF_ENTRY_OPENED;
+    e.branch.timeline = tli;
+    e.branch.opened_lsn = start + 1;
+    assert_true(hf_cluster_apply(c, &e));
+}
+
+/* DESIGN section 9: b promotes in 5 and dies, c promotes in 6 onto the same timeline number, d took a few
+ * bytes of c, b leads 7. */
+static void test_lineage(void **state)
+{
+    struct hf_cluster c;
+
+    (void)state;
+    founded(&c, 3);
+    appoint(&c, 4, 0, 100, 1);
+    appoint(&c, 5, 4, 500, 2);
+    appoint(&c, 6, 4, 450, 2);
+    appoint(&c, 7, 5, 520, 3);
+    assert_true(hf_cluster_is_prefix(&c, (struct hf_position){4, 500}, 7));
+    assert_true(hf_cluster_is_prefix(&c, (struct hf_position){5, 520}, 7));
+    assert_false(hf_cluster_is_prefix(&c, (struct hf_position){5, 521}, 7));
+    assert_false(hf_cluster_is_prefix(&c, (struct hf_position){4, 501}, 7));
+    assert_false(hf_cluster_is_prefix(&c, (struct hf_position){6, 460}, 7));
+    /* Written into the lineage, and not a byte taken: still the parent's. */
+    assert_true(hf_cluster_is_prefix(&c, (struct hf_position){6, 449}, 7));
+    assert_false(hf_cluster_can_rewind(&c, (struct hf_position){6, 460}, 7));
+    assert_true(hf_cluster_can_rewind(&c, (struct hf_position){4, 600}, 7));
+    assert_false(hf_cluster_is_prefix(&c, (struct hf_position){0, 10}, 7));
+    assert_false(hf_cluster_is_prefix(&c, (struct hf_position){99, 10}, 7));
+    assert_int_equal(hf_cluster_compare(&c, (struct hf_position){6, 449}, (struct hf_position){4, 449}),
+                     0);
+    assert_int_equal(hf_cluster_compare(&c, (struct hf_position){5, 500}, (struct hf_position){4, 900}),
+                     1);
+    assert_int_equal(hf_cluster_compare(&c, (struct hf_position){4, 1}, (struct hf_position){0, 900}), -1);
+}
+
+static void test_senseless_entries(void **state)
+{
+    struct hf_cluster c, before;
+    struct hf_entry e = {.type = HF_ENTRY_APPOINT, .branch = {.epoch = 4, .parent = 9, .leader = 1}};
+
+    (void)state;
+    founded(&c, 2);
+    appoint(&c, 4, 0, 100, 1);
+    before = c;
+    assert_false(hf_cluster_apply(&c, &e)); /* not newer */
+    e.branch.epoch = 5;
+    assert_false(hf_cluster_apply(&c, &e)); /* unknown parent */
+    e = (struct hf_entry){.type = HF_ENTRY_ADD, .member = {.id = 77, .name = "x"}};
+    assert_false(hf_cluster_apply(&c, &e)); /* ids are given in order */
+    e = (struct hf_entry){.type = HF_ENTRY_REMOVE, .id = 77};
+    assert_false(hf_cluster_apply(&c, &e));
+    assert_memory_equal(&c, &before, sizeof c);
+}
+
+static void test_quorum_spans_two_voter_sets(void **state)
+{
+    struct hf_cluster c;
+    hf_node_id two[] = {1, 2}, three[] = {1, 2, 4}, doubled[] = {1, 1, 1};
+    struct hf_entry e;
+
+    (void)state;
+    founded(&c, 3);
+    appoint(&c, 4, 0, 100, 1);
+    assert_true(hf_quorum_has(&c, two, 2));
+    assert_false(hf_quorum_has(&c, doubled, 3));
+    add(&c, 4, "d", false);
+    e = (struct hf_entry){.type = HF_ENTRY_ROLE, .id = 4, .member = {.voter = true}};
+    assert_true(hf_cluster_apply(&c, &e));
+    assert_false(hf_quorum_has(&c, two, 2)); /* 2 of 4 */
+    assert_true(hf_quorum_has(&c, three, 3));
+    e = (struct hf_entry){.type = HF_ENTRY_SETTLED};
+    assert_true(hf_cluster_apply(&c, &e));
+    assert_false(hf_cluster_apply(&c, &e));
+    e = (struct hf_entry){.type = HF_ENTRY_REMOVE, .id = 4};
+    assert_true(hf_cluster_apply(&c, &e));
+    assert_false(hf_quorum_has(&c, two, 2)); /* the rule of the four may still be in force */
+    assert_true(hf_quorum_has(&c, three, 3));
+}
+
+static void test_quorum_value(void **state)
+{
+    uint64_t v[] = {10, 30, 20, 40};
+
+    (void)state;
+    assert_int_equal(hf_quorum_value(v, 2, 3), 30);
+    assert_int_equal(hf_quorum_value(v, 4, 5), 30);
+    assert_true(hf_quorum_value(v, 0, 1) == UINT64_MAX);
+    assert_int_equal(hf_quorum_value(v, 0, 3), 0);
+}
+
+static void test_lease(void **state)
+{
+    struct hf_cluster c;
+    struct hf_lease l = {0};
+    struct hf_promise p = {0};
+    uint64_t t = 1000 * HF_MS, T = 640 * HF_MS, seq;
+
+    (void)state;
+    founded(&c, 3);
+    hf_lease_begin(&l, 4, T);
+    seq = hf_lease_ping(&l);
+    assert_int_equal(hf_lease_deadline(&l, &c, 1, t), 0);
+    hf_lease_ack(&l, 2, seq, t);
+    assert_int_equal(hf_lease_deadline(&l, &c, 1, t + 5), t + T - T / HF_LEASE_DRIFT);
+    hf_lease_void(&l);
+    assert_int_equal(hf_lease_deadline(&l, &c, 1, t + 5), 0);
+    hf_lease_ack(&l, 2, seq, t); /* S17: a ping from before */
+    assert_int_equal(hf_lease_deadline(&l, &c, 1, t + 5), 0);
+    hf_promise_make(&p, 4, 1, t, T);
+    hf_promise_make(&p, 4, 1, t, T / 2);
+    assert_true(hf_promise_binds(&p, t + T - 1));
+    assert_false(hf_promise_binds(&p, t + T));
+    hf_promise_let_off(&p, 3);
+    assert_true(hf_promise_binds(&p, t));
+    hf_promise_let_off(&p, 4);
+    assert_false(hf_promise_binds(&p, t));
+}
+
+static void test_encodings_refuse_everything_else(void **state)
+{
+    struct hf_msg m = {.type = HF_MSG_JOIN, .from = 3, .n_order = 2, .order = {2, 3}}, back;
+    struct hf_entry e = {.type = HF_ENTRY_ADD, .member = {.id = 1, .name = "a"}}, e2;
+    struct hf_cluster c, c2;
+    static uint8_t bytes[HF_CLUSTER_BYTES_MAX];
+    size_t n;
+
+    (void)state;
+    strcpy(m.name, "demo-2");
+    n = hf_msg_encode(&m, bytes);
+    assert_true(n > 0 && hf_msg_decode(&back, bytes, n));
+    assert_memory_equal(&m, &back, sizeof m);
+    for (size_t i = 0; i < n; i++)
+        assert_false(hf_msg_decode(&back, bytes, i));
+    bytes[n] = 0;
+    assert_false(hf_msg_decode(&back, bytes, n + 1));
+    n = hf_entry_encode(&e, bytes, HF_ENTRY_BYTES_MAX);
+    assert_true(n > 0 && hf_entry_decode(&e2, bytes, n));
+    for (size_t i = 0; i < n; i++)
+        assert_false(hf_entry_decode(&e2, bytes, i));
+    founded(&c, 3);
+    appoint(&c, 4, 0, 100, 1);
+    n = hf_cluster_encode(&c, bytes, sizeof bytes);
+    assert_true(n > 0 && hf_cluster_decode(&c2, bytes, n));
+    assert_memory_equal(&c, &c2, sizeof c);
+    for (size_t i = 0; i < n; i++)
+        assert_false(hf_cluster_decode(&c2, bytes, i));
+}
+
+static void test_founding_needs_everybody(void **state)
+{
+    static uint8_t memory[1 << 20];
+    struct hf_form_config cfg = {.name = "d-0", .expect = 3, .n_seeds = 3, .retry_ns = 1,
+                                 .uuid = {{9}}, .cluster_id = {{7}},
+                                 .seeds = {"d-0", "d-1", "d-2"}};
+    struct hf_msg m = {.type = HF_MSG_PROBED};
+    const struct hf_form_action *a;
+    struct hf_form *f;
+
+    (void)state;
+    assert_true(hf_form_size() <= sizeof memory);
+    f = hf_form_init(memory, &cfg, 1);
+    hf_form_tick(f, 2);
+    strcpy(m.name, "d-1");
+    hf_form_message(f, 3, &m);
+    hf_form_tick(f, 4);
+    while ((a = hf_form_next(f)) != NULL) /* d-2 has not answered */
+        assert_true(a->type == HF_FORM_SEND && a->msg.type == HF_MSG_PROBE);
+    hf_form_message(f, 5, &m);
+    strcpy(m.name, "d-2");
+    m.cluster_id.b[0] = 5; /* founded elsewhere: join it */
+    hf_form_message(f, 5, &m);
+    hf_form_tick(f, 6);
+    bool joins = false;
+    while ((a = hf_form_next(f)) != NULL) {
+        assert_int_not_equal(a->msg.type, HF_MSG_ADOPT);
+        joins = joins || a->msg.type == HF_MSG_JOIN;
+    }
+    assert_true(joins);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lineage),
+        cmocka_unit_test(test_senseless_entries),
+        cmocka_unit_test(test_quorum_spans_two_voter_sets),
+        cmocka_unit_test(test_quorum_value),
+        cmocka_unit_test(test_lease),
+        cmocka_unit_test(test_encodings_refuse_everything_else),
+        cmocka_unit_test(test_founding_needs_everybody),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
