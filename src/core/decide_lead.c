@@ -229,14 +229,17 @@ static const struct hf_report *best_of(const struct hf_decide *d, const hf_node_
     return best;
 }
 
-/* Have all voters who can be reached reported? Waiting for more would be waiting for the dead. */
+/* Have all voters reported from whom a report can soon be had? Waiting for more would be waiting for the
+ * dead, or for a leader that has just handed over and holds no more than who was sent its last WAL. */
 static bool all_reported(const struct hf_decide *d)
 {
     hf_node_id voters[HF_MEMBERS_MAX];
     unsigned n = hf_cluster_voters(&d->cluster, voters);
 
     for (unsigned i = 0; i < n; i++)
-        if (report_of(d, voters[i]) == NULL && !is_down(d, voters[i]))
+        if (report_of(d, voters[i]) == NULL && !is_down(d, voters[i]) &&
+            !(voters[i] == hf_newest_leader(d) && d->released_epoch == hf_newest_epoch(d) &&
+              voters[i] != hf_self(d)))
             return false;
     return true;
 }

@@ -106,6 +106,7 @@ struct hf_decide {
     hf_epoch fencing;          /* greatest FENCE seen, on disk or not yet */
     hf_node_id fencing_from;
     bool report_due;           /* asked (again) */
+    hf_epoch released_epoch;   /* its leader released it: that node is busy stopping */
 
     /* Up or down as the peer connections tell; for the grace only. */
     unsigned n_down;

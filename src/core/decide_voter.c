@@ -75,6 +75,8 @@ void hf_voter_fence(struct hf_decide *d, hf_epoch term, hf_node_id from)
 void hf_voter_release(struct hf_decide *d, const struct hf_msg *m)
 {
     hf_promise_let_off(&d->promise, m->epoch);
+    if (m->epoch == hf_newest_epoch(d))
+        d->released_epoch = m->epoch;
 }
 
 /* May an election start? Any hint will do: Raft is safe whatever the clock says. May a promise be let
