@@ -1,0 +1,120 @@
+/* Certificates that are checked with a reason, files that are written whole. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/cert.h"
+#include "base/file.h"
+#include "base/net.h"
+
+static char dir[] = "/tmp/hf-base-XXXXXX";
+
+static const char *path(const char *name)
+{
+    static char out[4][128];
+    static unsigned next;
+    char *p = out[next++ % 4];
+
+    (void)snprintf(p, sizeof out[0], "%s/%s", dir, name);
+    return p;
+}
+
+static void test_certificates(void **state)
+{
+    const char *names[] = {"demo-0", "demo-0.demo.svc"};
+    struct hf_error err = {0};
+    char *bytes;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(hf_dir_make(path("ca/deep"), 0700, &err), 0);
+    assert_int_equal(hf_dir_make(path("other"), 0700, &err), 0);
+    assert_int_equal(hf_dir_make(path("node"), 0700, &err), 0);
+    assert_int_equal(hf_cert_make_ca(path("ca"), "demo", &err), 0);
+    assert_int_equal(hf_cert_make_ca(path("other"), "demo", &err), 0);
+    assert_int_equal(hf_cert_make_node(path("ca"), path("node"), names, 2, &err), 0);
+    assert_int_equal(hf_cert_check(path("node"), "demo-0", &err), 0);
+    assert_int_equal(hf_cert_check(path("node"), "demo-0.demo.svc", &err), 0);
+    assert_int_not_equal(hf_cert_check(path("node"), "demo-1", &err), 0);
+    assert_non_null(strstr(err.text, "demo-1"));
+    /* The authority of another cluster. */
+    assert_int_equal(hf_file_read(path("other/ca.crt"), 65536, &bytes, &len, &err), 0);
+    assert_int_equal(hf_file_write(path("node/ca.crt"), bytes, len, 0644, &err), 0);
+    free(bytes);
+    assert_int_not_equal(hf_cert_check(path("node"), "demo-0", &err), 0);
+    assert_non_null(strstr(err.text, "not signed by"));
+}
+
+static void test_files(void **state)
+{
+    struct hf_error err = {0};
+    char *bytes;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(hf_file_write(path("f"), "one", 3, 0600, &err), 0);
+    assert_int_equal(hf_file_write(path("f"), "three", 5, 0600, &err), 0);
+    assert_int_equal(hf_file_read(path("f"), 16, &bytes, &len, &err), 0);
+    assert_int_equal(len, 5);
+    assert_string_equal(bytes, "three");
+    free(bytes);
+    assert_int_equal(hf_file_read(path("f"), 4, &bytes, &len, &err), HF_EINVAL);
+    assert_int_equal(hf_file_read(path("none"), 4, &bytes, &len, &err), HF_ENOENT);
+    assert_int_not_equal(hf_file_write(path("none/f"), "x", 1, 0600, &err), 0);
+    /* A link is removed, what it points to stays. */
+    assert_int_equal(hf_dir_make(path("tree/sub"), 0700, &err), 0);
+    assert_int_equal(symlink(path("f"), path("tree/sub/link")), 0);
+    assert_int_equal(hf_dir_remove(path("tree"), &err), 0);
+    assert_int_equal(access(path("f"), F_OK), 0);
+    assert_int_equal(hf_dir_remove(path("tree"), &err), 0);
+}
+
+static void test_a_port_in_use_is_named(void **state)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    struct hf_error err = {0};
+    char addr[64], host[32], port[8];
+    int fd = hf_net_listen("127.0.0.1:0", &err);
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    assert_true(hf_net_is_loopback((struct sockaddr *)&sa));
+    assert_int_equal(getnameinfo((struct sockaddr *)&sa, len, host, sizeof host, port, sizeof port,
+                                 NI_NUMERICHOST | NI_NUMERICSERV), 0);
+    (void)snprintf(addr, sizeof addr, "%s:%s", host, port);
+    assert_int_equal(hf_net_listen(addr, &err), HF_EBUSY);
+    assert_non_null(strstr(err.text, port));
+    close(fd);
+    assert_int_equal(hf_net_split("nonsense", host, sizeof host, port, sizeof port, &err), HF_EINVAL);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    return mkdtemp(dir) == NULL;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    return hf_dir_remove(dir, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_certificates),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_a_port_in_use_is_named),
+    };
+
+    return cmocka_run_group_tests(tests, begin, end);
+}

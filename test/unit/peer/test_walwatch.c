@@ -1,0 +1,105 @@
+/* The reader of replication streams, with the bytes cut at every place. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "peer/walwatch.h"
+
+static size_t put(uint8_t *at, uint64_t v, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        at[i] = (uint8_t)(v >> (8 * (n - 1 - i)));
+    return n;
+}
+
+static size_t standby(uint8_t *out)
+{
+    static const char parameters[] = "user\0holdfast\0application_name\0demo-1_0a0b0c0d\0";
+    size_t n = 0;
+
+    n += put(out + n, 8 + sizeof parameters, 4); /* with the NUL that ends the list */
+    n += put(out + n, 3 << 16, 4);
+    memcpy(out + n, parameters, sizeof parameters);
+    n += sizeof parameters;
+    out[n++] = 'Q';
+    n += put(out + n, 4 + 5, 4);
+    memcpy(out + n, "IDEN", 5);
+    n += 5;
+    out[n++] = 'd';
+    n += put(out + n, 4 + 34, 4);
+    out[n++] = 'r';
+    n += put(out + n, 0x300, 8);
+    n += put(out + n, 0x200, 8);
+    n += put(out + n, 0x100, 8);
+    n += put(out + n, 0, 8);
+    out[n++] = 0;
+    return n;
+}
+
+static void test_standby_status(void **state)
+{
+    uint8_t bytes[256];
+    size_t n = standby(bytes);
+
+    (void)state;
+    for (size_t cut = 0; cut <= n; cut++) {
+        struct hf_walwatch w;
+        hf_walwatch_init(&w, false);
+        hf_walwatch_bytes(&w, bytes, cut);
+        if (cut < n)
+            assert_false(w.news);
+        hf_walwatch_bytes(&w, bytes + cut, n - cut);
+        assert_true(w.named && w.news && !w.broken);
+        assert_string_equal(w.application_name, "demo-1_0a0b0c0d");
+        assert_int_equal(w.flushed, 0x200);
+        assert_int_equal(w.applied, 0x100);
+    }
+}
+
+static void test_wal_missing(void **state)
+{
+    static const char fields[] = "SERROR\0C58P01\0Mrequested WAL segment has already been removed\0";
+    uint8_t bytes[256] = {'E'};
+    size_t n = 1 + put(bytes + 1, 4 + sizeof fields, 4);
+
+    (void)state;
+    memcpy(bytes + n, fields, sizeof fields);
+    n += sizeof fields;
+    for (size_t cut = 0; cut <= n; cut++) {
+        struct hf_walwatch w;
+        hf_walwatch_init(&w, true);
+        hf_walwatch_bytes(&w, bytes, cut);
+        hf_walwatch_bytes(&w, bytes + cut, n - cut);
+        assert_true(w.wal_missing);
+    }
+}
+
+static void test_hostile_bytes(void **state)
+{
+    struct hf_walwatch w;
+    uint8_t zeros[64] = {0}, ones[4096];
+
+    (void)state;
+    hf_walwatch_init(&w, false);
+    hf_walwatch_bytes(&w, zeros, sizeof zeros);
+    assert_true(w.broken);
+    memset(ones, 0xff, sizeof ones);
+    hf_walwatch_init(&w, true);
+    for (int i = 0; i < 64; i++)
+        hf_walwatch_bytes(&w, ones, sizeof ones); /* a message of 4 GB: passed over, not kept */
+    assert_false(w.wal_missing || w.news);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_standby_status),
+        cmocka_unit_test(test_wal_missing),
+        cmocka_unit_test(test_hostile_bytes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
