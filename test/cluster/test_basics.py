@@ -329,6 +329,7 @@ def test_s02_role_or_database_with_synchronous_commit_off_does_not_fool_the_barr
     try:
         cluster.switchover(cluster.followers()[0])
         new = cluster.wait_open(other_than=leader)
+        cluster.wait_healthy()  # all others follow: none is left out of the freeze
         others = cluster.followers()
         for node in others:
             cluster.freeze(cluster.sentinel(node), cluster.node_process(node))
