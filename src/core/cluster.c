@@ -158,6 +158,8 @@ static bool apply_appoint(struct hf_cluster *c, const struct hf_entry *e)
 
 static bool apply_opened(struct hf_cluster *c, const struct hf_entry *e)
 {
+    if (e->branch.opened_lsn == 0)
+        return false; /* 0 means "never opened": it could be said again and again */
     for (unsigned i = 0; i < c->n_branches; i++) {
         struct hf_branch *b = &c->branches[i];
         if (b->epoch != e->branch.epoch || b->opened_lsn != 0)
@@ -178,7 +180,7 @@ bool hf_cluster_apply(struct hf_cluster *c, const struct hf_entry *e)
         if (hf_cluster_founded(c))
             return false;
         c->cluster_id = e->cluster_id;
-        return true;
+        return hf_cluster_founded(c); /* an id of zeros founds nothing */
     case HF_ENTRY_ADD:
         return apply_add(c, e);
     case HF_ENTRY_REMOVE:
@@ -205,6 +207,8 @@ struct hf_position hf_cluster_normalise(const struct hf_cluster *c, struct hf_po
 {
     const struct hf_branch *b = hf_cluster_branch(c, p.epoch);
 
+    if (p.lsn == 0)
+        return (struct hf_position){0, 0}; /* no data: of no epoch, whatever the lineage says */
     while (b != NULL && p.lsn < b->start) {
         p.epoch = b->parent;
         b = hf_cluster_branch(c, p.epoch);
@@ -257,14 +261,12 @@ static bool occurs(const struct hf_cluster *c, uint32_t timeline, hf_epoch tip, 
     return false;
 }
 
-bool hf_cluster_can_rewind(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch)
+/* The same for one reading of p, which is not normalised further. */
+static bool can_rewind_from(const struct hf_cluster *c, hf_epoch from, hf_epoch epoch)
 {
-    hf_epoch ancestor;
+    hf_epoch ancestor = from;
 
-    p = hf_cluster_normalise(c, p);
-    if (p.epoch == 0 || hf_cluster_branch(c, p.epoch) == NULL)
-        return false;
-    for (ancestor = p.epoch; ancestor != 0 && !is_ancestor(c, ancestor, epoch);) {
+    while (ancestor != 0 && !is_ancestor(c, ancestor, epoch)) {
         const struct hf_branch *b = hf_cluster_branch(c, ancestor);
         if (b == NULL)
             return false;
@@ -272,17 +274,32 @@ bool hf_cluster_can_rewind(const struct hf_cluster *c, struct hf_position p, hf_
     }
     if (ancestor == 0)
         return false; /* nothing in common that anybody can name */
-    for (const struct hf_branch *b = hf_cluster_branch(c, p.epoch);
-         b != NULL && b->epoch != ancestor; b = hf_cluster_branch(c, b->parent))
+    for (const struct hf_branch *b = hf_cluster_branch(c, from); b != NULL && b->epoch != ancestor;
+         b = hf_cluster_branch(c, b->parent))
         if (occurs(c, b->timeline, epoch, ancestor))
             return false;
     /* The node's own history ends in the ancestor itself, past the fork. Its timeline must then end
      * at the fork in the leader's history: the leader's next epoch must have one of its own. */
-    if (p.epoch == ancestor) {
-        const struct hf_branch *a = hf_cluster_branch(c, ancestor);
-        return a != NULL && !occurs(c, a->timeline, epoch, ancestor);
-    }
+    if (from == ancestor)
+        return !occurs(c, hf_cluster_branch(c, ancestor)->timeline, epoch, ancestor);
     return true;
+}
+
+bool hf_cluster_can_rewind(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch)
+{
+    const struct hf_branch *b;
+
+    p = hf_cluster_normalise(c, p);
+    while ((b = hf_cluster_branch(c, p.epoch)) != NULL) {
+        if (!can_rewind_from(c, p.epoch, epoch))
+            return false;
+        if (p.lsn != b->start)
+            return true;
+        /* Exactly at the start: not a byte of this epoch is here, so PostgreSQL may well stand on the
+         * parent's timeline still. Both readings must be right. */
+        p.epoch = b->parent;
+    }
+    return false;
 }
 
 /* -- bytes ------------------------------------------------------------------------------------------- */
@@ -390,6 +407,45 @@ size_t hf_cluster_encode(const struct hf_cluster *c, uint8_t *buf, size_t cap)
     return k.bad ? 0 : k.at;
 }
 
+/* Could hf_cluster_apply have come to these members? */
+static bool members_make_sense(const struct hf_cluster *c)
+{
+    if (c->next_id == 0 || (!hf_cluster_founded(c) && c->n_members > 0))
+        return false;
+    for (unsigned i = 0; i < c->n_members; i++) {
+        const struct hf_member *m = &c->members[i];
+        if (m->id == 0 || m->id >= c->next_id || hf_cluster_member(c, m->id) != m ||
+            m->name[0] == '\0' || hf_cluster_member_named(c, m->name) != m)
+            return false;
+    }
+    for (unsigned i = 0; i < c->n_previous_voters; i++) {
+        if (c->previous_voters[i] == 0 || c->previous_voters[i] >= c->next_id)
+            return false;
+        for (unsigned k = 0; k < i; k++)
+            if (c->previous_voters[k] == c->previous_voters[i])
+                return false;
+    }
+    return true;
+}
+
+/* Epochs ascend, also from parent to child: every walk towards the root ends. */
+static bool branches_make_sense(const struct hf_cluster *c)
+{
+    if (!hf_cluster_founded(c) && c->n_branches > 0)
+        return false;
+    for (unsigned i = 0; i < c->n_branches; i++) {
+        const struct hf_branch *b = &c->branches[i];
+        const struct hf_branch *parent = hf_cluster_branch(c, b->parent);
+        if (b->epoch == 0 || (i > 0 && b->epoch <= b[-1].epoch) || b->parent >= b->epoch)
+            return false;
+        if (b->leader == 0 || b->leader >= c->next_id)
+            return false;
+        if (parent != NULL && b->start < parent->start)
+            return false;
+    }
+    return true;
+}
+
 bool hf_cluster_decode(struct hf_cluster *c, const uint8_t *buf, size_t len)
 {
     struct hf_codec k = {.in = buf, .len = len};
@@ -414,10 +470,7 @@ bool hf_cluster_decode(struct hf_cluster *c, const uint8_t *buf, size_t len)
     c->n_branches = (unsigned)hf_get(&k, 2);
     if (c->n_branches > HF_BRANCHES_MAX)
         return false;
-    for (unsigned i = 0; i < c->n_branches; i++) {
+    for (unsigned i = 0; i < c->n_branches; i++)
         get_branch(&k, &c->branches[i]);
-        if (i > 0 && c->branches[i].epoch <= c->branches[i - 1].epoch)
-            return false;
-    }
-    return !k.bad && k.at == len;
+    return !k.bad && k.at == len && members_make_sense(c) && branches_make_sense(c);
 }

@@ -30,7 +30,7 @@ enum hf_why {
     HF_WHY_CONTINUED,   /* the same leader, elected again, without a promotion */
 };
 
-/* One epoch of the tree. The root has parent 0 and start 0. */
+/* One epoch of the tree. A root has parent 0, and starts where initdb's WAL ended. */
 struct hf_branch {
     hf_epoch epoch;
     hf_epoch parent;    /* the normalised epoch the leader held when it was appointed */
@@ -104,19 +104,24 @@ const struct hf_branch *hf_cluster_newest(const struct hf_cluster *c);
 const struct hf_branch *hf_cluster_branch(const struct hf_cluster *c, hf_epoch epoch);
 
 /* A node writes an epoch into its lineage *before* the first byte of it, so (epoch f, LSN l) with l
- * before f's start says no more than f's parent does. Walks up until l is at or past the start. */
+ * before f's start says no more than f's parent does. Walks up until l is at or past the start. Exactly
+ * at the start it stays with f: not a byte of f is there, but PostgreSQL may know f's timeline already.
+ * LSN 0 is no data, whatever the epoch: (0, 0). */
 struct hf_position hf_cluster_normalise(const struct hf_cluster *c, struct hf_position p);
 /* -1, 0, 1 as a holds less, the same, or more than b. Both are normalised here. */
 int hf_cluster_compare(const struct hf_cluster *c, struct hf_position a, struct hf_position b);
 
 /* Is the history that ends at p a prefix of the leader's of `epoch` (SAFETY S4)? True only if p.epoch
  * is `epoch` or an ancestor of it, and p.lsn is at or before the start of that ancestor's successor
- * on the way to `epoch`. An epoch the tree no longer knows is never a prefix. */
+ * on the way to `epoch`. An epoch the tree does not know, neither itself nor as the parent of one that it
+ * knows, is never a prefix. Exactly at the start of an epoch that is not on the way: no, for the reason
+ * given above, though the bytes would be. */
 bool hf_cluster_is_prefix(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch);
 
 /* May pg_rewind bring the history that ends at p onto the leader's of `epoch`? pg_rewind finds the
  * fork by timeline numbers, so it is right only if no timeline number occurs on both sides after the
- * last common ancestor; unknown numbers count as equal. False means re-clone. */
+ * last common ancestor; unknown numbers count as equal. Asked only when p is not a prefix, and its answer
+ * means nothing else. False means re-clone. */
 bool hf_cluster_can_rewind(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch);
 
 #endif

@@ -24,22 +24,34 @@ uint64_t hf_lease_ping(struct hf_lease *l)
     return l->next_seq++;
 }
 
+/* Where the ack of `from` is kept. When the table is full (joins and leaves in one long epoch), the oldest
+ * ack is forgotten: that can only shorten the lease. */
+static unsigned slot_of(struct hf_lease *l, hf_node_id from)
+{
+    unsigned oldest = 0;
+
+    for (unsigned i = 0; i < l->n; i++) {
+        if (l->acked[i].id == from)
+            return i;
+        if (l->acked[i].sent_ns < l->acked[oldest].sent_ns)
+            oldest = i;
+    }
+    if (l->n < HF_MEMBERS_MAX)
+        oldest = l->n++;
+    l->acked[oldest].id = from;
+    l->acked[oldest].sent_ns = 0;
+    return oldest;
+}
+
 void hf_lease_ack(struct hf_lease *l, hf_node_id from, uint64_t seq, uint64_t sent_ns)
 {
+    unsigned i;
+
     if (seq < l->void_before_seq || seq >= l->next_seq)
         return;
-    for (unsigned i = 0; i < l->n; i++) {
-        if (l->acked[i].id == from) {
-            if (sent_ns > l->acked[i].sent_ns)
-                l->acked[i].sent_ns = sent_ns;
-            return;
-        }
-    }
-    if (l->n < HF_MEMBERS_MAX) {
-        l->acked[l->n].id = from;
-        l->acked[l->n].sent_ns = sent_ns;
-        l->n++;
-    }
+    i = slot_of(l, from);
+    if (sent_ns > l->acked[i].sent_ns)
+        l->acked[i].sent_ns = sent_ns;
 }
 
 /* The newest time that a majority of `voters` has acked; the leader itself has acked now. */
@@ -90,7 +102,7 @@ uint64_t hf_lease_deadline(const struct hf_lease *l, const struct hf_cluster *c,
 void hf_promise_make(struct hf_promise *p, hf_epoch epoch, hf_node_id leader, uint64_t now_ns,
                      uint64_t length_ns)
 {
-    uint64_t until = now_ns + length_ns;
+    uint64_t until = length_ns < UINT64_MAX - now_ns ? now_ns + length_ns : UINT64_MAX;
 
     if (epoch == p->epoch && leader == p->leader && until < p->until_ns)
         until = p->until_ns; /* a shorter lease does not take back a longer promise */

@@ -4,6 +4,16 @@
 
 enum { VERSION = 1 };
 
+#define FLAGS_ALL                                                                                  \
+    (HF_FLAG_UNFIT | HF_FLAG_NOTHING | HF_FLAG_REWIND | HF_FLAG_OPEN | HF_FLAG_REFUSED |           \
+     HF_FLAG_UNFOUNDED | HF_FLAG_COPY)
+
+static bool makes_sense(const struct hf_msg *m)
+{
+    return m->type >= HF_MSG_PING && m->type <= HF_MSG_JOINED && !(m->flags & ~FLAGS_ALL) &&
+           m->n_order <= HF_MEMBERS_MAX;
+}
+
 static void put(struct hf_codec *c, const struct hf_msg *m)
 {
     hf_put(c, VERSION, 1);
@@ -40,7 +50,7 @@ size_t hf_msg_encode(const struct hf_msg *m, uint8_t buf[HF_MSG_BYTES_MAX])
 {
     struct hf_codec c = {.out = buf, .len = HF_MSG_BYTES_MAX};
 
-    if (m->n_order > HF_MEMBERS_MAX)
+    if (!makes_sense(m))
         return 0;
     put(&c, m);
     return c.bad ? 0 : c.at;
@@ -54,8 +64,6 @@ bool hf_msg_decode(struct hf_msg *m, const uint8_t *buf, size_t len)
     if (hf_get(&c, 1) != VERSION)
         return false;
     m->type = (uint8_t)hf_get(&c, 1);
-    if (m->type < HF_MSG_PING || m->type > HF_MSG_JOINED)
-        return false;
     m->flags = (uint8_t)hf_get(&c, 1);
     m->from = hf_get(&c, 8);
     m->to = hf_get(&c, 8);
@@ -70,7 +78,7 @@ bool hf_msg_decode(struct hf_msg *m, const uint8_t *buf, size_t len)
     m->timeline = (uint32_t)hf_get(&c, 4);
     m->target = hf_get(&c, 8);
     m->n_order = (uint8_t)hf_get(&c, 1);
-    if (m->n_order > HF_MEMBERS_MAX)
+    if (!makes_sense(m))
         return false;
     for (unsigned i = 0; i < m->n_order; i++)
         m->order[i] = hf_get(&c, 8);

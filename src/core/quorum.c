@@ -42,7 +42,7 @@ uint64_t hf_quorum_value(const uint64_t *values, unsigned n, unsigned n_voters)
 
     if (k == 0)
         return UINT64_MAX;
-    if (k > n)
+    if (k > n || k > HF_MEMBERS_MAX)
         return 0;
     for (unsigned i = 0; i < n && i < HF_MEMBERS_MAX; i++) {
         unsigned at = m++;
