@@ -334,6 +334,10 @@ def test_s02_role_or_database_with_synchronous_commit_off_does_not_fool_the_barr
         for node in others:
             cluster.freeze(cluster.sentinel(node), cluster.node_process(node))
         cluster.postmaster(new).send(9)  # needs a new barrier before any gate opens
+        # The node hears of the death a few milliseconds later; until then its gate is open to nobody.
+        noticed = time.monotonic() + 2
+        while cluster.open_leader(cluster.status()) is not None and time.monotonic() < noticed:
+            time.sleep(0.01)
         until = time.monotonic() + 2.5
         while time.monotonic() < until:
             assert cluster.open_leader(cluster.status()) is None, "open without a majority"
