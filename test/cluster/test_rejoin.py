@@ -107,12 +107,19 @@ def advance_wal(cluster, mbytes=144):
                                  " WHERE name = 'wal_segment_size'")[0][0]
     conn = cluster.super(leader)
     with conn.cursor() as cur:
-        for _ in range((mbytes << 20) // size):
-            cur.execute("SELECT pg_logical_emit_message(true, 'test', 'x')")
-            cur.execute("SELECT pg_switch_wal()")
-        cur.execute("CHECKPOINT")
-        cluster.insert(leader)
-        cur.execute("CHECKPOINT")
+        cur.execute("SELECT pg_walfile_name(pg_current_wal_lsn())")
+        before = cur.fetchone()[0][8:]  # without the timeline
+        for _ in range(8):  # how much a checkpoint keeps is PostgreSQL's estimate, not ours
+            for _ in range((mbytes << 20) // size):
+                cur.execute("SELECT pg_logical_emit_message(true, 'test', 'x')")
+                cur.execute("SELECT pg_switch_wal()")
+            cur.execute("CHECKPOINT")
+            cluster.insert(leader)
+            cur.execute("CHECKPOINT")
+            if min(name[8:] for name in wal_files(cluster, leader)) > before:
+                break
+        else:
+            raise AssertionError(f"{leader} still keeps WAL of {before}")
     conn.close()
 
 
