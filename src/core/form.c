@@ -1,9 +1,11 @@
 #include "form.h"
 
-
 #include <string.h>
 
-enum { QUEUE_MAX = 2 * HF_MEMBERS_MAX + 4 };
+enum {
+    QUEUE_MAX = 2 * HF_MEMBERS_MAX + 4, /* two messages to each seed, and what one event adds */
+    BALLOT_BYTES = 4,                   /* of a cluster id, big endian: see outbid() */
+};
 
 enum state {
     LOOKING,   /* probing; nothing on disk */
@@ -13,8 +15,9 @@ enum state {
 };
 
 struct seed {
-    bool empty, founded, adopted; /* as it answered; neither empty nor founded: adopted by somebody */
-    bool answered;
+    bool answered; /* PROBED, since the last round of PROBE */
+    bool founded;  /* as it answered: a member of a cluster that has had an epoch */
+    bool adopted;  /* has our cluster id on its disk, as the incarnation member.uuid */
     struct hf_member member;
 };
 
@@ -132,7 +135,7 @@ static void persist(struct hf_form *f)
  * adopted by a founder who died before the first epoch has acknowledged nothing and starts anew. */
 static bool may_found(const struct hf_form *f)
 {
-    if (f->cfg.ordinal != 0)
+    if (f->cfg.ordinal != 0 || seed_of(f, f->cfg.name) < 0 || f->cfg.n_seeds < f->cfg.expect)
         return false;
     if (HF_MUTATED(HF_MUT_FOUND_ALONE))
         return true;
@@ -149,9 +152,36 @@ static void adopt_others(struct hf_form *f)
     identify(f, &m);
     for (unsigned i = 0; i < f->cfg.n_seeds; i++) {
         m.id = i + 1;
-        if (!is_self(f, i) && !f->seeds[i].adopted)
+        m.uuid = f->seeds[i].member.uuid; /* S14: this id is for that incarnation and no later one */
+        if (!is_self(f, i) && !f->seeds[i].adopted && f->seeds[i].answered)
             send(f, f->cfg.seeds[i], &m);
     }
+}
+
+/* A seed is adopted already, into `other`, by a founder that died; or that lives, behind a partition (S14),
+ * and goes on founding. A node leaves an adoption only for a greater id (hf_form_starts_anew). So if two
+ * founders both see everybody adopt their id, all are with the greater one in the end, and the other founder
+ * is alone: it has no majority. Ours becomes the greater one; if the tail is our own, `other` is ours, from
+ * before we crashed. */
+static void outbid(struct hf_form *f, const struct hf_uuid *other)
+{
+    struct hf_uuid id = f->cfg.cluster_id;
+
+    if (memcmp(other, &id, sizeof id) <= 0)
+        return;
+    memcpy(id.b, other->b, BALLOT_BYTES);
+    if (memcmp(other, &id, sizeof id) != 0) {
+        unsigned i = BALLOT_BYTES;
+        while (i > 0 && ++id.b[i - 1] == 0)
+            i--;
+        if (i == 0) {
+            emit(f, HF_FORM_STUCK)->text = "the cluster ids are used up: empty every expected node";
+            return;
+        }
+    }
+    f->cfg.cluster_id = id;
+    for (unsigned i = 0; i < f->cfg.n_seeds; i++)
+        f->seeds[i].adopted = false;
 }
 
 static void try_found(struct hf_form *f)
@@ -198,18 +228,19 @@ void hf_form_tick(struct hf_form *f, uint64_t now_ns)
     if (f->state == ADOPTING) {
         adopt_others(f);
         try_found(f);
-        return;
+        if (f->state == SAVING)
+            return;
     }
     identify(f, &m);
     for (unsigned i = 0; i < f->cfg.n_seeds; i++) {
-        struct hf_msg ask = m;
         if (is_self(f, i))
             continue;
+        m.type = HF_MSG_PROBE;
+        send(f, f->cfg.seeds[i], &m);
+        m.type = HF_MSG_JOIN;
         if (f->seeds[i].founded)
-            ask.type = HF_MSG_JOIN;
-        send(f, f->cfg.seeds[i], &ask);
+            send(f, f->cfg.seeds[i], &m);
         f->seeds[i].answered = false; /* an answer counts for one round only */
-        f->seeds[i].empty = false;
     }
 }
 
@@ -228,18 +259,27 @@ static void probed(struct hf_form *f, const struct hf_msg *m)
     if (i < 0)
         return;
     f->seeds[i].answered = true;
-    f->seeds[i].empty = is_zero(&m->cluster_id);
-    f->seeds[i].founded = !f->seeds[i].empty && !(m->flags & HF_FLAG_UNFOUNDED);
-    if (f->seeds[i].founded && f->state == ADOPTING)
+    f->seeds[i].founded = !is_zero(&m->cluster_id) && !(m->flags & HF_FLAG_UNFOUNDED);
+    /* Another incarnation than the one that was adopted: that one is gone, and its id with it. */
+    if (memcmp(&m->uuid, &f->seeds[i].member.uuid, sizeof m->uuid) != 0)
+        f->seeds[i].adopted = false;
+    f->seeds[i].member.uuid = m->uuid;
+    if (f->state != LOOKING && f->state != ADOPTING)
+        return;
+    if (f->seeds[i].founded)
         f->state = LOOKING;
+    else if (f->cfg.ordinal == 0)
+        outbid(f, &m->cluster_id);
 }
 
-/* Only node 0's expected peers are adopted, and only while they look for a cluster. */
+/* Only node 0's expected peers are adopted, and only while they look for a cluster. S14: an ADOPT that was
+ * meant for an earlier incarnation of this volume, lost since with its votes, is a minute late. */
 static void adopt(struct hf_form *f, const struct hf_msg *m)
 {
     struct hf_msg answer = {.type = HF_MSG_ADOPTED, .cluster_id = m->cluster_id, .id = m->id};
 
-    if (f->state != LOOKING || f->cfg.ordinal == 0 || m->id == 0 || is_zero(&m->cluster_id))
+    if (f->state != LOOKING || f->cfg.ordinal == 0 || m->id == 0 || is_zero(&m->cluster_id) ||
+        memcmp(&m->uuid, &f->cfg.uuid, sizeof m->uuid) != 0)
         return;
     f->durable = (struct hf_durable){
         .cluster_id = m->cluster_id, .uuid = f->cfg.uuid, .self = m->id};
@@ -254,10 +294,10 @@ static void adopted(struct hf_form *f, const struct hf_msg *m)
     int i = seed_of(f, m->name);
 
     if (f->state != ADOPTING || i < 0 || m->id != (hf_node_id)i + 1 ||
-        memcmp(&m->cluster_id, &f->cfg.cluster_id, sizeof m->cluster_id) != 0)
+        memcmp(&m->cluster_id, &f->cfg.cluster_id, sizeof m->cluster_id) != 0 ||
+        memcmp(&m->uuid, &f->seeds[i].member.uuid, sizeof m->uuid) != 0)
         return;
     f->seeds[i].adopted = true;
-    f->seeds[i].member.uuid = m->uuid;
     copy_text(f->seeds[i].member.peer, m->peer, HF_ADDR_MAX);
     copy_text(f->seeds[i].member.sql, m->sql, HF_ADDR_MAX);
     try_found(f);
@@ -307,6 +347,7 @@ void hf_form_persisted(struct hf_form *f, uint64_t now_ns, bool ok)
     if (!ok) {
         f->state = f->founding ? ADOPTING : LOOKING;
         f->founding = false;
+        f->adopted_by[0] = '\0';
         f->next_ns = now_ns + f->cfg.retry_ns;
         emit(f, HF_FORM_STUCK)->text = "the state cannot be written; trying again";
         return;
@@ -334,6 +375,7 @@ bool hf_form_answer(const struct hf_durable *durable, const struct hf_msg *m, st
         return true;
     }
     if (m->type == HF_MSG_ADOPT && m->id == durable->self &&
+        memcmp(&m->uuid, &durable->uuid, sizeof m->uuid) == 0 &&
         memcmp(&m->cluster_id, &durable->cluster_id, sizeof m->cluster_id) == 0) {
         answer->type = HF_MSG_ADOPTED;
         answer->id = durable->self;
@@ -350,5 +392,6 @@ bool hf_form_founded(const struct hf_durable *durable)
 bool hf_form_starts_anew(const struct hf_durable *durable, const struct hf_msg *m)
 {
     return m->type == HF_MSG_ADOPT && !hf_form_founded(durable) && durable->self != 1 &&
-           memcmp(&m->cluster_id, &durable->cluster_id, sizeof m->cluster_id) != 0;
+           memcmp(&m->uuid, &durable->uuid, sizeof m->uuid) == 0 &&
+           memcmp(&m->cluster_id, &durable->cluster_id, sizeof m->cluster_id) > 0;
 }

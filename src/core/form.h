@@ -5,11 +5,21 @@
  * only when all have it on disk is the founding complete. Any other empty node, and node 0 with a
  * lost volume, joins as a new incarnation.
  *
- * If node 0 dies in the middle: before its own record nobody but adopted nodes know of that cluster, and
- * they say "adopted, not founded". A new founding needs *every* seed to be empty or not founded, and a
- * node is founded (on disk) before it streams its first byte; so if anything was ever acknowledged, by
- * a majority, at least one seed says "founded", and an empty node 0 joins. With `expect` = 1 the only
- * copy is node 0's own volume.
+ * Everything is asked again and again, so a lost message costs a round. ADOPT and JOINED carry the uuid of
+ * the incarnation they are meant for: a late or doubled one never gives an id to a volume that came after,
+ * which has none of the votes and WAL that go with the id (S14).
+ *
+ * If node 0 dies in the middle:
+ * - Before its own record nobody but adopted nodes know of that cluster, and they say "adopted, not
+ *   founded". With its volume it founds on with the same id, and each says again that it is adopted.
+ * - Its volume lost: a new founding needs *every* seed to be empty or not founded. A node is founded (on
+ *   disk) before it streams its first byte, and nothing is acknowledged before a majority streams; so if
+ *   anything ever was, and one of that majority still has its volume, a seed says "founded", and the empty
+ *   node 0 joins. Else nothing is lost by founding anew: the adopted nodes empty their directories.
+ * - It is not dead but behind a partition, and a second node 0 founds (S14): a node leaves an adoption only
+ *   for a greater cluster id, and never once founded. If both founders see everybody adopt their id, all
+ *   are with the greater in the end; the other founder is alone and never has a majority.
+ * With `expect` = 1 and no other seed the only copy is node 0's own volume.
  *
  * Driven like decide.h: events in, actions out, same limits. */
 #ifndef HF_CORE_FORM_H
@@ -22,9 +32,12 @@ struct hf_form_config {
     char peer[HF_ADDR_MAX], sql[HF_ADDR_MAX];
     unsigned ordinal, expect;
     struct hf_uuid uuid;       /* fresh random: this volume's incarnation */
-    struct hf_uuid cluster_id; /* random, the same for the life of the volume: used if this node founds */
+    /* Random, the same for the life of the volume. Founds with it, unless seeds were adopted into a greater
+     * one: then with one that is greater still (its first bytes are changed). */
+    struct hf_uuid cluster_id;
     unsigned n_seeds;          /* expected nodes 0 .. expect-1 and other peers the service resolves to */
-    char seeds[HF_MEMBERS_MAX][HF_NAME_MAX]; /* names; the host knows the addresses */
+    char seeds[HF_MEMBERS_MAX][HF_NAME_MAX]; /* names, this node's among them if it founds; seed i gets id
+                                              * i + 1; the host knows the addresses */
     uint64_t retry_ns;
 };
 
@@ -66,7 +79,7 @@ bool hf_form_answer(const struct hf_durable *durable, const struct hf_msg *m, st
 bool hf_form_founded(const struct hf_durable *durable);
 
 /* The founder lost its volume before the first epoch and founds anew: should this node forget its
- * adoption, empty its directory and start again? Never once founded. */
+ * adoption, empty its directory and start again? Never once founded, and only for a greater id. */
 bool hf_form_starts_anew(const struct hf_durable *durable, const struct hf_msg *m);
 
 #endif

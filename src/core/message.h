@@ -51,7 +51,7 @@ struct hf_msg {
     uint64_t system_id;
     uint32_t expect;
     hf_node_id id; /* ADOPT, JOINED: your id */
-    struct hf_uuid uuid;
+    struct hf_uuid uuid; /* the sender's; ADOPT, JOINED: the receiver's, for whom the id is */
     char name[HF_NAME_MAX], peer[HF_ADDR_MAX], sql[HF_ADDR_MAX], text[HF_REASON_MAX];
 };
 

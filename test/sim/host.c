@@ -300,7 +300,9 @@ static void propose(struct node *n, const struct hf_entry *entry)
     rv = raft_apply(&n->raft, &r->apply, &buf, 1, applied_cb);
     if (rv != 0) {
         raft_free(buf.base);
-        answer(r, &(struct hf_event){.type = HF_EV_PROPOSED, .ok = false});
+        free(r);
+        /* Not at this same instant: a mutated core asks again at once, for ever. */
+        host_later(n, 1 * MS, &(struct hf_event){.type = HF_EV_PROPOSED, .ok = false});
     }
 }
 
