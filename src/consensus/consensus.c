@@ -29,7 +29,7 @@ struct hf_consensus {
     raft_io_recv_cb recv;
     raft_time ahead_ms; /* how far our clock has been moved by hints; only grows */
 
-    bool started, failed, in_raft;
+    bool started, failed;
     enum hf_consensus_role role;
     uint64_t term, leader;
     raft_index conf_index, conf_uncommitted;
@@ -38,6 +38,9 @@ struct hf_consensus {
      * written, which may be after the transfer's callback: the last few stay allocated. */
     struct request *transfers[TRANSFERS_KEPT];
     unsigned next_transfer;
+    uv_idle_t later;      /* runs when there is any of these: */
+    struct request *lost; /* failed, and their owners do not know yet: see finish() */
+    bool forgets, hinted; /* hf_consensus_forget_leader, hf_consensus_hint */
     void (*close_done)(void *);
     void *close_arg;
 };
@@ -48,6 +51,7 @@ struct request {
     void (*barrier_cb)(void *, uint64_t, bool);
     void *arg;
     uint64_t term, id;
+    struct request *next; /* in lost */
     union {
         struct raft_apply apply;
         struct raft_barrier barrier;
@@ -150,26 +154,6 @@ static raft_time wrapped_time(struct raft_io *io)
     return c->io_time(io) + c->ahead_ms;
 }
 
-void hf_consensus_forget_leader(struct hf_consensus *c)
-{
-    if (!c->started || c->failed || raft_state(&c->raft) != RAFT_FOLLOWER)
-        return;
-    if (c->raft.follower_state.current_leader.address != NULL)
-        raft_free(c->raft.follower_state.current_leader.address);
-    c->raft.follower_state.current_leader.address = NULL;
-    c->raft.follower_state.current_leader.id = 0;
-    watch(c);
-}
-
-void hf_consensus_hint(struct hf_consensus *c)
-{
-    if (!c->started || c->failed || raft_state(&c->raft) == RAFT_LEADER)
-        return;
-    c->ahead_ms += 2 * c->raft.election_timeout + 1;
-    c->tick(&c->io);
-    watch(c);
-}
-
 /* -- state machine ------------------------------------------------------------------------------------- */
 
 /* libraft stores whole words of 8 bytes: our bytes travel behind their length. */
@@ -260,6 +244,11 @@ static void consensus_free(struct hf_consensus *c)
 {
     for (unsigned i = 0; i < TRANSFERS_KEPT; i++)
         free(c->transfers[i]);
+    while (c->lost != NULL) {
+        struct request *r = c->lost;
+        c->lost = r->next;
+        free(r);
+    }
     free(c->dir);
     free(c->address);
     free(c);
@@ -314,6 +303,7 @@ int hf_consensus_open(struct hf_consensus **out, uv_loop_t *loop,
     raft_set_pre_vote(&c->raft, true);
     raft_set_snapshot_threshold(&c->raft, SNAPSHOT_THRESHOLD);
     raft_set_snapshot_trailing(&c->raft, SNAPSHOT_TRAILING);
+    (void)uv_idle_init(loop, &c->later); /* cannot fail */
     *out = c;
     return 0;
 }
@@ -369,14 +359,22 @@ int hf_consensus_start(struct hf_consensus *c, struct hf_error *err)
     return 0;
 }
 
+static void later_closed_cb(uv_handle_t *handle)
+{
+    struct hf_consensus *c =
+        (struct hf_consensus *)(void *)((char *)handle - offsetof(struct hf_consensus, later));
+
+    if (c->close_done != NULL)
+        c->close_done(c->close_arg);
+    consensus_free(c);
+}
+
 static void closed_cb(struct raft *raft)
 {
     struct hf_consensus *c = raft->data;
 
     raft_uv_close(&c->io);
-    if (c->close_done != NULL)
-        c->close_done(c->close_arg);
-    consensus_free(c);
+    uv_close((uv_handle_t *)&c->later, later_closed_cb);
 }
 
 void hf_consensus_close(struct hf_consensus *c, void (*done)(void *arg), void *arg)
@@ -401,14 +399,94 @@ static struct request *request(struct hf_consensus *c, hf_consensus_cb cb, void 
     return r;
 }
 
-static void finish(struct request *r, bool ok)
+static void tell(struct request *r, bool ok)
 {
     struct hf_consensus *c = r->c;
 
-    if (!c->failed)
+    if (c->failed)
+        ;
+    else if (r->barrier_cb != NULL)
+        r->barrier_cb(r->arg, r->term, ok);
+    else
         r->cb(r->arg, ok);
     free(r);
     watch(c);
+}
+
+static void forget_leader(struct hf_consensus *c)
+{
+    if (raft_state(&c->raft) != RAFT_FOLLOWER)
+        return;
+    if (c->raft.follower_state.current_leader.address != NULL)
+        raft_free(c->raft.follower_state.current_leader.address);
+    c->raft.follower_state.current_leader.address = NULL;
+    c->raft.follower_state.current_leader.id = 0;
+}
+
+static void hint(struct hf_consensus *c)
+{
+    if (raft_state(&c->raft) == RAFT_LEADER)
+        return;
+    c->ahead_ms += 2 * c->raft.election_timeout + 1;
+    c->tick(&c->io);
+}
+
+/* What must find libraft at rest, and is asked for, or found out, in the middle of one of its functions. */
+static void later_cb(uv_idle_t *idle)
+{
+    struct hf_consensus *c =
+        (struct hf_consensus *)(void *)((char *)idle - offsetof(struct hf_consensus, later));
+    struct request *list = c->lost;
+    bool forgets = c->forgets, hinted = c->hinted;
+
+    /* Who is told may ask again, and fail again: next time. */
+    c->lost = NULL;
+    c->forgets = c->hinted = false;
+    (void)uv_idle_stop(idle);
+    if (!c->failed && forgets)
+        forget_leader(c);
+    if (!c->failed && hinted)
+        hint(c);
+    watch(c);
+    while (list != NULL) {
+        struct request *r = list;
+        list = r->next;
+        tell(r, false);
+    }
+}
+
+void hf_consensus_forget_leader(struct hf_consensus *c)
+{
+    if (!c->started || c->failed)
+        return;
+    c->forgets = true;
+    (void)uv_idle_start(&c->later, later_cb);
+}
+
+void hf_consensus_hint(struct hf_consensus *c)
+{
+    if (!c->started || c->failed)
+        return;
+    c->hinted = true;
+    (void)uv_idle_start(&c->later, later_cb);
+}
+
+/* libraft fails what is under way in the middle of leaving leadership (convert.c, convertClearLeader): it
+ * still calls itself the leader and has freed what a leader needs. Who is told there and asks again at once
+ * would crash it; so failures are told from the loop. */
+static void finish(struct request *r, bool ok)
+{
+    struct hf_consensus *c = r->c;
+    struct request **at = &c->lost;
+
+    if (ok || c->failed) {
+        tell(r, ok);
+        return;
+    }
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = r;
+    (void)uv_idle_start(&c->later, later_cb);
 }
 
 static int refused(struct request *r, int rv)
@@ -449,13 +527,7 @@ int hf_consensus_apply(struct hf_consensus *c, const uint8_t *bytes, size_t len,
 
 static void barrier_done_cb(struct raft_barrier *req, int status)
 {
-    struct request *r = req->data;
-    struct hf_consensus *c = r->c;
-
-    if (!c->failed)
-        r->barrier_cb(r->arg, r->term, status == 0);
-    free(r);
-    watch(c);
+    finish(req->data, status == 0);
 }
 
 int hf_consensus_barrier(struct hf_consensus *c, void (*cb)(void *arg, uint64_t term, bool ok),
