@@ -33,6 +33,8 @@ void hf_conn_close(struct conn *c, int status, const char *text)
 {
     if (c->state == CONN_CLOSED)
         return;
+    if (c->state == CONN_OPEN && c->watched && c->watch.news)
+        hf_pumps_tell_flushed(c); /* its last word may have waited */
     if (c->dialed && !c->told_opened)
         hf_pumps_tell_opened(c, status != 0 ? status : HF_ECLOSED, text);
     else
@@ -277,9 +279,11 @@ static void set_open(struct conn *c)
     }
     c->frame_len = c->frame_at = 0;
     c->state = CONN_OPEN;
+    SSL_set_read_ahead(c->ssl, 1); /* a record by one read(), not its head and its body by two */
     if (c->purpose == HF_PURPOSE_WAL) {
         hf_walwatch_init(&c->watch, c->dialed);
         c->watched = true;
+        (void)SSL_clear_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS); /* busy all its life */
     }
     if (c->dialed) {
         c->told_opened = true;
@@ -454,7 +458,7 @@ static void conn_run(struct conn *c)
             more = reply_out(c);
             break;
         case CONN_OPEN:
-            hf_conn_move(c);
+            hf_conn_move_all(c);
             return;
         default:
             return;
@@ -470,9 +474,11 @@ static void net_cb(uv_poll_t *poll, int status, int events)
         hf_conn_close(c, HF_ECLOSED, "the dialer gave up");
         return;
     }
-    (void)status; /* the next read or write tells the same, with a reason */
-    (void)events;
-    conn_run(c);
+    /* After an error the next read or write tells the same, with a reason. */
+    if (c->state == CONN_OPEN)
+        hf_conn_move(c, status == 0 ? events : UV_READABLE | UV_WRITABLE, 0);
+    else
+        conn_run(c);
 }
 
 /* -- beginnings -------------------------------------------------------------------------------------- */

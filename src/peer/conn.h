@@ -4,6 +4,7 @@
 
 #include "base/tls.h"
 #include "peer/pump.h"
+#include "peer/walthin.h"
 #include "peer/walwatch.h"
 
 enum { HF_PUMPS = 2, HF_FRAME_MAX = 1024, HF_PIPE_BYTES = 32 * 1024 };
@@ -91,16 +92,22 @@ struct conn {
 
     /* open */
     struct pipe_buf in, out; /* TLS to plain, plain to TLS */
-    bool net_eof, plain_eof;
-    bool watched;
+    int in_net, in_plain, out_net, out_plain; /* what each direction waits for */
+    bool ending;
+    bool watched, named;
     struct hf_walwatch watch;
+    struct hf_walthin thin; /* dialed: of what the WAL receiver says */
+    bool held_due;          /* what it holds shall go out now */
 };
 
 void hf_conn_dial(struct hf_pump *pump, struct conn *c);
 void hf_conn_accept(struct hf_pump *pump, int fd);
 void hf_conn_answer(struct conn *c, int fd, bool refuse, const char *text);
 void hf_conn_close(struct conn *c, int status, const char *text);
-void hf_conn_move(struct conn *c); /* CONN_OPEN: both directions */
+/* CONN_OPEN: moves what those events make possible. */
+void hf_conn_move(struct conn *c, int net, int plain);
+/* The same at the beginning: whatever there is, in both directions. */
+void hf_conn_move_all(struct conn *c);
 /* Sets what the network side waits for. */
 void hf_conn_want(struct conn *c, int events);
 /* SSL_read/SSL_write said rv <= 0: waits as needed. False: the connection is over. */

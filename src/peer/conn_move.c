@@ -9,11 +9,141 @@
 
 #include "base/log.h"
 
+/* News of flushed WAL wakes the control loop: at once after a quiet time, else this often at the most. */
+enum { NEWS_MS = 10 };
+
+static void news_cb(uv_timer_t *timer)
+{
+    struct conn *c = timer->data;
+
+    if (!c->watch.news)
+        return;
+    c->watch.news = false;
+    hf_pumps_tell_flushed(c);
+    (void)uv_timer_start(timer, news_cb, NEWS_MS, 0);
+}
+
+/* Returns false when the tunnel must end. */
+static bool watch(struct conn *c, const uint8_t *p, size_t n)
+{
+    if (!c->watched)
+        return true;
+    hf_walwatch_bytes(&c->watch, p, n);
+    if (!c->dialed && c->watch.named && !c->named) {
+        c->named = true;
+        if (c->member[0] != '\0' && strcmp(c->watch.application_name, c->member) != 0) {
+            hf_warn("peer: %s streams under the name %s, not %s: cut", c->from.name,
+                    c->watch.application_name, c->member);
+            return false; /* S14: nobody is counted under another's name */
+        }
+    }
+    if (c->watch.news && !uv_is_active((uv_handle_t *)&c->timer)) /* the timer was the set-up's until now */
+        news_cb(&c->timer);
+    return true;
+}
+
+/* What a direction waits for when it cannot go on: events of the network and of the plain side. */
+struct wants {
+    int net, plain;
+};
+
+static void move(struct conn *c, bool in, bool out);
+
+static void held_cb(uv_timer_t *timer)
+{
+    struct conn *c = timer->data;
+
+    c->held_due = true;
+    move(c, false, true);
+}
+
+/* TLS -> plain. False: over. */
+static bool move_in(struct conn *c, struct wants *w)
+{
+    *w = (struct wants){0};
+    for (;;) {
+        ssize_t n;
+        if (c->in.len == 0) {
+            int rv;
+            ERR_clear_error(); /* SSL_get_error() looks at the thread's queue, whoever filled it */
+            rv = SSL_read(c->ssl, c->in.bytes, HF_PIPE_BYTES);
+            if (rv <= 0) {
+                int e = SSL_get_error(c->ssl, rv);
+                w->net = e == SSL_ERROR_WANT_READ ? UV_READABLE : UV_WRITABLE;
+                return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE;
+            }
+            c->in.at = 0;
+            c->in.len = (size_t)rv;
+            if (!watch(c, c->in.bytes, c->in.len))
+                return false;
+        }
+        n = write(c->plain, c->in.bytes + c->in.at, c->in.len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            w->plain = UV_WRITABLE; /* back-pressure: read no more until this is gone */
+            return true;
+        }
+        if (n < 0)
+            return false;
+        c->in.at += (size_t)n;
+        c->in.len -= (size_t)n;
+        /* Nothing more has been taken from the socket: to ask it again now would mostly be in vain. */
+        if (c->in.len == 0 && !c->ending && SSL_has_pending(c->ssl) == 0) {
+            w->net = UV_READABLE;
+            return true;
+        }
+    }
+}
+
+/* plain -> TLS. False: over. */
+static bool move_out(struct conn *c, struct wants *w)
+{
+    bool drained = false;
+
+    *w = (struct wants){0};
+    for (;;) {
+        int rv;
+        if (c->out.len == 0 && !drained) {
+            ssize_t n = read(c->plain, c->out.bytes, HF_PIPE_BYTES);
+            if (n < 0 && errno == EINTR)
+                continue;
+            if (n == 0 || (n < 0 && errno != EAGAIN))
+                return false;
+            drained = n < HF_PIPE_BYTES;
+            c->out.at = 0;
+            c->out.len = n > 0 ? (size_t)n : 0;
+            if (c->watched && c->dialed)
+                c->out.len = hf_walthin_bytes(&c->thin, c->out.bytes, c->out.len);
+            continue;
+        }
+        if (c->out.len == 0 && c->held_due) {
+            c->held_due = false;
+            c->out.at = 0;
+            c->out.len = hf_walthin_held(&c->thin, c->out.bytes);
+        }
+        if (c->out.len == 0) {
+            w->plain = UV_READABLE;
+            if (c->thin.holds && !uv_is_active((uv_handle_t *)&c->timer))
+                (void)uv_timer_start(&c->timer, held_cb, HF_WALTHIN_MS, 0);
+            return true;
+        }
+        ERR_clear_error();
+        rv = SSL_write(c->ssl, c->out.bytes + c->out.at, (int)c->out.len);
+        if (rv <= 0) {
+            int e = SSL_get_error(c->ssl, rv);
+            w->net = e == SSL_ERROR_WANT_WRITE ? UV_WRITABLE : UV_READABLE;
+            return e == SSL_ERROR_WANT_WRITE || e == SSL_ERROR_WANT_READ;
+        }
+        c->out.at += (size_t)rv;
+        c->out.len -= (size_t)rv;
+    }
+}
+
 static void plain_cb(uv_poll_t *poll, int status, int events)
 {
-    (void)status;
-    (void)events;
-    hf_conn_move(poll->data);
+    /* After an error both directions look, and one of them finds the reason. */
+    hf_conn_move(poll->data, 0, status == 0 ? events : UV_READABLE | UV_WRITABLE);
 }
 
 static void plain_want(struct conn *c, int events)
@@ -37,108 +167,40 @@ static void plain_want(struct conn *c, int events)
         (void)uv_poll_start(&c->plain_poll, events, plain_cb);
 }
 
-/* Returns false when the tunnel must end. */
-static bool watch(struct conn *c, const uint8_t *p, size_t n)
+static void move(struct conn *c, bool in, bool out)
 {
-    if (!c->watched)
-        return true;
-    hf_walwatch_bytes(&c->watch, p, n);
-    if (!c->dialed && c->watch.named && c->member[0] != '\0' &&
-        strcmp(c->watch.application_name, c->member) != 0) {
-        hf_warn("peer: %s streams under the name %s, not %s: cut", c->from.name,
-                c->watch.application_name, c->member);
-        return false; /* S14: nobody is counted under another's name */
-    }
-    if (c->watch.news) {
-        c->watch.news = false;
-        hf_pumps_tell_flushed(c);
-    }
-    return true;
-}
-
-/* TLS -> plain. Returns events wanted of the network; *plain gets those of the plain side. -1: over. */
-static int move_in(struct conn *c, int *plain)
-{
-    for (;;) {
-        ssize_t n;
-        if (c->in.len == 0) {
-            int rv;
-            ERR_clear_error(); /* SSL_get_error() looks at the thread's queue, whoever filled it */
-            rv = SSL_read(c->ssl, c->in.bytes, HF_PIPE_BYTES);
-            if (rv <= 0) {
-                int e = SSL_get_error(c->ssl, rv);
-                if (e == SSL_ERROR_WANT_READ)
-                    return UV_READABLE;
-                if (e == SSL_ERROR_WANT_WRITE)
-                    return UV_WRITABLE;
-                return -1;
-            }
-            c->in.at = 0;
-            c->in.len = (size_t)rv;
-            if (!watch(c, c->in.bytes, c->in.len))
-                return -1;
-        }
-        n = write(c->plain, c->in.bytes + c->in.at, c->in.len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
-            *plain |= UV_WRITABLE;
-            return 0; /* back-pressure: read no more until this is gone */
-        }
-        if (n < 0)
-            return -1;
-        c->in.at += (size_t)n;
-        c->in.len -= (size_t)n;
-    }
-}
-
-/* plain -> TLS. */
-static int move_out(struct conn *c, int *plain)
-{
-    for (;;) {
-        int rv;
-        if (c->out.len == 0) {
-            ssize_t n = read(c->plain, c->out.bytes, HF_PIPE_BYTES);
-            if (n < 0 && errno == EINTR)
-                continue;
-            if (n < 0 && errno == EAGAIN) {
-                *plain |= UV_READABLE;
-                return 0;
-            }
-            if (n <= 0)
-                return -1;
-            c->out.at = 0;
-            c->out.len = (size_t)n;
-        }
-        ERR_clear_error();
-        rv = SSL_write(c->ssl, c->out.bytes + c->out.at, (int)c->out.len);
-        if (rv <= 0) {
-            int e = SSL_get_error(c->ssl, rv);
-            if (e == SSL_ERROR_WANT_WRITE)
-                return UV_WRITABLE;
-            if (e == SSL_ERROR_WANT_READ)
-                return UV_READABLE;
-            return -1;
-        }
-        c->out.at += (size_t)rv;
-        c->out.len -= (size_t)rv;
-    }
-}
-
-void hf_conn_move(struct conn *c)
-{
-    int plain = 0, in, out;
+    bool in_ok = true, out_ok = true;
+    struct wants w;
 
     if (c->state != CONN_OPEN)
         return;
-    out = move_out(c, &plain);
-    in = move_in(c, &plain);
-    /* The other side's last bytes have been passed on by now, or nobody is left to take them. */
-    if (in < 0 || out < 0) {
+    if (out) {
+        out_ok = move_out(c, &w);
+        c->out_net = w.net;
+        c->out_plain = w.plain;
+    }
+    c->ending = !out_ok; /* the other side's last bytes are passed on, if there is anybody to take them */
+    if (in || !out_ok) {
+        in_ok = move_in(c, &w);
+        c->in_net = w.net;
+        c->in_plain = w.plain;
+    }
+    if (!in_ok || !out_ok) {
         hf_conn_close(c, HF_ECLOSED, "the tunnel ended");
         return;
     }
-    hf_conn_want(c, in | out);
+    hf_conn_want(c, c->in_net | c->out_net);
     if (c->state == CONN_OPEN)
-        plain_want(c, plain);
+        plain_want(c, c->in_plain | c->out_plain);
+}
+
+void hf_conn_move(struct conn *c, int net, int plain)
+{
+    move(c, (net & c->in_net) != 0 || (plain & c->in_plain) != 0,
+         (net & c->out_net) != 0 || (plain & c->out_plain) != 0);
+}
+
+void hf_conn_move_all(struct conn *c)
+{
+    move(c, true, true);
 }
