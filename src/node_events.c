@@ -11,6 +11,9 @@
 #include "base/log.h"
 #include "node.h"
 
+/* The payload of a hello for HF_PURPOSE_SQL: for a follower; without it: for the leader. */
+enum { READER = 'r' };
+
 /* -- peers --------------------------------------------------------------------------------------------------- */
 
 static void heard(struct hf_node *n, hf_node_id id, const char *name)
@@ -150,6 +153,20 @@ static void wal_asked(struct hf_node *n, const struct hf_peer_identity *from, co
     hf_node_step(n, &e);
 }
 
+static void sql_asked(struct hf_node *n, enum hf_router_to as, struct hf_tunnel *t)
+{
+    bool may = as == HF_TO_FOLLOWER ? hf_router_is_readable(n->router) : hf_router_gate_is_open(n->router);
+    int fds[2];
+
+    if (!may || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
+        hf_tunnel_refuse(t, as == HF_TO_FOLLOWER ? "this node is no follower that can be read"
+                                                 : "the gate is shut");
+        return;
+    }
+    hf_tunnel_accept(t, fds[1], 0, NULL);
+    hf_router_serve(n->router, fds[0], as);
+}
+
 static void on_tunnel(void *ctx, enum hf_purpose purpose, const struct hf_peer_identity *from,
                       const void *payload, size_t len, struct hf_tunnel *t)
 {
@@ -189,13 +206,7 @@ static void on_tunnel(void *ctx, enum hf_purpose purpose, const struct hf_peer_i
             hf_tunnel_accept(t, fds[0], 0, NULL);
         break;
     case HF_PURPOSE_SQL:
-        if (!hf_router_gate_is_open(n->router) ||
-            socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
-            hf_tunnel_refuse(t, "the gate is shut");
-            return;
-        }
-        hf_tunnel_accept(t, fds[1], 0, NULL);
-        hf_router_serve(n->router, fds[0]);
+        sql_asked(n, len == 1 && *(const char *)payload == READER ? HF_TO_FOLLOWER : HF_TO_LEADER, t);
         break;
     default:
         hf_tunnel_refuse(t, "unknown purpose");
@@ -352,31 +363,57 @@ struct hf_agent_callbacks hf_node_agent_callbacks(struct hf_node *n)
 
 /* -- router -------------------------------------------------------------------------------------------------- */
 
+struct sql_dial {
+    struct hf_router_dial *d;
+    hf_node_id id;
+};
+
 static void sql_opened(void *arg, int status, const char *text, const struct sockaddr *to,
                        socklen_t len)
 {
+    struct sql_dial *s = arg;
+
     (void)text;
     (void)to;
     (void)len;
-    hf_router_dialed(arg, status == 0);
+    hf_router_dialed(s->d, status == 0, s->id);
+    free(s);
 }
 
-static void on_dial(void *ctx, struct hf_router_dial *d, int fd)
+/* The next one in turn that is neither this node nor the leader; 0: there is none. */
+static hf_node_id next_reader(struct hf_node *n, const struct hf_view *v)
 {
+    for (unsigned i = 0; i < v->cluster->n_members; i++) {
+        hf_node_id id = v->cluster->members[n->next_reader++ % v->cluster->n_members].id;
+        if (id != v->leader && id != v->durable->self)
+            return id;
+    }
+    return 0;
+}
+
+static void on_dial(void *ctx, struct hf_router_dial *d, int fd, enum hf_router_to to, uint64_t id)
+{
+    static const char reader = READER;
     struct hf_node *n = ctx;
-    struct hf_view v;
-    struct hf_dial dial = {.arg = d, .opened = sql_opened};
+    struct sql_dial *s = calloc(1, sizeof *s);
+    struct hf_dial dial = {.arg = s, .opened = sql_opened};
     char name[HF_NAME_MAX], addr[HF_ADDR_MAX];
 
-    if (n->decide != NULL) {
-        v = hf_decide_view(n->decide);
-        if (v.leader != v.durable->self && hf_node_where(n, v.leader, name, addr)) {
-            hf_peer_dial(n->peer, name, addr, HF_PURPOSE_SQL, NULL, 0, fd, &dial);
+    if (n->decide != NULL && s != NULL) {
+        struct hf_view v = hf_decide_view(n->decide);
+        if (to == HF_TO_LEADER)
+            id = v.leader;
+        else if (id == 0)
+            id = next_reader(n, &v);
+        if (id != 0 && id != v.durable->self && hf_node_where(n, id, name, addr)) {
+            *s = (struct sql_dial){d, id};
+            hf_peer_dial(n->peer, name, addr, HF_PURPOSE_SQL, &reader, to == HF_TO_FOLLOWER, fd, &dial);
             return;
         }
     }
+    free(s);
     close(fd);
-    hf_router_dialed(d, false);
+    hf_router_dialed(d, false, 0);
 }
 
 static void on_drained(void *ctx)

@@ -87,6 +87,7 @@ struct hf_node {
     /* Who leads, as last told to router and relay. */
     hf_node_id routed_to;
     bool routed_local, readable;
+    unsigned next_reader; /* whose turn it is to serve a reader from elsewhere */
     bool streaming;
     struct {
         hf_node_id id;

@@ -207,6 +207,33 @@ static bool quorum_has(const struct hf_decide *d, const hf_node_id *ids, unsigne
     return hf_quorum_has(&d->cluster, ids, n);
 }
 
+/* Does the leader of the newest epoch itself tell a position in it? Everything that was acknowledged before
+ * was in what it was appointed with, and everything acknowledged since was on its own disk first. */
+static bool newest_leader_reports(const struct hf_decide *d, bool fit)
+{
+    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
+    const struct hf_report *r = b != NULL ? report_of(d, b->leader) : NULL;
+
+    return r != NULL && r->position.epoch == b->epoch && r->position.lsn >= b->start &&
+           (r->flags & (HF_FLAG_NOTHING | (fit ? HF_FLAG_UNFIT : 0))) == 0;
+}
+
+/* Is somebody among the reporters who holds all that was ever acknowledged? One of any majority does; but a
+ * voter in the middle of a copy tells no position, and does not know any more what it held (S8). It still
+ * promises to take nothing from earlier leaders, and that is all that is needed of it if the newest leader's
+ * own word is there: without this, a leader and a half copied follower would wait for a third for ever. */
+static bool reports_suffice(const struct hf_decide *d, bool fit, hf_node_id ids[HF_MEMBERS_MAX], unsigned *n)
+{
+    hf_node_id fenced[HF_MEMBERS_MAX];
+
+    *n = positions(d, fit, ids);
+    if (quorum_has(d, ids, *n))
+        return true;
+    for (unsigned i = 0; i < d->n_reports; i++)
+        fenced[i] = d->reports[i].from;
+    return newest_leader_reports(d, fit) && quorum_has(d, fenced, d->n_reports);
+}
+
 static int compare(const struct hf_decide *d, struct hf_position a, struct hf_position b)
 {
     if (HF_MUTATED(HF_MUT_LSN_ONLY))
@@ -290,14 +317,10 @@ static void fencing_run(struct hf_decide *d)
         hf_yield_begin(d, 0);
         return;
     }
-    n = positions(d, true, ids);
-    if (!quorum_has(d, ids, n)) {
-        n = positions(d, false, ids);
-        if (!quorum_has(d, ids, n)) {
-            if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns)
-                hf_yield_unfit(d, "no majority of the voters has reported");
-            return;
-        }
+    if (!reports_suffice(d, true, ids, &n) && !reports_suffice(d, false, ids, &n)) {
+        if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns)
+            hf_yield_unfit(d, "no majority of the voters has reported");
+        return;
     }
     if (d->grace_until_ns == 0) {
         d->grace_until_ns = d->now_ns + d->cfg.grace_ns;

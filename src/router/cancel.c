@@ -241,11 +241,11 @@ static void cancel_at_gate(struct link *l, struct request *q)
 static void cancel_one(struct hf_canceller *c, struct request *q)
 {
     struct link l = {.c = c, .opening = atomic_load(&c->r->opening)};
-    bool reader;
+    struct hf_key_place place;
 
     /* Unknown keys are refused silently, as PostgreSQL does. */
-    if (hf_key_find(&c->r->keyring, q->pid, q->secret, &reader)) {
-        if (reader) {
+    if (hf_key_find(&c->r->keyring, q->pid, q->secret, &place)) {
+        if (place.reader) {
             l.opening = 0;
             pass(&l, q); /* a standby commits nothing */
         } else if (l.opening != 0) {

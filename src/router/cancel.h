@@ -11,12 +11,17 @@
 struct hf_router;
 struct hf_canceller;
 
-/* The keys of the sessions that are connected to PostgreSQL here: no other backend can be
- * cancelled. */
+/* The keys of the sessions that are connected to PostgreSQL here: no other backend here can be
+ * cancelled. And of readers whose PostgreSQL is another follower's. */
+struct hf_key_place {
+    bool reader;  /* of a standby here */
+    uint64_t far; /* the member whose standby it is, reached by a tunnel; 0: PostgreSQL is here */
+};
+
 struct hf_key {
     struct hf_key *next, **at;
     uint32_t pid, secret;
-    bool reader;
+    struct hf_key_place place;
     atomic_bool settled, watched;
 };
 
@@ -29,11 +34,12 @@ struct hf_keyring {
 int hf_keyring_open(struct hf_keyring *k);
 void hf_keyring_close(struct hf_keyring *k);
 /* NULL: out of memory; the session then cannot be cancelled. */
-struct hf_key *hf_key_add(struct hf_keyring *k, uint32_t pid, uint32_t secret, bool reader);
+struct hf_key *hf_key_add(struct hf_keyring *k, uint32_t pid, uint32_t secret,
+                          const struct hf_key_place *place);
 void hf_key_remove(struct hf_keyring *k, struct hf_key *key); /* NULL is fine */
 /* Settled: answered in full, or with an error, whose transaction will not commit any more. */
 void hf_key_settled(struct hf_keyring *k, struct hf_key *key, bool settled);
-bool hf_key_find(struct hf_keyring *k, uint32_t pid, uint32_t secret, bool *reader);
+bool hf_key_find(struct hf_keyring *k, uint32_t pid, uint32_t secret, struct hf_key_place *place);
 /* Waits until the session has settled or is gone; at most `bound_ns`. */
 void hf_key_settle(struct hf_keyring *k, uint32_t pid, uint32_t secret, uint64_t bound_ns);
 

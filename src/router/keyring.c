@@ -21,7 +21,8 @@ void hf_keyring_close(struct hf_keyring *k)
     uv_mutex_destroy(&k->mutex);
 }
 
-struct hf_key *hf_key_add(struct hf_keyring *k, uint32_t pid, uint32_t secret, bool reader)
+struct hf_key *hf_key_add(struct hf_keyring *k, uint32_t pid, uint32_t secret,
+                          const struct hf_key_place *place)
 {
     struct hf_key *key = calloc(1, sizeof *key);
 
@@ -29,7 +30,7 @@ struct hf_key *hf_key_add(struct hf_keyring *k, uint32_t pid, uint32_t secret, b
         return NULL;
     key->pid = pid;
     key->secret = secret;
-    key->reader = reader;
+    key->place = *place;
     uv_mutex_lock(&k->mutex);
     key->next = k->first;
     key->at = &k->first;
@@ -61,14 +62,14 @@ static struct hf_key *find(struct hf_keyring *k, uint32_t pid, uint32_t secret)
     return NULL;
 }
 
-bool hf_key_find(struct hf_keyring *k, uint32_t pid, uint32_t secret, bool *reader)
+bool hf_key_find(struct hf_keyring *k, uint32_t pid, uint32_t secret, struct hf_key_place *place)
 {
     const struct hf_key *key;
 
     uv_mutex_lock(&k->mutex);
     key = find(k, pid, secret);
     if (key != NULL)
-        *reader = key->reader;
+        *place = key->place;
     uv_mutex_unlock(&k->mutex);
     return key != NULL;
 }

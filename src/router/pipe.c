@@ -146,10 +146,11 @@ static void learn(struct hf_session *s)
     struct hf_router *r = s->t->r;
     struct hf_dialogue *d = &s->dialogue;
 
-    if (s->kind == HF_KIND_TUNNEL)
+    if (s->kind == HF_KIND_TUNNEL && s->far == 0)
         return;
     if (d->key_known && s->key == NULL)
-        s->key = hf_key_add(&r->keyring, d->pid, d->key, s->kind == HF_KIND_READER);
+        s->key = hf_key_add(&r->keyring, d->pid, d->key,
+                            &(struct hf_key_place){.reader = s->kind == HF_KIND_READER, .far = s->far});
     if (d->wait_cancelled) {
         d->wait_cancelled = false;
         if (s->kind == HF_KIND_GATE)

@@ -53,9 +53,14 @@ static void arrive(struct hf_router *r, int fd, bool read_only, bool from_tunnel
     hf_mailbox_post(a->t->mailbox, arrival_run, a);
 }
 
-void hf_router_serve(struct hf_router *r, int fd)
+void hf_router_serve(struct hf_router *r, int fd, enum hf_router_to as)
 {
-    arrive(r, fd, false, true);
+    arrive(r, fd, as == HF_TO_FOLLOWER, true);
+}
+
+bool hf_router_is_readable(const struct hf_router *r)
+{
+    return atomic_load(&r->readable);
 }
 
 static void listen_cb(uv_poll_t *poll, int status, int events);
@@ -99,11 +104,11 @@ static void dialed_run(void *arg)
     struct hf_router_dial *d = arg;
 
     if (d->s != NULL)
-        hf_session_dialed(d->s, d->ok);
+        hf_session_dialed(d->s, d->ok, d->id);
     free(d);
 }
 
-void hf_router_dialed(struct hf_router_dial *d, bool ok)
+void hf_router_dialed(struct hf_router_dial *d, bool ok, uint64_t id)
 {
     if (d->t == NULL) { /* the router has been closed meanwhile */
         free(d);
@@ -113,6 +118,7 @@ void hf_router_dialed(struct hf_router_dial *d, bool ok)
     if (d->next != NULL)
         d->next->at = d->at;
     d->ok = ok;
+    d->id = id;
     hf_mailbox_post(d->t->mailbox, dialed_run, d);
 }
 

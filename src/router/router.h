@@ -4,7 +4,8 @@
  * if this node leads, else through a tunnel to the leader's node. A *gate session* exists on the
  * leader only: it is connected to PostgreSQL's Unix socket, and what PostgreSQL answers is passed
  * on only if, looked at after it was read, the gate is open as it was when the session began and
- * the lease lasts. A *reader* is served by PostgreSQL here while that is a standby.
+ * the lease lasts. A *reader* is served by PostgreSQL here while that is a standby; else, through a
+ * tunnel, by another node's; and if there is none, by the leader.
  *
  * All calls and callbacks on the host's loop; the sessions live on threads of their own. */
 #ifndef HF_ROUTER_ROUTER_H
@@ -19,13 +20,15 @@
 struct hf_router;
 struct hf_router_dial; /* an attempt to reach the leader's node */
 
+enum hf_router_to { HF_TO_LEADER, HF_TO_FOLLOWER };
 enum hf_leader_at { HF_LEADER_UNKNOWN, HF_LEADER_HERE, HF_LEADER_ELSEWHERE };
 
 struct hf_router_callbacks {
     void *ctx;
-    /* Carry fd (now the callee's) to the leader's node, as a gate session there; then call
+    /* Carry fd (now the callee's) to the leader's node, as a gate session there, or to a follower's as a
+     * reader: that of member `id`, or 0: any but this one and the leader, another one each time. Then call
      * hf_router_dialed() once, also when the router has been closed meanwhile. */
-    void (*dial)(void *ctx, struct hf_router_dial *d, int fd);
+    void (*dial)(void *ctx, struct hf_router_dial *d, int fd, enum hf_router_to to, uint64_t id);
     void (*on_drained)(void *ctx);      /* after gate_drain, unless a gate_shut came first: no
                                            session is inside a transaction */
     void (*on_shut)(void *ctx);         /* after each gate_shut: nothing more is forwarded (S17) */
@@ -56,11 +59,13 @@ void hf_router_gate_shut(struct hf_router *r);  /* ends every gate session; resu
 void hf_router_lease(struct hf_router *r, uint64_t deadline_ns); /* CLOCK_BOOTTIME; 0: none */
 /* May the read-only port be served by PostgreSQL here, a standby? */
 void hf_router_follower_readable(struct hf_router *r, bool yes);
-/* A tunnel from another node's router: begins a gate session. Takes fd. */
-void hf_router_serve(struct hf_router *r, int fd);
+/* A tunnel from another node's router: begins a gate session, or serves a reader. Takes fd. */
+void hf_router_serve(struct hf_router *r, int fd, enum hf_router_to as);
+bool hf_router_is_readable(const struct hf_router *r);
 bool hf_router_gate_is_open(const struct hf_router *r); /* and takes new sessions */
 
-void hf_router_dialed(struct hf_router_dial *d, bool ok);
+/* `id`: of the member that was reached. */
+void hf_router_dialed(struct hf_router_dial *d, bool ok, uint64_t id);
 
 struct hf_router_counts {
     unsigned sessions;                 /* all of them, those that are being closed included */

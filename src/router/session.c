@@ -15,6 +15,7 @@ enum {
     RETRY_MS = 20,
     LINGER_MS = 1000,
     LINGER_BYTES = 1024 * 1024,
+    FRUITLESS_MAX = 3,    /* followers elsewhere that are asked before the leader serves a reader */
     NEGOTIATIONS_MAX = 2, /* one each for TLS and GSSAPI, as in PostgreSQL */
     OVER_MAX = 64,        /* connections above the limit, so that a cancel still gets in */
     FIRST_CAP = HF_STARTUP_MAX,
@@ -120,6 +121,7 @@ static void end_back(struct hf_session *s)
 {
     hf_key_remove(&s->t->r->keyring, s->key);
     s->key = NULL;
+    s->far = 0;
     if (s->dial != NULL)
         s->dial->s = NULL;
     s->dial = NULL;
@@ -215,6 +217,8 @@ void hf_session_hold(struct hf_session *s)
 bool hf_session_rehold(struct hf_session *s)
 {
     /* In a tunnel it is the other node's router that waits. */
+    if (s->far != 0)
+        s->fruitless++;
     if (s->state != HF_SESSION_PIPE || s->answered || s->spoke || s->from_tunnel || s->cancel)
         return false;
     hf_session_hold(s);
@@ -252,10 +256,12 @@ static void dial_run(void *arg)
     if (d->next != NULL)
         d->next->at = &d->next;
     r->dials = d;
-    r->callbacks.dial(r->callbacks.ctx, d, fd);
+    r->callbacks.dial(r->callbacks.ctx, d, fd, d->to, d->id);
 }
 
-static void dial_elsewhere(struct hf_session *s)
+static void seek(struct hf_session *s);
+
+static void dial_elsewhere(struct hf_session *s, enum hf_router_to to, uint64_t id)
 {
     struct hf_router *r = s->t->r;
     struct hf_router_dial *d = calloc(1, sizeof *d);
@@ -271,23 +277,32 @@ static void dial_elsewhere(struct hf_session *s)
         free(d);
         return;
     }
-    *d = (struct hf_router_dial){.t = s->t, .s = s, .fd = fds[1]};
+    *d = (struct hf_router_dial){.t = s->t, .s = s, .fd = fds[1], .to = to, .id = id};
     s->dial = d;
-    s->leader_epoch = atomic_load(&r->leader_epoch);
+    /* Whoever leads, a follower serves its readers until it ends them itself. */
+    s->leader_epoch = to == HF_TO_FOLLOWER ? UINT64_MAX : atomic_load(&r->leader_epoch);
     set_state(s, HF_SESSION_DIALING, HF_KIND_NONE);
     hf_mailbox_post(r->control, dial_run, d);
 }
 
-void hf_session_dialed(struct hf_session *s, bool ok)
+void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id)
 {
+    bool to_follower = s->dial->to == HF_TO_FOLLOWER;
+
     assert(s->state == HF_SESSION_DIALING);
     s->dial = NULL;
-    if (ok)
+    s->far = to_follower ? id : 0;
+    if (ok) {
         hf_session_begin_pipe(s, HF_KIND_TUNNEL);
-    else if (s->cancel)
+    } else if (s->cancel) {
         hf_session_close(s);
-    else
+    } else {
         hf_session_hold(s);
+        if (to_follower) {
+            s->fruitless++;
+            seek(s);
+        }
+    }
 }
 
 /* A cancel is answered by nothing but the end of its connection, so it never waits. */
@@ -295,13 +310,15 @@ static void seek_cancel(struct hf_session *s)
 {
     struct hf_router *r = s->t->r;
     struct hf_startup c = hf_startup_parse(s->first, s->first_len);
-    bool reader;
+    struct hf_key_place place = {0};
+    bool known = hf_key_find(&r->keyring, c.pid, c.key, &place);
 
-    if (s->from_tunnel || atomic_load(&r->opening) != 0 ||
-        hf_key_find(&r->keyring, c.pid, c.key, &reader))
+    if (known && place.far != 0)
+        dial_elsewhere(s, HF_TO_FOLLOWER, place.far);
+    else if (known || s->from_tunnel || atomic_load(&r->opening) != 0)
         hf_canceller_cancel(r->canceller, detach(s), c.pid, c.key);
     else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE)
-        dial_elsewhere(s);
+        dial_elsewhere(s, HF_TO_LEADER, 0);
     else
         hf_session_close(s);
 }
@@ -318,13 +335,18 @@ static void seek(struct hf_session *s)
         seek_cancel(s);
     } else if (s->read_only && atomic_load(&r->readable)) {
         (void)connect_here(s, HF_KIND_READER);
+    } else if (s->read_only && s->from_tunnel) {
+        hf_session_close(s); /* no follower any more: the other node's router looks for another */
+    } else if (s->read_only && s->fruitless < FRUITLESS_MAX &&
+               atomic_load(&r->leader) != HF_LEADER_UNKNOWN) {
+        dial_elsewhere(s, HF_TO_FOLLOWER, 0);
     } else if (opening != 0 && !atomic_load(&r->draining)) {
         s->opening = opening;
         (void)connect_here(s, HF_KIND_GATE);
     } else if (s->from_tunnel) {
         hf_session_close(s); /* the gate shut meanwhile: the other node's router tries again */
     } else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE) {
-        dial_elsewhere(s);
+        dial_elsewhere(s, HF_TO_LEADER, 0);
     }
 }
 
@@ -345,7 +367,7 @@ static void started(struct hf_session *s, enum hf_startup_kind kind)
             refuse_too_many(s);
             return;
         }
-        if (s->read_only) {
+        if (s->read_only && !s->from_tunnel) {
             /* Also for a standby, where it changes nothing: it may be the leader by the time. */
             size_t n = hf_startup_read_only(s->first, s->first_len, FIRST_CAP);
             if (n == 0) {
@@ -437,7 +459,7 @@ void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tu
         free(s);
         return;
     }
-    s->read_only = read_only && !from_tunnel;
+    s->read_only = read_only;
     s->from_tunnel = from_tunnel;
     s->next = t->sessions;
     s->at = &t->sessions;

@@ -99,9 +99,11 @@ struct hf_session {
     struct hf_thread *t;
     enum hf_session_state state;
     enum hf_session_kind kind; /* while in PIPE */
-    bool from_tunnel, read_only;
+    bool from_tunnel, read_only; /* read_only: wants a follower */
+    unsigned fruitless;          /* followers elsewhere that could not be had: see seek() */
+    uint64_t far;                /* the follower elsewhere that serves, or shall cancel; 0: none */
     uint64_t opening;            /* kind GATE: of the gate */
-    uint64_t leader_epoch;       /* DIALING, kind TUNNEL: whom it was made for */
+    uint64_t leader_epoch;       /* DIALING, kind TUNNEL: whom it was made for; a follower: UINT64_MAX */
     struct hf_end *front, *back; /* back: NULL unless DIALING or PIPE */
     uint64_t since_ms;           /* when the present wait began */
     uint64_t retry_ms;
@@ -124,6 +126,8 @@ struct hf_router_dial {
     struct hf_thread *t;  /* NULL: the router is gone */
     struct hf_session *s; /* thread only; NULL once the client is gone */
     int fd;               /* the host's end, on its way there */
+    enum hf_router_to to;
+    uint64_t id; /* asked for, then: reached */
     bool ok;
     struct hf_router_dial *next, **at; /* control loop only */
 };
@@ -135,7 +139,7 @@ void hf_session_close(struct hf_session *s);
  * time to read it. What the back has said and was not forwarded is gone at once. */
 void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
                        const char *hint);
-void hf_session_dialed(struct hf_session *s, bool ok);
+void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id);
 /* A client that has heard nothing yet, and said no more than hello, waits again instead of being
  * closed. False: not such a one. */
 bool hf_session_rehold(struct hf_session *s);

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import subprocess
+import threading
 import time
 
 import psycopg2
@@ -95,6 +96,7 @@ def test_read_only_port_reads_and_refuses_writes(cluster):
     lsn = cluster.lsn(cluster.leader())
     for node in cluster.followers():
         cluster.wait_replayed(node, lsn)
+    for node in cluster.names():  # also through the leader's: a follower answers
         conn = cluster.connect(node, read_only=True)
         with conn.cursor() as cur:
             cur.execute("SELECT pg_is_in_recovery(), count(*) FROM ledger WHERE n = %s", (n,))
@@ -103,11 +105,27 @@ def test_read_only_port_reads_and_refuses_writes(cluster):
                 cur.execute("INSERT INTO ledger VALUES (-1)")
         assert e.value.pgcode == "25006"
         conn.close()
-    # The leader's read-only port serves reads too, and no writes.
+
+
+def test_cancel_of_a_read_that_the_leaders_port_gave_to_a_follower(cluster):
     conn = cluster.connect(cluster.leader(), read_only=True)
+    threading.Timer(0.3, conn.cancel).start()
     with conn.cursor() as cur:
-        cur.execute("SELECT count(*) FROM ledger WHERE n = %s", (n,))
-        assert cur.fetchone() == (1,)
+        cur.execute("SELECT pg_is_in_recovery()")
+        assert cur.fetchone() == (True,)
+        with pytest.raises(psycopg2.errors.QueryCanceled):
+            cur.execute("SELECT pg_sleep(60)")
+    conn.close()
+
+
+def test_read_only_port_of_the_leader_without_followers(fresh):
+    """Nobody else is there: the leader reads, and refuses writes."""
+    c = fresh(replicas=1)
+    n = c.insert()
+    conn = c.connect(read_only=True)
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_is_in_recovery(), count(*) FROM ledger WHERE n = %s", (n,))
+        assert cur.fetchone() == (False, 1)
         with pytest.raises(psycopg2.Error) as e:
             cur.execute("INSERT INTO ledger VALUES (-1)")
     assert e.value.pgcode == "25006"

@@ -231,19 +231,51 @@ def test_killed_in_the_middle_of_a_clone(small_wal):
     assert not left, f"left over from the broken clone: {left}"
 
 
-def test_killed_in_the_middle_of_a_rewind(cluster):
-    leader = cluster.leader()
-    kill_with_unacknowledged_tail(cluster, leader)
-    cluster.wait_open(other_than=leader)
+def kill_in_the_middle_of_a_rewind(cluster):
+    """Returns that node, which is down, and its leader."""
+    old = cluster.leader()
+    kill_with_unacknowledged_tail(cluster, old)
+    new = cluster.wait_open(other_than=old)
     cluster.bulk(10)
-    cluster.start(leader)
+    cluster.start(old)
 
     def running():
-        return [p for p in cluster.all_processes(leader) if "pg_rewind" in p.args]
+        return [p for p in cluster.all_processes(old) if "pg_rewind" in p.args]
 
     found = harness.wait_until("pg_rewind runs", running, 30, 0.001)
     cluster.freeze(*found)
+    cluster.kill_down(old)
+    return old, new
+
+
+def test_killed_in_the_middle_of_a_rewind(cluster):
+    half, _ = kill_in_the_middle_of_a_rewind(cluster)
+    cluster.start(half)
+    cluster.wait_healthy(60)
+
+
+def test_s08_the_newest_leader_and_a_half_rewound_follower_are_enough(cluster):
+    """The third never comes back: who led last has all that was acknowledged, and says so."""
+    half, leader = kill_in_the_middle_of_a_rewind(cluster)
+    third = next(n for n in cluster.names() if n not in (half, leader))
+    cluster.kill_down(third)
     cluster.kill_down(leader)
+    cluster.start(half)
+    cluster.start(leader)
+    assert cluster.wait_open(30) == leader
+    cluster.insert(count=5)
+    cluster.ledger.check(cluster.ledger_counts(leader))
+
+
+def test_s08_a_half_rewound_follower_tells_no_position(cluster):
+    """Who led last is down: what the half rewound one held is not known, so nobody may lead."""
+    half, leader = kill_in_the_middle_of_a_rewind(cluster)
+    cluster.kill_down(leader)
+    cluster.start(half)
+    third = next(n for n in cluster.names() if n not in (half, leader))
+    harness.wait_until("somebody is elected and gives up", lambda: any(
+        "no majority of the voters has reported" in cluster.log_text(n) for n in (half, third)), 40)
+    assert cluster.open_leader(cluster.status()) is None
     cluster.start(leader)
     cluster.wait_healthy(60)
 

@@ -12,17 +12,19 @@
 
 enum { PATIENCE_MS = 5000, STEP_MS = 2 };
 
-static void on_dial(void *ctx, struct hf_router_dial *d, int fd)
+static void on_dial(void *ctx, struct hf_router_dial *d, int fd, enum hf_router_to to, uint64_t id)
 {
     struct fixture *f = ctx;
 
     if (f->dial != NULL) { /* the last one is still being made: this one is not for the test */
         close(fd);
-        hf_router_dialed(d, false);
+        hf_router_dialed(d, false, 0);
         return;
     }
     f->dial = d;
     f->dial_fd = fd;
+    f->dial_to = to;
+    f->dial_id = id;
     f->dials++;
 }
 
@@ -80,7 +82,7 @@ void fixture_close(struct fixture *f)
 {
     hf_router_close(f->r);
     if (f->dial != NULL) {
-        hf_router_dialed(f->dial, false); /* late, as from a host that closes its peers after */
+        hf_router_dialed(f->dial, false, 0); /* late, as from a host that closes its peers after */
         close(f->dial_fd);
     }
     (void)uv_run(&f->loop, UV_RUN_DEFAULT);

@@ -24,6 +24,8 @@ struct fixture {
     unsigned drained, shut, readers_gone, dials;
     struct hf_router_dial *dial; /* the newest, with its descriptor */
     int dial_fd;
+    enum hf_router_to dial_to;
+    uint64_t dial_id;
     void (*at_shut)(struct fixture *f);
     void *arg;
 };

@@ -137,7 +137,7 @@ static int dial_answer(struct fixture *f, bool ok)
 
     assert_non_null(d);
     f->dial = NULL;
-    hf_router_dialed(d, ok);
+    hf_router_dialed(d, ok, f->dial_to == HF_TO_FOLLOWER ? 7 : 1);
     if (ok)
         return fd;
     close(fd);
@@ -226,7 +226,7 @@ static void served(void **state)
     (void)state;
     fixture_open_gate(f, 1);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    hf_router_serve(f->r, fds[1]);
+    hf_router_serve(f->r, fds[1], HF_TO_LEADER);
     assert_int_equal(send(fds[0], hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
     server = server_accept(f);
     server_log_in(server);
@@ -238,7 +238,7 @@ static void served(void **state)
     close(server);
     /* Too late: ended without a word, so that the other node's router tries again. */
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    hf_router_serve(f->r, fds[1]);
+    hf_router_serve(f->r, fds[1], HF_TO_LEADER);
     assert_int_equal(send(fds[0], hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
     hear_end(f, fds[0]);
     close(fds[0]);
@@ -295,7 +295,80 @@ static void readers(void **state)
     fixture_close(f);
 }
 
-/* On the leader the read-only port is a session of the gate. */
+/* On the leader the read-only port goes to a follower, and so does a cancel of what runs there. */
+static void readers_elsewhere(void **state)
+{
+    static const char cancel[] = "\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\1\2\3\4";
+    struct fixture *f = fixture_open(0, 0, 0);
+    char hello[128] = {0};
+    int fd, c, follower, cancelled;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    hf_router_leader(f->r, HF_LEADER_HERE, 1);
+    fd = client_start(f, true);
+    run_until(f, &f->dials, 1);
+    assert_int_equal(f->dial_to, HF_TO_FOLLOWER);
+    assert_int_equal(f->dial_id, 0);
+    follower = dial_answer(f, true);
+    run_for(f, 20);
+    assert_true(recv(follower, hello, sizeof hello, 0) > 18);
+    assert_non_null(memmem(hello, sizeof hello, "default_transaction_read_only=on", 32));
+    server_log_in(follower);
+    hear_ready(f, fd, 'I');
+    assert_int_equal(hf_router_counts(f->r).tunnels, 1);
+    c = client_connect(f, true);
+    assert_int_equal(send(c, cancel, 16, MSG_NOSIGNAL), 16);
+    run_until(f, &f->dials, 2);
+    assert_int_equal(f->dial_to, HF_TO_FOLLOWER);
+    assert_int_equal(f->dial_id, 7);
+    cancelled = dial_answer(f, true);
+    run_for(f, 20);
+    assert_int_equal(recv(cancelled, hello, sizeof hello, 0), 16);
+    assert_memory_equal(hello, cancel, 16);
+    close(cancelled);
+    hear_end(f, c);
+    close(c);
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 2); /* what is that to a reader? */
+    say(fd, 'Q', "x", 2);
+    assert_int_equal(hear(f, follower, PATIENCE_MS, NULL, 0), 'Q');
+    say_ready(follower, 'I');
+    hear_ready(f, fd, 'I');
+    close(fd);
+    close(follower);
+    fixture_close(f);
+}
+
+static void reader_from_a_tunnel(void **state)
+{
+    static const char hello[] = "\0\0\0\x12\0\3\0\0user\0app\0";
+    struct fixture *f = fixture_open(0, 0, 0);
+    int fds[2], server;
+
+    (void)state;
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1);
+    hf_router_follower_readable(f->r, true);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    hf_router_serve(f->r, fds[1], HF_TO_FOLLOWER);
+    assert_int_equal(send(fds[0], hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
+    server = server_accept(f);
+    server_log_in(server);
+    hear_ready(f, fds[0], 'I');
+    assert_int_equal(hf_router_counts(f->r).readers, 1);
+    close(server);
+    close(fds[0]);
+    /* No follower any more: ended without a word, never passed on in a circle. */
+    hf_router_follower_readable(f->r, false);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    hf_router_serve(f->r, fds[1], HF_TO_FOLLOWER);
+    assert_int_equal(send(fds[0], hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
+    hear_end(f, fds[0]);
+    assert_int_equal(f->dials, 0);
+    close(fds[0]);
+    fixture_close(f);
+}
+
+/* When there is no follower, a reader is a session of the leader's gate. */
 static void readers_on_the_leader(void **state)
 {
     struct fixture *f = fixture_open(0, 0, 0);
@@ -305,7 +378,12 @@ static void readers_on_the_leader(void **state)
     (void)state;
     f->arg = seen;
     fixture_open_gate(f, 1);
+    hf_router_leader(f->r, HF_LEADER_HERE, 1);
     fd = client_start(f, true);
+    for (unsigned i = 1; i <= 3; i++) {
+        run_until(f, &f->dials, i);
+        dial_answer(f, false);
+    }
     server = server_accept(f);
     assert_non_null(memmem(seen, sizeof seen, "default_transaction_read_only=on", 32));
     server_log_in(server);
@@ -372,6 +450,8 @@ int main(void)
         cmocka_unit_test(served),
         cmocka_unit_test(readers),
         cmocka_unit_test(readers_on_the_leader),
+        cmocka_unit_test(readers_elsewhere),
+        cmocka_unit_test(reader_from_a_tunnel),
         cmocka_unit_test(big_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
