@@ -395,7 +395,7 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
     struct hf_peer_config pc = {.listen = n->config->listen_peer,
                                 .tls_dir = n->config->tls_dir,
                                 .name = n->config->name,
-                                .refused_is_proof = n->config->local_runtime,
+                                .local = n->config->local_runtime,
                                 .page = n->page};
     struct hf_router_config rc = {.sql = n->config->listen_sql,
                                   .read_only = n->config->listen_ro,

@@ -168,3 +168,44 @@ bool hf_net_is_loopback(const struct sockaddr *sa)
     }
     return false;
 }
+
+int hf_net_beside(const struct sockaddr *tcp, struct sockaddr_storage *out, socklen_t *len)
+{
+    struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    char host[64], port[16];
+    socklen_t tcp_len =
+        tcp->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    int n;
+
+    if (!hf_net_is_loopback(tcp) || getnameinfo(tcp, tcp_len, host, sizeof host, port, sizeof port,
+                                                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return -1;
+    n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, "holdfast/%s:%s", host, port);
+    *len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+    memcpy(out, &sun, sizeof sun);
+    return 0;
+}
+
+int hf_net_listen_beside(const char *addr, struct hf_error *err)
+{
+    struct sockaddr_storage tcp, sa;
+    socklen_t len;
+    int fd, rv = resolve(addr, AI_PASSIVE, &tcp, &len, err);
+
+    if (rv != 0)
+        return rv;
+    if (hf_net_beside((struct sockaddr *)&tcp, &sa, &len) != 0)
+        return HF_ENOENT;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return hf_fail(err, HF_EIO, "cannot make a socket: %s", strerror(errno));
+    if (bind(fd, (struct sockaddr *)&sa, len) != 0 || listen(fd, BACKLOG) != 0) {
+        int e = errno;
+        close(fd);
+        return hf_fail(err, e == EADDRINUSE ? HF_EBUSY : HF_EIO,
+                       "cannot listen on the Unix socket beside %s: %s (hint: `ss -lxp | grep holdfast/` shows "
+                       "by whom it is used)",
+                       addr, strerror(e));
+    }
+    return fd;
+}

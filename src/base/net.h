@@ -23,5 +23,10 @@ int hf_net_listen_unix(const char *path, mode_t mode, struct hf_error *err);
 int hf_net_connect_unix(const char *path, struct hf_error *err);
 void hf_net_tcp_options(int fd); /* no delay, keepalive, a bound on unacknowledged data */
 bool hf_net_is_loopback(const struct sockaddr *sa);
+/* The abstract Unix socket (unix(7)) that stands for a TCP address of this machine's loopback: half the cost of
+ * TCP for each message, and gone with its process. 0, or -1: no address of the loopback. */
+int hf_net_beside(const struct sockaddr *tcp, struct sockaddr_storage *out, socklen_t *len);
+/* Listens there. HF_ENOENT, and no text: `addr` is none of the loopback. */
+int hf_net_listen_beside(const char *addr, struct hf_error *err);
 
 #endif

@@ -13,6 +13,8 @@
 #include "base/net.h"
 
 enum { SETUP_MS = 3000, VERSION = 1, HELLO_MIN = 2 + 8 + 16 + 16 + 8 + 1 };
+/* In the hello beside the purpose: "from the answer on, no more TLS"; and the answers. */
+enum { OFFER_BARE = 0x80, REFUSED = 0, WELCOME = 1, WELCOME_BARE = 2 };
 
 static void net_cb(uv_poll_t *poll, int status, int events);
 
@@ -53,7 +55,8 @@ void hf_conn_close(struct conn *c, int status, const char *text)
         uv_close((uv_handle_t *)&c->plain_poll, handle_closed);
     uv_close((uv_handle_t *)&c->timer, handle_closed);
     if (c->ssl != NULL) {
-        (void)SSL_shutdown(c->ssl); /* one best effort; nobody waits for the answer */
+        if (!c->bare)
+            (void)SSL_shutdown(c->ssl); /* one best effort; nobody waits for the answer */
         ERR_clear_error();
         SSL_free(c->ssl);
     }
@@ -164,6 +167,16 @@ static int frame_in(struct conn *c)
     }
 }
 
+/* Both ends in the local runtime, and not by way of anything but this machine's loopback. */
+static bool may_be_bare(const struct conn *c)
+{
+    struct sockaddr_storage to;
+    socklen_t len = sizeof to;
+
+    return c->pump->owner->local && getpeername(c->fd, (struct sockaddr *)&to, &len) == 0 &&
+           (to.ss_family == AF_UNIX || hf_net_is_loopback((const struct sockaddr *)&to));
+}
+
 static void hello_build(struct conn *c)
 {
     struct hf_peer_identity self;
@@ -174,7 +187,7 @@ static void hello_build(struct conn *c)
     self = c->pump->owner->self;
     uv_mutex_unlock(&c->pump->owner->mutex);
     *p++ = VERSION;
-    *p++ = (uint8_t)c->purpose;
+    *p++ = (uint8_t)(c->purpose | (may_be_bare(c) ? OFFER_BARE : 0));
     put(p, self.id, 8);
     memcpy(p + 8, &self.cluster_id, 16);
     memcpy(p + 24, &self.uuid, 16);
@@ -198,10 +211,11 @@ static bool hello_read(struct conn *c, const uint8_t **payload, size_t *payload_
     const uint8_t *p = c->frame + 4, *end = c->frame + c->frame_len;
     size_t n;
 
-    if (end - p < HELLO_MIN || p[0] != VERSION || p[1] < HF_PURPOSE_CONTROL ||
-        p[1] > HF_PURPOSE_SQL)
+    if (end - p < HELLO_MIN || p[0] != VERSION || (p[1] & ~OFFER_BARE) < HF_PURPOSE_CONTROL ||
+        (p[1] & ~OFFER_BARE) > HF_PURPOSE_SQL)
         return false;
-    c->purpose = (enum hf_purpose)p[1];
+    c->purpose = (enum hf_purpose)(p[1] & ~OFFER_BARE);
+    c->bare = (p[1] & OFFER_BARE) != 0 && may_be_bare(c);
     c->from.id = get(p + 2, 8);
     memcpy(&c->from.cluster_id, p + 10, 16);
     memcpy(&c->from.uuid, p + 26, 16);
@@ -258,7 +272,7 @@ static void answer_build(struct conn *c, bool ok, const char *text)
 
     if (n > 200)
         n = 200;
-    c->frame[4] = ok;
+    c->frame[4] = !ok ? REFUSED : c->bare ? WELCOME_BARE : WELCOME;
     if (n > 0)
         memcpy(c->frame + 5, text, n);
     c->frame_len = 5 + n;
@@ -298,12 +312,13 @@ static int reply_in(struct conn *c)
 
     if (rv <= 0)
         return rv;
-    if (c->frame_len < 5 || c->frame[4] != 1) {
+    if (c->frame_len < 5 || (c->frame[4] != WELCOME && (c->frame[4] != WELCOME_BARE || !may_be_bare(c)))) {
         (void)snprintf(text, sizeof text, "%s refuses: %.*s", c->name,
                        (int)(c->frame_len > 5 ? c->frame_len - 5 : 0), (const char *)c->frame + 5);
         hf_conn_close(c, HF_EREFUSED, text);
         return -1;
     }
+    c->bare = c->frame[4] == WELCOME_BARE;
     set_open(c);
     return 1;
 }
@@ -497,6 +512,17 @@ static void conn_begin(struct hf_pump *pump, struct conn *c)
     (void)uv_timer_start(&c->timer, timeout_cb, SETUP_MS, 0);
 }
 
+static int connect_to(struct conn *c)
+{
+    struct sockaddr_storage beside;
+    socklen_t len;
+    int fd = -1;
+
+    if (c->pump->owner->local && hf_net_beside((struct sockaddr *)&c->to, &beside, &len) == 0)
+        fd = hf_net_connect((struct sockaddr *)&beside, len, NULL);
+    return fd >= 0 ? fd : hf_net_connect((struct sockaddr *)&c->to, c->to_len, NULL);
+}
+
 static void resolved_cb(uv_getaddrinfo_t *req, int status, struct addrinfo *list)
 {
     struct conn *c = req->data;
@@ -516,7 +542,7 @@ static void resolved_cb(uv_getaddrinfo_t *req, int status, struct addrinfo *list
     memcpy(&c->to, list->ai_addr, list->ai_addrlen);
     c->to_len = list->ai_addrlen;
     uv_freeaddrinfo(list);
-    c->fd = hf_net_connect((struct sockaddr *)&c->to, c->to_len, NULL);
+    c->fd = connect_to(c);
     if (c->fd < 0) {
         int rv = c->fd;
         c->fd = -1;

@@ -21,14 +21,18 @@ struct hf_pump {
 struct hf_pumps {
     struct hf_pumps_callbacks callbacks;
     char name[HF_NAME_MAX];
+    bool local;
     struct hf_tls tls;
     struct hf_mailbox *control; /* to the host's loop */
     uv_mutex_t mutex;           /* guards self */
     struct hf_peer_identity self;
     struct hf_pump pumps[HF_PUMPS];
     unsigned next;
-    int listen_fd;
-    uv_poll_t listener; /* on pumps[0] */
+    struct hf_pumps_listener {
+        struct hf_pumps *p;
+        int fd;         /* -1: none */
+        uv_poll_t poll; /* on pumps[0] */
+    } tcp, beside;      /* beside: in the local runtime, what hf_net_beside() says */
     bool closing;       /* control loop only: callbacks are over */
 };
 
@@ -94,6 +98,7 @@ struct conn {
     struct pipe_buf in, out; /* TLS to plain, plain to TLS */
     int in_net, in_plain, out_net, out_plain; /* what each direction waits for */
     bool ending;
+    bool bare; /* TLS has done its part: see hf_peer_config.local */
     bool watched, named;
     struct hf_walwatch watch;
     struct hf_walthin thin; /* dialed: of what the WAL receiver says */

@@ -57,21 +57,62 @@ static void held_cb(uv_timer_t *timer)
     move(c, false, true);
 }
 
-/* TLS -> plain. False: over. */
+/* Reads into c->in, an empty buffer. >0: so many bytes, 0: w->net says what to wait for, -1: over. */
+static int net_read(struct conn *c, struct wants *w)
+{
+    int rv, e;
+
+    if (c->bare) {
+        do
+            rv = (int)read(c->fd, c->in.bytes, HF_PIPE_BYTES);
+        while (rv < 0 && errno == EINTR);
+        w->net = UV_READABLE;
+        return rv > 0 ? rv : rv < 0 && errno == EAGAIN ? 0 : -1;
+    }
+    ERR_clear_error(); /* SSL_get_error() looks at the thread's queue, whoever filled it */
+    rv = SSL_read(c->ssl, c->in.bytes, HF_PIPE_BYTES);
+    if (rv > 0)
+        return rv;
+    e = SSL_get_error(c->ssl, rv);
+    w->net = e == SSL_ERROR_WANT_READ ? UV_READABLE : UV_WRITABLE;
+    return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE ? 0 : -1;
+}
+
+/* The same for writing what is in c->out. */
+static int net_write(struct conn *c, struct wants *w)
+{
+    int rv, e;
+
+    if (c->bare) {
+        do
+            rv = (int)write(c->fd, c->out.bytes + c->out.at, c->out.len);
+        while (rv < 0 && errno == EINTR);
+        w->net = UV_WRITABLE;
+        return rv > 0 ? rv : rv < 0 && errno == EAGAIN ? 0 : -1;
+    }
+    ERR_clear_error();
+    rv = SSL_write(c->ssl, c->out.bytes + c->out.at, (int)c->out.len);
+    if (rv > 0)
+        return rv;
+    e = SSL_get_error(c->ssl, rv);
+    w->net = e == SSL_ERROR_WANT_WRITE ? UV_WRITABLE : UV_READABLE;
+    return e == SSL_ERROR_WANT_WRITE || e == SSL_ERROR_WANT_READ ? 0 : -1;
+}
+
+/* Network -> plain. False: over. */
 static bool move_in(struct conn *c, struct wants *w)
 {
+    bool drained = false; /* nothing more has come, as far as can be seen without asking the socket again */
+
     *w = (struct wants){0};
     for (;;) {
         ssize_t n;
         if (c->in.len == 0) {
-            int rv;
-            ERR_clear_error(); /* SSL_get_error() looks at the thread's queue, whoever filled it */
-            rv = SSL_read(c->ssl, c->in.bytes, HF_PIPE_BYTES);
-            if (rv <= 0) {
-                int e = SSL_get_error(c->ssl, rv);
-                w->net = e == SSL_ERROR_WANT_READ ? UV_READABLE : UV_WRITABLE;
-                return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE;
-            }
+            int rv = net_read(c, w);
+            if (rv <= 0)
+                return rv == 0;
+            drained = c->bare ? rv < HF_PIPE_BYTES : SSL_has_pending(c->ssl) == 0;
+            w->net = 0;
             c->in.at = 0;
             c->in.len = (size_t)rv;
             if (!watch(c, c->in.bytes, c->in.len))
@@ -88,15 +129,14 @@ static bool move_in(struct conn *c, struct wants *w)
             return false;
         c->in.at += (size_t)n;
         c->in.len -= (size_t)n;
-        /* Nothing more has been taken from the socket: to ask it again now would mostly be in vain. */
-        if (c->in.len == 0 && !c->ending && SSL_has_pending(c->ssl) == 0) {
+        if (c->in.len == 0 && drained && !c->ending) {
             w->net = UV_READABLE;
             return true;
         }
     }
 }
 
-/* plain -> TLS. False: over. */
+/* Plain -> network. False: over. */
 static bool move_out(struct conn *c, struct wants *w)
 {
     bool drained = false;
@@ -128,13 +168,10 @@ static bool move_out(struct conn *c, struct wants *w)
                 (void)uv_timer_start(&c->timer, held_cb, HF_WALTHIN_MS, 0);
             return true;
         }
-        ERR_clear_error();
-        rv = SSL_write(c->ssl, c->out.bytes + c->out.at, (int)c->out.len);
-        if (rv <= 0) {
-            int e = SSL_get_error(c->ssl, rv);
-            w->net = e == SSL_ERROR_WANT_WRITE ? UV_WRITABLE : UV_READABLE;
-            return e == SSL_ERROR_WANT_WRITE || e == SSL_ERROR_WANT_READ;
-        }
+        rv = net_write(c, w);
+        if (rv <= 0)
+            return rv == 0;
+        w->net = 0;
         c->out.at += (size_t)rv;
         c->out.len -= (size_t)rv;
     }

@@ -76,7 +76,7 @@ struct hf_peer {
     uv_loop_t *loop;
     struct hf_pumps *pumps;
     struct hf_peer_callbacks callbacks;
-    bool refused_is_proof, closing;
+    bool local, closing;
     hf_node_id self;
     struct hf_sentinel_page *page;
     struct outgoing out[TARGETS_MAX];
@@ -398,7 +398,7 @@ static void probe_begin(struct hf_peer *p, const struct hf_peer_identity *who)
     const struct outgoing *o = out_find(p, who->name);
     struct probe *b;
 
-    if (!p->refused_is_proof || o == NULL || o->sa_len == 0 ||
+    if (!p->local || o == NULL || o->sa_len == 0 ||
         !hf_net_is_loopback((const struct sockaddr *)&o->sa))
         return;
     b = calloc(1, sizeof *b);
@@ -552,7 +552,7 @@ int hf_peer_open(struct hf_peer **out, uv_loop_t *loop, const struct hf_peer_con
         return hf_fail(err, HF_ENOMEM, "peer: out of memory");
     p->loop = loop;
     p->callbacks = *callbacks;
-    p->refused_is_proof = config->refused_is_proof;
+    p->local = config->local;
     p->page = config->page;
     rv = hf_pumps_open(&p->pumps, loop, config, &pc, err);
     if (rv != 0) {

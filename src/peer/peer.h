@@ -61,7 +61,10 @@ struct hf_peer_config {
     const char *listen;  /* "host:port" */
     const char *tls_dir; /* ca.crt, node.crt, node.key */
     const char *name;
-    bool refused_is_proof;         /* local runtime only */
+    /* All nodes are processes of this machine, started by `holdfast up`. On the loopback, then, a refused
+     * connection proves a death, and once both ends have proved by TLS who they are, bytes go without it:
+     * who can listen there can read the data directories as well. */
+    bool local;
     struct hf_sentinel_page *page; /* tokens go here; may be NULL */
 };
 

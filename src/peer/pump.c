@@ -217,12 +217,13 @@ static void accept_run(void *arg)
 
 static void listen_cb(uv_poll_t *poll, int status, int events)
 {
-    struct hf_pumps *p = poll->data;
+    const struct hf_pumps_listener *l = poll->data;
+    struct hf_pumps *p = l->p;
 
     (void)status;
     (void)events;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        int fd = accept4(p->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         struct order *o;
         if (fd < 0)
             return;
@@ -340,6 +341,39 @@ static void pump_main(void *arg)
     (void)uv_run(&pump->loop, UV_RUN_DEFAULT);
 }
 
+static void listener_start(struct hf_pumps *p, struct hf_pumps_listener *l)
+{
+    l->p = p;
+    if (l->fd < 0)
+        return;
+    if (uv_poll_init(&p->pumps[0].loop, &l->poll, l->fd) != 0)
+        abort();
+    l->poll.data = l;
+    (void)uv_poll_start(&l->poll, UV_READABLE, listen_cb);
+}
+
+static void listener_stop(struct hf_pumps_listener *l)
+{
+    if (l->fd >= 0)
+        uv_close((uv_handle_t *)&l->poll, NULL);
+}
+
+static int listen_all(struct hf_pumps *p, const char *addr, struct hf_error *err)
+{
+    p->beside.fd = -1;
+    p->tcp.fd = hf_net_listen(addr, err);
+    if (p->tcp.fd < 0)
+        return p->tcp.fd;
+    if (p->local) {
+        p->beside.fd = hf_net_listen_beside(addr, err);
+        if (p->beside.fd < 0 && p->beside.fd != HF_ENOENT) {
+            close(p->tcp.fd);
+            return p->beside.fd;
+        }
+    }
+    return 0;
+}
+
 static void stop_run(void *arg)
 {
     struct hf_pump *pump = arg;
@@ -347,8 +381,10 @@ static void stop_run(void *arg)
     pump->stopping = true;
     while (pump->conns != NULL)
         hf_conn_close(pump->conns, HF_ECLOSED, "the node ends");
-    if (pump == &pump->owner->pumps[0])
-        uv_close((uv_handle_t *)&pump->owner->listener, NULL);
+    if (pump == &pump->owner->pumps[0]) {
+        listener_stop(&pump->owner->tcp);
+        listener_stop(&pump->owner->beside);
+    }
     hf_mailbox_close(pump->mailbox);
 }
 
@@ -362,10 +398,10 @@ int hf_pumps_open(struct hf_pumps **out, uv_loop_t *control, const struct hf_pee
         return hf_fail(err, HF_ENOMEM, "peer: out of memory");
     p->callbacks = *callbacks;
     (void)snprintf(p->name, sizeof p->name, "%s", config->name);
+    p->local = config->local;
     rv = hf_tls_open(&p->tls, config->tls_dir, err);
     if (rv == 0) {
-        p->listen_fd = hf_net_listen(config->listen, err);
-        rv = p->listen_fd < 0 ? p->listen_fd : 0;
+        rv = listen_all(p, config->listen, err);
     }
     if (rv != 0) {
         hf_tls_close(&p->tls);
@@ -382,10 +418,8 @@ int hf_pumps_open(struct hf_pumps **out, uv_loop_t *control, const struct hf_pee
             abort();
         pump->mailbox = must(hf_mailbox_open(&pump->loop));
     }
-    if (uv_poll_init(&p->pumps[0].loop, &p->listener, p->listen_fd) != 0)
-        abort();
-    p->listener.data = p;
-    (void)uv_poll_start(&p->listener, UV_READABLE, listen_cb);
+    listener_start(p, &p->tcp);
+    listener_start(p, &p->beside);
     for (int i = 0; i < HF_PUMPS; i++)
         if (uv_thread_create(&p->pumps[i].thread, pump_main, &p->pumps[i]) != 0)
             abort();
@@ -403,7 +437,9 @@ void hf_pumps_close(struct hf_pumps *p)
         (void)uv_loop_close(&p->pumps[i].loop);
     }
     /* Last: a listener that is gone is what peers in the local runtime take as proof. */
-    close(p->listen_fd);
+    if (p->beside.fd >= 0)
+        close(p->beside.fd);
+    close(p->tcp.fd);
     hf_mailbox_close(p->control);
     hf_tls_close(&p->tls);
     uv_mutex_destroy(&p->mutex);

@@ -11,6 +11,10 @@ static void acks_held(const struct node *n, const char *when)
             sim_fail("I1: %s %s, and lacks acknowledged commit %llu at %u (it has %u records)", n->name,
                      when, (unsigned long long)a->id, a->index, n->pg.n);
     }
+    if (W->shown.id != 0 &&
+        (W->shown.index >= n->pg.n || n->pg.wal[W->shown.index].id != W->shown.id))
+        sim_fail("I1: %s %s, and lacks row %llu at %u, which a gate has shown (it has %u records)", n->name,
+                 when, (unsigned long long)W->shown.id, W->shown.index, n->pg.n);
 }
 
 void check_forward(struct node *n)

@@ -4,8 +4,6 @@
 
 #include "sim.h"
 
-static void act(struct node *n, const struct hf_action *a);
-
 struct node *host_of_id(hf_node_id id)
 {
     for (unsigned i = 0; i < SIM_NODES; i++) {
@@ -41,7 +39,8 @@ void host_step(struct node *n, const struct hf_event *e)
     n->stepping = true;
     while (n->up && n->decide != NULL && (next = hf_decide_next(n->decide)) != NULL) {
         struct hf_action a = *next;
-        act(n, &a);
+        if (!trap_takes(n, &a))
+            host_perform(n, &a);
     }
     n->stepping = false;
 }
@@ -112,6 +111,7 @@ static void formation(struct node *n, const struct hf_msg *m)
         host_crash(n);
         memset(&n->disk.durable, 0, sizeof n->disk.durable);
         n->disk.has_state = n->disk.has_founding = false;
+        n->reported_term = 0;
         sim_raft_wipe(&n->disk);
         host_start(n);
     } else if (hf_form_answer(&n->disk.durable, m, &answer)) {
@@ -126,7 +126,7 @@ static void deliver(void *arg)
     struct letter *l = arg;
     struct node *n = named(l->to);
 
-    if (n == NULL || !n->up || W->cut[l->from][n->index]) {
+    if (n == NULL || !sim_reaches(LANE_MSG, l->from, n->index)) {
         free(l);
         return;
     }
@@ -367,7 +367,7 @@ static void ask_arrives(void *arg)
     struct ask *a = arg;
     struct node *l = host_of_id(a->f->relay_leader);
 
-    if (l == NULL || !sim_reaches(a->f->index, l->index) || W->now < l->paused_until) {
+    if (l == NULL || !sim_reaches(LANE_WAL, a->f->index, l->index) || W->now < l->paused_until) {
         a->serial = 0;
         return;
     }
@@ -430,7 +430,7 @@ static void admit(struct node *n, const struct hf_action *action)
         return;
     a->serial = 0;
     if (!a->f->up || a->f->life != a->f_life || !a->f->relay_open || a->f->relay_epoch != a->epoch ||
-        !sim_reaches(n->index, a->f->index))
+        !sim_reaches(LANE_WAL, n->index, a->f->index))
         return;
     pg_streams_cut(-1, a->f->index);
     pg_stream_begin(n, a->f, a->epoch);
@@ -540,7 +540,6 @@ void host_start(struct node *n)
     n->gate_epoch = 0;
     n->deadline_ns = 0;
     n->draining = n->relay_open = n->dialing = n->stepping = false;
-    n->reported_term = n->disk.durable.fence;
     if (n->pg.state != HF_PG_EMPTY)
         pg_stopped(&n->pg, false); /* a leftover postmaster is ended first */
     sim_say(n, "starts (life %llu, id %llu)", (unsigned long long)n->life,
@@ -595,11 +594,23 @@ void host_crash(struct node *n)
         if (!o->up || o->decide == NULL || W->cut[n->index][i])
             continue;
         host_later(o, at, &(struct hf_event){.type = HF_EV_PEER_DOWN, .id = n->disk.durable.self});
-        if (sim_chance(0.7))
+        if (!W->calm && sim_chance(0.7))
             host_later(o, at + sim_between(0, 20 * MS),
                        &(struct hf_event){
                            .type = HF_EV_PEER_DOWN, .id = n->disk.durable.self, .proof = true});
     }
+}
+
+void host_lose_volume(struct node *n)
+{
+    host_crash(n);
+    sim_say(n, "loses its volume");
+    memset(&n->disk.durable, 0, sizeof n->disk.durable);
+    n->disk.has_state = n->disk.has_founding = n->disk.has_cluster_id = false;
+    n->reported_term = 0;
+    sim_raft_wipe(&n->disk);
+    memset(&n->pg, 0, sizeof n->pg);
+    n->pg.state = HF_PG_EMPTY;
 }
 
 struct pg_end {
@@ -687,7 +698,7 @@ static void joined(struct node *n, const struct hf_action *a)
     send(n, W->nodes[index].name, &m);
 }
 
-static void act(struct node *n, const struct hf_action *a)
+void host_perform(struct node *n, const struct hf_action *a)
 {
     struct life *l;
 

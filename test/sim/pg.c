@@ -122,7 +122,7 @@ static void received(void *arg)
     struct stream *s = t->s;
     struct node *l = &W->nodes[s->from], *f = &W->nodes[s->to];
 
-    if (is_live(s, t->serial) && !W->cut[s->from][s->to] && W->now >= f->paused_until) {
+    if (is_live(s, t->serial) && sim_reaches(LANE_WAL, s->from, s->to) && W->now >= f->paused_until) {
         unsigned upto = t->upto <= l->pg.flushed ? t->upto : l->pg.flushed;
         if (f->reported_term > s->epoch && upto > f->pg.n)
             sim_fail("I4: %s takes WAL of epoch %llu after it reported for term %llu", f->name,
@@ -138,7 +138,7 @@ static void received(void *arg)
         f->pg.n_hist = l->pg.n_hist;
         memcpy(f->pg.hist, l->pg.hist, sizeof f->pg.hist);
         check_stream(s);
-        if (!W->cut[s->to][s->from])
+        if (sim_reaches(LANE_WAL, s->to, s->from))
             report_later(s, f->pg.flushed);
     }
     free(t);
@@ -154,7 +154,7 @@ static void pump(void *arg)
         free(t);
         return;
     }
-    if (W->now >= W->nodes[s->from].paused_until && !W->cut[s->from][s->to]) {
+    if (W->now >= W->nodes[s->from].paused_until && sim_reaches(LANE_WAL, s->from, s->to)) {
         struct transit *data = calloc(1, sizeof *data);
         *data = (struct transit){s, s->serial, W->nodes[s->from].pg.flushed};
         sim_after(sim_between(100 * US, W->delay_max), received, data);
@@ -232,8 +232,8 @@ static struct node *source(const struct job *j)
     struct node *l = host_of_id(j->a.id);
     struct hf_view v;
 
-    if (l == NULL || l->decide == NULL || !sim_reaches(j->n->index, l->index) ||
-        !sim_reaches(l->index, j->n->index) || W->now < l->paused_until)
+    if (l == NULL || l->decide == NULL || !sim_reaches(LANE_WAL, j->n->index, l->index) ||
+        !sim_reaches(LANE_WAL, l->index, j->n->index) || W->now < l->paused_until)
         return NULL;
     v = hf_decide_view(l->decide);
     return v.leading && v.epoch == j->a.epoch && l->pg.state == HF_PG_PRIMARY ? l : NULL;
@@ -282,6 +282,10 @@ static bool rewind_data(struct pg *pg, const struct pg *from, const char **why)
     for (unsigned i = fork; i < from->flushed; i++)
         pg->wal[i] = from->wal[i];
     pg->n = pg->flushed = from->flushed;
+    /* Recovery begins at the last common checkpoint again. WAL of this node's own may have been removed, so
+     * what comes after it may have to be streamed once more (S8). */
+    if (W->rewind_forgets && W->checkpoint_at < pg->n)
+        pg->n = pg->flushed = W->checkpoint_at;
     pg->tli = from->tli;
     pg->n_hist = from->n_hist;
     memcpy(pg->hist, from->hist, sizeof pg->hist);
@@ -302,6 +306,10 @@ static void promote(struct pg *pg)
     pg->tli = next + 1; /* the newest known here plus one: two nodes may choose the same (S4) */
     pg->state = HF_PG_PRIMARY;
     pg->checkpointed = false;
+    /* The end-of-recovery record: a promotion never leaves WAL as it was. */
+    if (pg->n < SIM_RECORDS)
+        pg->wal[pg->n++] = (struct record){++W->next_id, 0, true};
+    pg->flushed = pg->n;
 }
 
 static void finish(void *arg)
@@ -352,7 +360,10 @@ static void finish(void *arg)
         e.ok = pg->state == HF_PG_STANDBY && !sim_chance(W->quiet ? 0 : 0.02);
         if (e.ok) {
             promote(pg);
-            set_rule(pg, &j->a, sim_chance(0.03) ? sim_between(0, 30 * MS) : 0);
+            set_rule(pg, &j->a,
+                     W->calm              ? W->rule_late_ns
+                     : sim_chance(0.03) ? sim_between(0, 30 * MS)
+                                        : 0);
             e.timeline = pg->tli;
         }
         break;
@@ -375,12 +386,12 @@ static void finish(void *arg)
             pg->state = HF_PG_STANDBY;
             pg->generation++;
             set_rule(pg, &j->a, 0);
-            e.lsn = lsn_of(pg->n);
+            e.lsn = lsn_of(l->pg.flushed);
         }
         break;
     case HF_WORK_CHECKPOINT:
         pg->checkpointed = true;
-        if (sim_chance(0.2) && pg->n > 40)
+        if (!W->calm && sim_chance(0.2) && pg->n > 40)
             pg->first_kept = pg->n - (unsigned)sim_between(5, 40); /* S16 */
         break;
     case HF_WORK_NONE:
@@ -415,7 +426,7 @@ struct write {
     enum hf_write kind;
     hf_epoch epoch;
     unsigned index;
-    bool waited;
+    bool flushed, waited;
 };
 
 static void write_look(void *arg)
@@ -439,7 +450,13 @@ static void write_look(void *arg)
         free(w);
         return;
     }
-    n->pg.flushed = n->pg.n;
+    if (!w->flushed) {
+        /* First the flush, then the wait: in between, a fast follower can have acked already (S2). */
+        w->flushed = true;
+        n->pg.flushed = n->pg.n;
+        sim_after(W->look_late_ns + sim_between(10 * US, 500 * US), write_look, w);
+        return;
+    }
     if (pg_released(n, w->index)) {
         n->pg.wal[w->index].visible = true;
         e.write_state = HF_WRITE_DONE;
@@ -465,7 +482,7 @@ void pg_write(struct node *n, const struct hf_action *a)
 {
     struct write *w = calloc(1, sizeof *w);
 
-    *w = (struct write){n, n->life, n->pg.generation, 0, a->write, a->epoch, 0, false};
+    *w = (struct write){n, n->life, n->pg.generation, 0, a->write, a->epoch, 0, false, false};
     if (a->write == HF_WRITE_BARRIER)
         w->serial = ++n->write_serial;
     if (n->pg.state == HF_PG_PRIMARY)
@@ -504,6 +521,8 @@ static void forward(void *arg)
         if (!c->fresh)
             sim_fail("I2: %s answers a read from before an acknowledged write", n->name);
         W->reads++;
+        if (c->id != 0 && c->index >= W->shown.index)
+            W->shown = (struct ack){c->id, c->index, W->now};
     } else {
         if (W->n_acks < SIM_LEDGER)
             W->acks[W->n_acks++] = (struct ack){c->id, c->index, W->now};
@@ -569,6 +588,11 @@ void pg_client_read(struct node *n)
     if (c == NULL)
         return;
     c->is_read = true;
+    for (unsigned i = n->pg.n; i-- > 0 && c->id == 0;)
+        if (n->pg.wal[i].visible) {
+            c->id = n->pg.wal[i].id;
+            c->index = i;
+        }
     c->fresh = last == NULL || (last->index < n->pg.n && n->pg.wal[last->index].id == last->id &&
                                 n->pg.wal[last->index].visible);
     sim_after(sim_between(50 * US, 20 * MS), forward, c);

@@ -149,7 +149,7 @@ static void arrive(void *arg)
     struct flight *f = arg;
     struct node *to = host_of_id(f->to_id);
 
-    if (to == NULL || !to->raft_on || !sim_reaches(f->from, to->index) || !to->exists) {
+    if (to == NULL || !to->raft_on || !sim_reaches(LANE_RAFT, f->from, to->index) || !to->exists) {
         drop(&f->m);
     } else if (W->now < to->paused_until) {
         sim_after(to->paused_until - W->now, arrive, f);

@@ -10,7 +10,7 @@ static struct node *any(void)
     return &W->nodes[sim_between(0, W->n_nodes - 1)];
 }
 
-static void traffic(void *arg)
+void scenario_traffic(void *arg)
 {
     (void)arg;
     for (unsigned i = 0; i < W->n_nodes; i++) {
@@ -19,7 +19,7 @@ static void traffic(void *arg)
         if (sim_chance(0.5))
             pg_client_read(&W->nodes[i]);
     }
-    sim_after(sim_between(2 * MS, 14 * MS), traffic, NULL);
+    sim_after(sim_between(2 * MS, 14 * MS), scenario_traffic, NULL);
 }
 
 static void heal_network(void *arg)
@@ -64,13 +64,7 @@ static void volume_lost(struct node *n)
     if (lost || W->n_nodes < 3 || W->last_open_epoch == 0)
         return;
     lost = true;
-    host_crash(n);
-    sim_say(n, "loses its volume");
-    memset(&n->disk.durable, 0, sizeof n->disk.durable);
-    n->disk.has_state = n->disk.has_founding = n->disk.has_cluster_id = false;
-    sim_raft_wipe(&n->disk);
-    memset(&n->pg, 0, sizeof n->pg);
-    n->pg.state = HF_PG_EMPTY;
+    host_lose_volume(n);
 }
 
 static void one_fault(void)
@@ -163,6 +157,19 @@ static void revive(void *arg)
     sim_after(sim_between(50 * MS, 400 * MS), revive, NULL);
 }
 
+void scenario_node(unsigned i, unsigned lease_ms)
+{
+    struct node *n = &W->nodes[i];
+
+    n->index = (int)i;
+    n->exists = true;
+    (void)snprintf(n->name, sizeof n->name, "n-%u", i);
+    n->rate = 1.0 + ((double)sim_between(0, 1200) - 600.0) / 100000.0; /* within the bound */
+    n->offset_ns = (int64_t)sim_between(0, 1000 * SEC);
+    n->lease_ms = lease_ms;
+    n->pg.state = HF_PG_EMPTY;
+}
+
 void scenario_random(void)
 {
     static const unsigned sizes[] = {3, 3, 3, 3, 3, 5, 5, 2, 1, 4};
@@ -171,19 +178,11 @@ void scenario_random(void)
     W->loss = sim_chance(0.4) ? 0.03 : 0;
     W->duplicate = sim_chance(0.4) ? 0.1 : 0.01;
     W->delay_max = sim_chance(0.3) ? 20 * MS : 1 * MS;
-    for (unsigned i = 0; i < W->n_nodes; i++) {
-        struct node *n = &W->nodes[i];
-        n->index = (int)i;
-        n->exists = true;
-        (void)snprintf(n->name, sizeof n->name, "n-%u", i);
-        n->rate = 1.0 + ((double)sim_between(0, 1200) - 600.0) / 100000.0; /* within the bound */
-        n->offset_ns = (int64_t)sim_between(0, 1000 * SEC);
-        n->lease_ms = 500;
-        n->pg.state = HF_PG_EMPTY;
-    }
+    for (unsigned i = 0; i < W->n_nodes; i++)
+        scenario_node(i, 500);
     for (unsigned i = 0; i < W->n_nodes; i++)
         host_start(&W->nodes[i]);
-    sim_after(1 * MS, traffic, NULL);
+    sim_after(1 * MS, scenario_traffic, NULL);
     sim_after(sim_chance(0.8) ? 1500 * MS : 10 * MS, faults, NULL);
     sim_after(100 * MS, revive, NULL);
     (void)sim_run_until(FAULTY_MS * MS);

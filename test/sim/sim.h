@@ -17,6 +17,8 @@ enum {
     SIM_BRANCHES = 64,
     SIM_STREAMS = 64,
     SIM_LEDGER = 6000,
+    SIM_TRAPS = 16,
+    SIM_HELD = 512,
 };
 #define US 1000ull
 #define MS 1000000ull
@@ -129,18 +131,61 @@ struct ack {
     uint64_t at;
 };
 
+/* -- traps: a fault at a named step (trap.c) ----------------------------------------------------------- */
+
+enum trap_what {
+    TRAP_WATCH, /* only counts */
+    TRAP_HOLD,  /* what matches is carried out when the trap is lifted */
+    TRAP_STALL, /* from the first match on, this node carries nothing out until the trap is lifted */
+    TRAP_DROP,  /* a message is lost */
+    TRAP_FAIL,  /* PERSIST, WORK, WRITE: the host says no */
+    TRAP_CRASH, /* the process is gone right after the action */
+};
+
+struct trap {
+    bool used;
+    int node;                   /* -1: any */
+    enum hf_action_type action; /* 0: any */
+    int kind;                   /* which message, work or write; 0: any */
+    int to;                     /* of a message, as node index; -1: any */
+    enum trap_what what;
+    unsigned fired;
+    void (*also)(struct node *n); /* called at each match, if set */
+};
+
+struct held {
+    struct trap *trap;
+    struct node *n;
+    uint64_t life;
+    struct hf_action a;
+};
+
+/* What a partition may cut: a firewall, or one thread that hangs, need not hit all. */
+enum lane { LANE_MSG, LANE_RAFT, LANE_WAL, LANES };
+
 struct world {
     uint64_t seed, now, rng[2];
     bool verbose, quiet;
+    bool calm; /* directed schedules: no fault but those they make */
     unsigned n_nodes;
     struct node nodes[SIM_NODES];
     struct stream streams[SIM_STREAMS];
     bool cut[SIM_NODES][SIM_NODES];
+    bool lane_cut[LANES][SIM_NODES][SIM_NODES];
+    struct trap traps[SIM_TRAPS];
+    struct trap *stalled[SIM_NODES];
+    unsigned n_held;
+    struct held held[SIM_HELD];
+    uint64_t look_late_ns; /* the host looks so long after the flush whether a write waits (S2) */
+    uint64_t rule_late_ns; /* calm: a rule comes into force so long after the promotion (S2) */
+    bool rewind_forgets;   /* calm: WAL on disk after a rewind ends at the last common checkpoint (S8) */
+    unsigned checkpoint_at; /* ... which is here */
     double loss, duplicate;
     uint64_t delay_max;
     uint64_t serial, next_id;
     unsigned n_acks;
     struct ack acks[SIM_LEDGER];
+    struct ack shown; /* the farthest row that a read through a gate has shown */
     unsigned writes, reads, opens;
     bool violated;
     char why[512];
@@ -161,7 +206,8 @@ typedef void (*sim_fn)(void *arg);
 void sim_after(uint64_t delay, sim_fn fn, void *arg);
 bool sim_run_until(uint64_t t);
 uint64_t sim_clock(const struct node *n); /* the node's own */
-bool sim_reaches(int from, int to);
+bool sim_reaches(enum lane lane, int from, int to);
+bool sim_next(uint64_t limit); /* one event, if there is one until then */
 
 /* raftio.c */
 void sim_raft_open(struct node *n);
@@ -180,6 +226,8 @@ struct node *host_of_id(hf_node_id id);
 bool host_passes(const struct node *n, hf_epoch session); /* the gate, now */
 void host_pg_killed(struct node *n);
 void host_pause(struct node *n, uint64_t ns);
+void host_lose_volume(struct node *n); /* crashed, and its disks come back empty */
+void host_perform(struct node *n, const struct hf_action *a); /* past all traps */
 
 /* pg.c */
 void pg_work(struct node *n, const struct hf_action *a);
@@ -198,9 +246,28 @@ void check_forward(struct node *n);
 void check_stream(const struct stream *s);
 void check_end(void);
 
+/* trap.c */
+bool trap_takes(struct node *n, const struct hf_action *a); /* true: not to be carried out now */
+struct trap *trap_set(int node, enum hf_action_type action, int kind, enum trap_what what);
+void trap_lift(struct trap *t);
+
 /* scenario.c */
 void scenario_random(void);
-bool scenario_named(const char *name);
-extern const char *const scenario_names[];
+void scenario_node(unsigned i, unsigned lease_ms);
+void scenario_traffic(void *arg);
+
+/* directed.c: one schedule for each S-rule that this world can express. */
+struct directed_mutation {
+    enum hf_mutation m;
+    bool live; /* its rule is about progress: here it shows as a cluster that stands still */
+};
+struct directed {
+    const char *name, *what;
+    void (*run)(void);
+    struct directed_mutation mutations[4];
+};
+extern const struct directed directed_all[];
+extern const unsigned directed_n;
+const struct directed *directed_named(const char *name);
 
 #endif

@@ -43,9 +43,9 @@ uint64_t sim_clock(const struct node *n)
     return (uint64_t)((double)W->now * n->rate) + (uint64_t)n->offset_ns;
 }
 
-bool sim_reaches(int from, int to)
+bool sim_reaches(enum lane lane, int from, int to)
 {
-    return W->nodes[to].exists && W->nodes[to].up && !W->cut[from][to];
+    return W->nodes[to].exists && W->nodes[to].up && !W->cut[from][to] && !W->lane_cut[lane][from][to];
 }
 
 void sim_say(const struct node *n, const char *fmt, ...)
@@ -119,13 +119,22 @@ static struct sim_event pop(struct heap *h)
     }
 }
 
+bool sim_next(uint64_t limit)
+{
+    struct sim_event e;
+
+    if (W->heap == NULL || W->heap->n == 0 || W->heap->e[0].at > limit)
+        return false;
+    e = pop(W->heap);
+    W->now = e.at;
+    e.fn(e.arg);
+    return true;
+}
+
 bool sim_run_until(uint64_t t)
 {
-    while (W->heap != NULL && W->heap->n > 0 && W->heap->e[0].at <= t) {
-        struct sim_event e = pop(W->heap);
-        W->now = e.at;
-        e.fn(e.arg);
-    }
+    while (sim_next(t))
+        continue;
     W->now = t;
     return !W->violated;
 }
