@@ -318,8 +318,11 @@ static void fencing_run(struct hf_decide *d)
         return;
     }
     if (!reports_suffice(d, true, ids, &n) && !reports_suffice(d, false, ids, &n)) {
-        if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns)
-            hf_yield_unfit(d, "no majority of the voters has reported");
+        if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns) {
+            /* Perhaps they answer another; it says nothing against this node once they are back. */
+            hf_emit_phase(d, "no majority of the voters has reported", d->lead_term);
+            hf_yield_begin(d, 0);
+        }
         return;
     }
     if (d->grace_until_ns == 0) {

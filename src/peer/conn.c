@@ -489,7 +489,9 @@ static void net_cb(uv_poll_t *poll, int status, int events)
         hf_conn_close(c, HF_ECLOSED, "the dialer gave up");
         return;
     }
-    /* After an error the next read or write tells the same, with a reason. */
+    /* After an error the next reads or writes tell the same, with a reason; libuv has stopped to poll. */
+    if (status != 0)
+        c->net_events = 0;
     if (c->state == CONN_OPEN)
         hf_conn_move(c, status == 0 ? events : UV_READABLE | UV_WRITABLE, 0);
     else

@@ -179,8 +179,12 @@ static bool move_out(struct conn *c, struct wants *w)
 
 static void plain_cb(uv_poll_t *poll, int status, int events)
 {
-    /* After an error both directions look, and one of them finds the reason. */
-    hf_conn_move(poll->data, 0, status == 0 ? events : UV_READABLE | UV_WRITABLE);
+    struct conn *c = poll->data;
+
+    /* After an error both directions look, until one of them finds the reason; libuv has stopped to poll. */
+    if (status != 0)
+        c->plain_events = 0;
+    hf_conn_move(c, 0, status == 0 ? events : UV_READABLE | UV_WRITABLE);
 }
 
 static void plain_want(struct conn *c, int events)
