@@ -537,6 +537,7 @@ void host_start(struct node *n)
     n->exists = n->up = true;
     n->life++;
     n->paused_until = 0;
+    W->stalled[n->index] = NULL;
     n->gate_epoch = 0;
     n->deadline_ns = 0;
     n->draining = n->relay_open = n->dialing = n->stepping = false;

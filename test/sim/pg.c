@@ -162,6 +162,8 @@ static void pump(void *arg)
     sim_after(sim_between(1 * MS, 4 * MS), pump, t);
 }
 
+static const char *const forked_off = "forked off before the recovery point";
+
 /* START_REPLICATION on the standby's timeline, at its end: what the server checks is timeline numbers. */
 static const char *objection(const struct pg *p, const struct pg *s)
 {
@@ -171,29 +173,19 @@ static const char *objection(const struct pg *p, const struct pg *s)
         return s->n <= p->flushed ? NULL : "ahead of the flush position";
     for (unsigned i = 0; i < p->n_hist; i++)
         if (p->hist[i].tli == s->tli)
-            return s->n <= p->hist[i].end ? NULL : "forked off before the recovery point";
+            return s->n <= p->hist[i].end ? NULL : forked_off;
     return "not in this server's history";
 }
 
-void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch)
+static struct stream *stream_new(struct node *leader, struct node *follower, hf_epoch epoch)
 {
-    const char *no = objection(&leader->pg, &follower->pg);
     struct stream *s = NULL;
-    struct transit *t;
 
-    if (leader->pg.state != HF_PG_PRIMARY || follower->pg.state != HF_PG_STANDBY)
-        return;
-    if (no != NULL) {
-        sim_say(follower, "WAL receiver: %s", no);
-        if (strcmp(no, "58P01") == 0)
-            host_later(follower, 0, &(struct hf_event){.type = HF_EV_WAL_MISSING});
-        return;
-    }
     for (unsigned i = 0; i < SIM_STREAMS && s == NULL; i++)
         if (!W->streams[i].used)
             s = &W->streams[i];
     if (s == NULL)
-        return;
+        return NULL;
     *s = (struct stream){true,
                          ++W->serial,
                          leader->index,
@@ -204,6 +196,52 @@ void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch)
                          follower->pg.generation,
                          0};
     check_stream(s);
+    return s;
+}
+
+static void ended(void *arg)
+{
+    struct transit *t = arg;
+
+    if (is_live(t->s, t->serial))
+        t->s->used = false;
+    free(t);
+}
+
+/* S1: the receiver starts at a segment's boundary, before the fork. So the server lets it in, and it says how
+ * much it has before it finds that it cannot go on. */
+static void connected_in_vain(struct node *leader, struct node *follower, hf_epoch epoch)
+{
+    struct stream *s = stream_new(leader, follower, epoch);
+    struct transit *t;
+
+    if (s == NULL)
+        return;
+    report_later(s, follower->pg.flushed);
+    t = calloc(1, sizeof *t);
+    *t = (struct transit){s, s->serial, 0};
+    sim_after(5 * MS, ended, t);
+}
+
+void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch)
+{
+    const char *no = objection(&leader->pg, &follower->pg);
+    struct stream *s;
+    struct transit *t;
+
+    if (leader->pg.state != HF_PG_PRIMARY || follower->pg.state != HF_PG_STANDBY)
+        return;
+    if (no != NULL) {
+        sim_say(follower, "WAL receiver: %s", no);
+        if (strcmp(no, "58P01") == 0)
+            host_later(follower, 0, &(struct hf_event){.type = HF_EV_WAL_MISSING});
+        else if (strcmp(no, forked_off) == 0)
+            connected_in_vain(leader, follower, epoch);
+        return;
+    }
+    s = stream_new(leader, follower, epoch);
+    if (s == NULL)
+        return;
     report_later(s, follower->pg.flushed); /* S1: its first reply carries its own LSN */
     t = calloc(1, sizeof *t);
     *t = (struct transit){s, s->serial, 0};

@@ -146,7 +146,7 @@ struct trap {
     bool used;
     int node;                   /* -1: any */
     enum hf_action_type action; /* 0: any */
-    int kind;                   /* which message, work or write; 0: any */
+    int kind;                   /* which message, work, write or entry; -1: any */
     int to;                     /* of a message, as node index; -1: any */
     enum trap_what what;
     unsigned fired;
@@ -166,6 +166,7 @@ enum lane { LANE_MSG, LANE_RAFT, LANE_WAL, LANES };
 struct world {
     uint64_t seed, now, rng[2];
     bool verbose, quiet;
+    enum hf_mutation mutation; /* what hf_mutation becomes when a directed schedule says so */
     bool calm; /* directed schedules: no fault but those they make */
     unsigned n_nodes;
     struct node nodes[SIM_NODES];

@@ -1,0 +1,237 @@
+/* Directed schedules: the table, and the words they are written with. */
+#include "directed.h"
+
+#include <string.h>
+#include <strings.h>
+
+void s01_ahead_of_the_fork(void);
+void s01_stray_walsender(void);
+void s02_seen_waiting(void);
+void s04_same_timeline(void);
+void s04_lineage_first(void);
+void s08_half_rewound(void);
+void s08_rewound_too_early(void);
+void s09_rewind_misled(void);
+void s16_wal_is_gone(void);
+void i1_not_greatest(void);
+void i1_longer_but_older(void);
+void i4_fence_forgotten(void);
+
+void s05_restart_shows(void);
+void s06_reset_is_no_proof(void);
+void s07_ack_after_report(void);
+void s07_no_resume(void);
+void s12_shorter_lease(void);
+void s17_released_early(void);
+void s17_old_acks(void);
+void i2_lease_runs_out(void);
+
+void s10_slow_position(void);
+void s13_cannot_promote(void);
+void s14_two_incarnations(void);
+void s15_second_founding(void);
+void s18_old_appointment(void);
+void s20_never_below_three(void);
+void s20_late_receiver(void);
+void i3_rule_not_loaded(void);
+void i3_settled_between(void);
+
+const struct directed directed_all[] = {
+    {"S01", "the old leader comes back with a tail", s01_ahead_of_the_fork, {{HF_MUT_ADMIT_ANY, false}}},
+    {"S04a", "two failed promotions, one timeline", s04_same_timeline, {{HF_MUT_PREFIX_BY_TIMELINE, false}}},
+    {"S04b", "its own epoch counts for more", s04_lineage_first, {{HF_MUT_LINEAGE_LATE, false}}},
+    {"S05", "a restart shows what waited", s05_restart_shows, {{HF_MUT_OPEN_BEFORE_BARRIER, false}}},
+    {"S06", "resets while the leader is well", s06_reset_is_no_proof,
+     {{HF_MUT_REFUSED_IS_PROOF, false}, {HF_MUT_NO_PROMISE_WAIT, false}}},
+    {"S07a", "a ping after the report", s07_ack_after_report, {{HF_MUT_ACK_WHILE_FENCING, false}}},
+    {"S07b", "elected again after a fence", s07_no_resume, {{HF_MUT_RESUME_EPOCH, true}}},
+    {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, false}}},
+    {"S12", "restarted with a shorter lease", s12_shorter_lease,
+     {{HF_MUT_FORGET_PROMISE, false}, {HF_MUT_SHORTER_PROMISE, false}}},
+    {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, true}}},
+    {"S17a", "released before the gate is shut", s17_released_early, {{HF_MUT_RELEASE_EARLY, false}}},
+    {"I1a", "a commit the elected lacks", i1_not_greatest, {{HF_MUT_NOT_GREATEST, false}}},
+    {"I1b", "longer WAL of an older epoch", i1_longer_but_older, {{HF_MUT_LSN_ONLY, false}}},
+    {"I2", "a lease runs out", i2_lease_runs_out, {{HF_MUT_IGNORE_LEASE, false}}},
+};
+const unsigned directed_n = sizeof directed_all / sizeof directed_all[0];
+
+const struct directed *directed_named(const char *name)
+{
+    for (unsigned i = 0; i < directed_n; i++)
+        if (strcasecmp(directed_all[i].name, name) == 0)
+            return &directed_all[i];
+    return NULL;
+}
+
+/* -- questions ------------------------------------------------------------------------------------------- */
+
+bool opened(const struct node *n)
+{
+    return n->up && n->decide != NULL && n->gate_epoch != 0 && host_passes(n, n->gate_epoch);
+}
+
+struct node *anybody_open(void)
+{
+    for (unsigned i = 0; i < SIM_NODES; i++)
+        if (opened(&W->nodes[i]))
+            return &W->nodes[i];
+    return NULL;
+}
+
+const char *state(const struct node *n)
+{
+    return n->up && n->decide != NULL ? hf_decide_view(n->decide).lead_state : "down";
+}
+
+bool streams_from(const struct node *f, const struct node *l)
+{
+    for (unsigned i = 0; i < SIM_STREAMS; i++)
+        if (W->streams[i].used && W->streams[i].to == f->index && W->streams[i].from == l->index)
+            return true;
+    return false;
+}
+
+static bool all_stream(void)
+{
+    for (unsigned i = 1; i < W->n_nodes; i++)
+        if (!streams_from(&W->nodes[i], A))
+            return false;
+    return opened(A);
+}
+
+/* -- faults ---------------------------------------------------------------------------------------------- */
+
+void isolate(const struct node *n, bool cut)
+{
+    for (int i = 0; i < SIM_NODES; i++)
+        W->cut[i][n->index] = W->cut[n->index][i] = cut && i != n->index;
+}
+
+void isolate_lane(enum lane lane, const struct node *n, bool cut)
+{
+    for (int i = 0; i < SIM_NODES; i++)
+        W->lane_cut[lane][i][n->index] = W->lane_cut[lane][n->index][i] = cut && i != n->index;
+}
+
+void cut(enum lane lane, const struct node *a, const struct node *b, bool on)
+{
+    W->lane_cut[lane][a->index][b->index] = W->lane_cut[lane][b->index][a->index] = on;
+}
+
+void elect(struct node *n)
+{
+    for (unsigned i = 0; i < SIM_NODES; i++)
+        if (W->nodes[i].up && &W->nodes[i] != n)
+            sim_raft_hint(&W->nodes[i], false);
+    sim_raft_hint(n, false);
+    sim_raft_hint(n, true);
+}
+
+void resets(const struct node *n)
+{
+    for (unsigned i = 0; i < SIM_NODES; i++)
+        if (W->nodes[i].up && W->nodes[i].decide != NULL && (int)i != n->index)
+            host_later(&W->nodes[i], 100 * US,
+                       &(struct hf_event){.type = HF_EV_PEER_DOWN, .id = n->disk.durable.self});
+}
+
+/* -- clients --------------------------------------------------------------------------------------------- */
+
+static bool busy;
+
+static void traffic(void *arg)
+{
+    if (busy)
+        for (unsigned i = 0; i < SIM_NODES; i++) {
+            if (!W->nodes[i].exists)
+                continue;
+            if (sim_chance(0.3))
+                pg_client_write(&W->nodes[i]);
+            pg_client_read(&W->nodes[i]);
+        }
+    sim_after(5 * MS, traffic, arg);
+}
+
+void clients(bool at_work)
+{
+    busy = at_work;
+}
+
+void writes(struct node *n, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        pg_client_write(n);
+    run_for(8); /* on its disk */
+}
+
+void write_acked(struct node *n)
+{
+    unsigned before = W->n_acks;
+
+    pg_client_write(n);
+    UNTIL(200, W->n_acks > before);
+}
+
+/* -- the world ------------------------------------------------------------------------------------------- */
+
+void run_for(uint64_t ms)
+{
+    (void)sim_run_until(W->now + ms * MS);
+}
+
+void begin_empty(unsigned n, unsigned lease_ms)
+{
+    busy = false;
+    W->n_nodes = n;
+    W->calm = W->quiet = true;
+    W->delay_max = 1 * MS;
+    for (unsigned i = 0; i < n; i++)
+        scenario_node(i, lease_ms);
+    sim_after(1 * MS, traffic, NULL);
+}
+
+/* A rule is taken out when the world is up: what a schedule starts from does not need to work without it. */
+void mutate(void)
+{
+    hf_mutation = W->mutation;
+}
+
+void rise(void)
+{
+    for (unsigned i = 0; i < W->n_nodes; i++)
+        host_start(&W->nodes[i]);
+    UNTIL(8000, all_stream());
+    write_acked(A);
+    run_for(200);
+}
+
+void begin_with(unsigned n, unsigned lease_ms)
+{
+    begin_empty(n, lease_ms);
+    rise();
+    mutate();
+}
+
+void begin(unsigned n)
+{
+    begin_with(n, 500);
+}
+
+void settle(void)
+{
+    memset(W->cut, 0, sizeof W->cut);
+    memset(W->lane_cut, 0, sizeof W->lane_cut);
+    W->look_late_ns = W->rule_late_ns = 0;
+    for (unsigned i = 0; i < SIM_TRAPS; i++)
+        if (W->traps[i].used)
+            trap_lift(&W->traps[i]);
+    for (unsigned i = 0; i < SIM_NODES; i++) {
+        W->nodes[i].slow_disk_until = 0;
+        if (W->nodes[i].exists)
+            host_start(&W->nodes[i]);
+    }
+    clients(true);
+    run_for(9000);
+    check_end();
+}

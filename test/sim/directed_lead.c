@@ -1,0 +1,1 @@
+#include "directed.h"

@@ -1,0 +1,150 @@
+/* Directed schedules about time: leases, promises, fences, and gates that must not be open at once. */
+#include "directed.h"
+
+#include <string.h>
+
+/* S6: a sidecar resets all connections of A and then drops everything; A is well and has its lease. */
+void s06_reset_is_no_proof(void)
+{
+    begin(3);
+    clients(true);
+    isolate(A, true);
+    resets(A);
+    elect(B);
+    UNTIL(300, strcmp(state(B), "fencing") == 0);
+    HAPPENED(opened(A));
+    MUST(4000, opened(B));
+    settle();
+}
+
+/* S5: A writes what nobody else gets; PostgreSQL alone dies, and what waited is visible when it is back. Until
+ * others hold it, it must not be shown: then A dies for good, and it never was. */
+void s05_restart_shows(void)
+{
+    begin(3);
+    isolate(C, true);
+    isolate_lane(LANE_WAL, A, true);
+    writes(A, 3);
+    host_pg_killed(A);
+    clients(true);
+    UNTIL(6000, A->pg.state == HF_PG_PRIMARY && hf_decide_view(A->decide).epoch > 2);
+    run_for(500);
+    HAPPENED(A->pg.n > B->pg.n && A->pg.wal[B->pg.n].visible);
+    host_crash(A);
+    isolate(C, false);
+    MUST(6000, opened(B) || opened(C));
+    settle();
+}
+
+/* S7: A's Raft and pings do not get through. C, fenced for B's term, reports; and in the moment before it learns
+ * of B's appointment, A's pings pass again. */
+void s07_ack_after_report(void)
+{
+    struct trap *reported, *proposes, *pings;
+
+    begin(3);
+    clients(true);
+    isolate_lane(LANE_MSG, A, true);
+    run_for(440);
+    isolate_lane(LANE_RAFT, A, true);
+    reported = trap_set(C->index, HF_ACT_SEND, HF_MSG_REPORT, TRAP_WATCH);
+    proposes = trap_set(B->index, HF_ACT_PROPOSE, -1, TRAP_HOLD);
+    elect(B);
+    UNTIL(400, reported->fired > 0);
+    HAPPENED(strcmp(state(A), "open") == 0);
+    pings = trap_set(A->index, HF_ACT_SEND, HF_MSG_PING, TRAP_WATCH);
+    cut(LANE_MSG, A, C, false);
+    UNTIL(200, pings->fired >= 4 && proposes->fired > 0);
+    run_for(3);
+    cut(LANE_MSG, A, C, true);
+    trap_lift(proposes);
+    MUST(4000, opened(B));
+    settle();
+}
+
+/* S7: B fences the voters and is cut off; Raft elects A again, whose gate never noticed. It must lead in a new
+ * epoch: its voters will never follow the old one. */
+static void raft_ends(struct node *n)
+{
+    isolate_lane(LANE_RAFT, n, true);
+}
+
+void s07_no_resume(void)
+{
+    struct trap *fences;
+
+    begin(3);
+    isolate_lane(LANE_RAFT, A, true);
+    cut(LANE_MSG, A, B, true);
+    trap_set(B->index, HF_ACT_RAFT_BARRIER, -1, TRAP_WATCH)->also = raft_ends;
+    fences = trap_set(B->index, HF_ACT_SEND, HF_MSG_FENCE, TRAP_WATCH);
+    elect(B);
+    UNTIL(300, fences->fired >= 2);
+    run_for(5);
+    isolate_lane(LANE_RAFT, A, false);
+    isolate(B, true);
+    UNTIL(1000, A->role != HF_RAFT_LEADER);
+    elect(A);
+    UNTIL(3000, A->role == HF_RAFT_LEADER);
+    MUST(5000, opened(A) && hf_decide_view(A->decide).epoch > 3);
+    settle();
+}
+
+/* S12: B and C promised a second; then they are restarted with a fifth of it, while A lives on alone. */
+void s12_shorter_lease(void)
+{
+    begin_with(3, 1000);
+    clients(true);
+    run_for(200);
+    isolate(A, true);
+    host_crash(B);
+    host_crash(C);
+    B->lease_ms = C->lease_ms = 200;
+    host_start(B);
+    host_start(C);
+    UNTIL(800, strcmp(state(B), "fencing") == 0 || strcmp(state(C), "fencing") == 0);
+    HAPPENED(opened(A));
+    MUST(4000, opened(B) || opened(C));
+    settle();
+}
+
+/* S17: a hand-over. The loop of A is starved in the middle of shutting its gate, while its router's threads go
+ * on forwarding; its connections end, so that the others do not wait for it. */
+void s17_released_early(void)
+{
+    struct trap *stall;
+
+    begin(3);
+    clients(true);
+    stall = trap_set(A->index, HF_ACT_LEASE, -1, TRAP_WATCH);
+    host_step(A, &(struct hf_event){.type = HF_EV_SWITCHOVER, .request = 1});
+    UNTIL(500, strcmp(state(A), "draining") == 0);
+    stall->what = TRAP_STALL;
+    stall->fired = 0;
+    isolate_lane(LANE_RAFT, A, true);
+    UNTIL(1500, W->stalled[0] != NULL);
+    resets(A);
+    elect(B);
+    run_for(400);
+    trap_lift(stall);
+    isolate_lane(LANE_RAFT, A, false);
+    MUST(6000, opened(B) || opened(C));
+    settle();
+}
+
+/* I2: pings do not get through, so A's lease runs out, long before Raft lets A know that it leads no more. */
+void i2_lease_runs_out(void)
+{
+    begin_empty(3, 500);
+    mutate();
+    rise();
+    clients(true);
+    isolate_lane(LANE_MSG, A, true);
+    run_for(440);
+    isolate_lane(LANE_RAFT, A, true);
+    elect(B);
+    MUST(400, opened(B));
+    run_for(20);
+    HAPPENED(A->role == HF_RAFT_LEADER);
+    settle();
+}
