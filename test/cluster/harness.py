@@ -3,6 +3,7 @@ watched through `holdfast status --json`, hurt by signals, and always taken down
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import pwd
@@ -514,6 +515,7 @@ class Cluster:
         """Every acknowledged row exactly once, through the gate and inside every node; every table
         of every node the same."""
         self.wait_healthy()
+        self.verify_no_crash()
         self.ledger.check(self.ledger_counts())
         leader = self.leader()
         lsn = self.lsn(leader)
@@ -522,6 +524,14 @@ class Cluster:
             self.ledger.check(self.ledger_counts(node))
         if checksums:
             self.verify_same()
+
+    def verify_no_crash(self):
+        """Tests kill by KILL, STOP and TERM. A node that died by anything else crashed, however well the
+        cluster took it."""
+        for path in glob.glob(os.path.join(self.dir, "*", "log", "node.log")):
+            with open(path, encoding="utf-8", errors="replace") as f:
+                found = re.search(r".*killed by signal (4|6|7|8|11)\b.*", f.read())
+            assert not found, f"{path}: {found.group(0)}"
 
     def verify_same(self):
         # Clients may just have ended: compare until one round sees no write in between. Holdfast's own
@@ -587,6 +597,12 @@ class Cluster:
         return "\n".join(out)
 
     def destroy(self):
+        try:
+            self.verify_no_crash()
+        finally:
+            self._destroy()
+
+    def _destroy(self):
         self.thaw()
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             self.run("down", check=False, timeout=20)
