@@ -570,8 +570,8 @@ void hf_lead_ack(struct hf_decide *d, const struct hf_msg *m)
 {
     struct hf_other *o;
 
-    if (!d->pinging || m->epoch != d->lease.epoch)
-        return;
+    if (!d->pinging || (m->epoch != d->lease.epoch && !HF_MUTATED(HF_MUT_OLD_ACKS_COUNT)))
+        return; /* S17 */
     o = hf_lead_other(d, m->from);
     if (o == NULL)
         return;

@@ -1,5 +1,7 @@
 #include "lease.h"
 
+#include "decide.h" /* for HF_MUTATED alone */
+
 #include <string.h>
 
 void hf_lease_begin(struct hf_lease *l, hf_epoch epoch, uint64_t length_ns)
@@ -47,7 +49,7 @@ void hf_lease_ack(struct hf_lease *l, hf_node_id from, uint64_t seq, uint64_t se
 {
     unsigned i;
 
-    if (seq < l->void_before_seq || seq >= l->next_seq)
+    if ((seq < l->void_before_seq && !HF_MUTATED(HF_MUT_OLD_ACKS_COUNT)) || seq >= l->next_seq)
         return;
     i = slot_of(l, from);
     if (sent_ns > l->acked[i].sent_ns)

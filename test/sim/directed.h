@@ -45,12 +45,13 @@ void rise(void); /* all are started; until all stream from A */
 void run_for(uint64_t ms);
 bool opened(const struct node *n);      /* results pass there now */
 struct node *anybody_open(void);
+bool another_open(const struct node *but);
 const char *state(const struct node *n); /* of its leadership: "fencing", "barrier", ... */
 bool streams_from(const struct node *f, const struct node *l);
 void isolate(const struct node *n, bool cut); /* from everybody, on all lanes */
 void isolate_lane(enum lane lane, const struct node *n, bool cut);
 void cut(enum lane lane, const struct node *a, const struct node *b, bool cut); /* both ways */
-void elect(struct node *n); /* the others stop believing in their leader; n stands for election */
+void elect(struct node *n); /* the others stop believing in their leader, n stands for election and wins */
 void resets(const struct node *n); /* n's connections end at all others, without proof of anything (S6) */
 void writes(struct node *n, unsigned count);
 void write_acked(struct node *n); /* one write, and waits for its acknowledgement */

@@ -23,6 +23,67 @@ void s01_ahead_of_the_fork(void)
     settle();
 }
 
+/* A walsender under f's name that says it has everything: a superuser's pg_receivewal, around the relay. */
+static void stray(const struct node *l, const struct node *f, bool there)
+{
+    for (unsigned i = 0; i < SIM_STREAMS; i++) {
+        struct stream *s = &W->streams[i];
+        if (!there && s->used && s->from == l->index && s->id == f->disk.durable.self)
+            s->used = false;
+        if (there && !s->used) {
+            *s = (struct stream){true, ++W->serial, l->index, f->index, f->disk.durable.self, 0, 0, 0, SIM_RECORDS};
+            return;
+        }
+    }
+}
+
+/* S1: a commit that only A and B hold, and nobody has acknowledged. B leads next, and strays let the barrier's
+ * INSERT return. Then A and B are gone: what was never on a majority must not have been shown. */
+void s01_stray_walsender(void)
+{
+    unsigned before;
+
+    begin(5);
+    before = A->pg.n;
+    isolate_lane(LANE_WAL, A, true);
+    cut(LANE_WAL, A, B, false);
+    writes(A, 2);
+    UNTIL(100, B->pg.n >= before + 2);
+    host_crash(A);
+    isolate_lane(LANE_WAL, B, true);
+    elect(B);
+    UNTIL(4000, strcmp(state(B), "barrier") == 0);
+    run_for(10); /* earlier it would not be seen waiting, and B would step down for that (S2) */
+    stray(B, C, true);
+    stray(B, D, true);
+    clients(true);
+    run_for(200);
+    HAPPENED(pg_released(B, B->pg.n - 1) && C->pg.n < B->pg.n);
+    stray(B, C, false);
+    stray(B, D, false);
+    host_crash(B);
+    MUST(6000, anybody_open() != NULL);
+    settle();
+}
+
+/* S2: the rule comes into force too late for B's barrier, which returns at once: B must not lead on that. From
+ * then on whoever leads looks late whether its barrier waits; followers must not have ended the wait by then. */
+void s02_seen_waiting(void)
+{
+    begin(3);
+    host_crash(A);
+    W->rule_late_ns = 300 * MS;
+    elect(B);
+    UNTIL(4000, strcmp(state(B), "barrier") == 0);
+    UNTIL(200, strcmp(state(B), "barrier") != 0);
+    HAPPENED(!opened(B));
+    W->rule_late_ns = 0;
+    W->look_late_ns = 100 * MS;
+    host_start(A);
+    MUST(12000, anybody_open() != NULL);
+    settle();
+}
+
 /* S4: B is appointed, promotes, and dies before anybody has its WAL. C does the same from the same fork,
  * so with the same timeline number, and D takes a few bytes from it; E's disk is too slow to take part. */
 static struct trap *two_promotions(void)
@@ -152,5 +213,107 @@ void i1_longer_but_older(void)
     host_crash(B);
     host_start(A);
     MUST(6000, opened(C));
+    settle();
+}
+
+/* S8: C, the last leader, comes back with a tail and is rewound from B; its process dies in the middle. Then A
+ * dies too, and B has to be elected again: C, which does not know what it holds, must say just that. */
+void s08_half_rewound(void)
+{
+    struct trap *rewinds;
+
+    begin(3);
+    host_step(A, &(struct hf_event){.type = HF_EV_SWITCHOVER, .id = C->disk.durable.self, .request = 1});
+    MUST(6000, opened(C));
+    isolate_lane(LANE_WAL, C, true);
+    writes(C, 5);
+    host_crash(C);
+    isolate_lane(LANE_WAL, C, false);
+    elect(B);
+    MUST(4000, opened(B));
+    run_for(200);
+    rewinds = trap_set(C->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
+    host_start(C);
+    UNTIL(4000, rewinds->fired > 0);
+    run_for(20);
+    HAPPENED(C->pg.torn && C->disk.durable.hold_lsn != 0);
+    host_crash(C);
+    host_crash(A);
+    UNTIL(3000, strcmp(state(B), "none") == 0);
+    host_start(C);
+    MUST(8000, opened(B));
+    settle();
+}
+
+/* S8: a commit is on A, B and E, and E has a tail beyond it. A dies, B leads with C and D, which have none of
+ * it yet, and E comes to a leader whose history it is not a prefix of. */
+static unsigned tail_on_e(void)
+{
+    unsigned commit;
+
+    begin(5);
+    cut(LANE_WAL, A, C, true);
+    cut(LANE_WAL, A, D, true);
+    write_acked(A);
+    commit = W->acks[W->n_acks - 1].index;
+    UNTIL(100, E->pg.n > commit && B->pg.n > commit);
+    cut(LANE_WAL, A, B, true);
+    writes(A, 3);
+    UNTIL(100, E->pg.n > B->pg.n);
+    host_crash(A);
+    isolate(E, true);
+    isolate_lane(LANE_WAL, B, true);
+    cut(LANE_WAL, B, E, false);
+    elect(B);
+    UNTIL(4000, strcmp(state(B), "barrier") == 0);
+    B->pg.checkpointed = true; /* of its own, soon after the promotion */
+    HAPPENED(C->pg.n <= commit && D->pg.n <= commit);
+    return commit;
+}
+
+/* B's barrier is open, and waits for whoever comes. B dies for good while E is on its way to it: of five nodes
+ * two are gone, and E must not have given up what it had. */
+void s08_rewound_too_early(void)
+{
+    struct trap *rewinds;
+    unsigned commit = tail_on_e();
+
+    rewinds = trap_set(E->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
+    isolate(E, false);
+    for (unsigned i = 0; i < 60 && rewinds->fired == 0; i++)
+        run_for(10);
+    HAPPENED(hf_decide_view(E->decide).epoch == hf_decide_view(B->decide).epoch && E->pg.n > commit);
+    run_for(5);
+    host_crash(B);
+    MUST(6000, anybody_open() != NULL);
+    settle();
+}
+
+/* I4: C reports, and the process is gone before the fence is on its slow disk. It comes back knowing only that
+ * A leads, and A's WAL still reaches it. */
+void i4_fence_forgotten(void)
+{
+    struct trap *disk, *report, *proposes;
+
+    begin(3);
+    clients(true);
+    isolate_lane(LANE_MSG, A, true);
+    run_for(440);
+    isolate_lane(LANE_RAFT, A, true);
+    disk = trap_set(C->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
+    report = trap_set(C->index, HF_ACT_SEND, HF_MSG_REPORT, TRAP_CRASH);
+    proposes = trap_set(B->index, HF_ACT_PROPOSE, -1, TRAP_HOLD);
+    elect(B);
+    run_for(120);
+    HAPPENED(disk->fired > 0);
+    trap_lift(disk);
+    UNTIL(200, report->fired > 0 && !C->up);
+    cut(LANE_MSG, A, C, false);
+    host_start(C);
+    run_for(250);
+    HAPPENED(C->pg.state == HF_PG_STANDBY && hf_decide_view(C->decide).leader == 1);
+    cut(LANE_MSG, A, C, true);
+    trap_lift(proposes);
+    MUST(6000, another_open(A));
     settle();
 }

@@ -1,1 +1,187 @@
+/* Directed schedules about who leads, who counts, and who founds. */
 #include "directed.h"
+
+#include <string.h>
+
+/* S10, I1: a commit is on A and C. A dies; C cannot say where it stands, because its replay does not end. One
+ * report fewer than a majority knows nothing of that commit. */
+void s10_slow_position(void)
+{
+    struct trap *replay;
+
+    begin(3);
+    cut(LANE_WAL, A, B, true);
+    write_acked(A);
+    HAPPENED(C->pg.n > B->pg.n);
+    host_crash(A);
+    replay = trap_set(C->index, HF_ACT_WORK, HF_WORK_POSITION, TRAP_HOLD);
+    elect(B);
+    UNTIL(2000, replay->fired > 0);
+    run_for(1500);
+    trap_lift(replay);
+    MUST(6000, opened(C));
+    settle();
+}
+
+/* S13: B holds most and cannot promote (its disk is full). C is slow to report, so B is heard first each time. */
+void s13_cannot_promote(void)
+{
+    struct trap *promotions;
+
+    begin(3);
+    host_crash(A);
+    elect(B);
+    MUST(4000, opened(B));
+    host_start(A);
+    UNTIL(6000, streams_from(A, B) && A->pg.n == B->pg.n);
+    isolate_lane(LANE_WAL, B, true);
+    writes(B, 3);
+    promotions = trap_set(B->index, HF_ACT_WORK, HF_WORK_PROMOTE, TRAP_FAIL);
+    isolate(C, true);
+    host_crash(B);
+    host_start(B);
+    UNTIL(8000, promotions->fired > 0);
+    W->msg_lag_ns[C->index] = 400 * MS;
+    isolate(C, false);
+    MUST(8000, another_open(B));
+    settle();
+}
+
+/* S14: C's volume is lost while what it said is still on its way. It comes back as another. */
+void s14_two_incarnations(void)
+{
+    hf_node_id voters[HF_MEMBERS_MAX];
+
+    begin(3);
+    clients(true);
+    W->msg_lag_ns[C->index] = 3000 * MS;
+    run_for(300);
+    host_lose_volume(C);
+    W->msg_lag_ns[C->index] = 0;
+    run_for(1500);
+    host_start(C);
+    MUST(8000, streams_from(C, A) &&
+                   hf_cluster_voters(hf_decide_view(A->decide).cluster, voters) == 3);
+    HAPPENED(C->disk.durable.self > 3);
+    write_acked(A);
+    settle();
+}
+
+/* S15: all were down; node 0 has lost its volume, starts first, and finds nobody. */
+void s15_second_founding(void)
+{
+    begin(3);
+    host_crash(B);
+    host_crash(C);
+    host_lose_volume(A);
+    host_start(A);
+    run_for(3000);
+    HAPPENED(A->form != NULL);
+    host_start(B);
+    host_start(C);
+    MUST(8000, another_open(A));
+    settle();
+}
+
+/* What PostgreSQL writes on its own as a primary: checkpoints, vacuum. */
+static void background(struct node *n, unsigned records)
+{
+    for (unsigned i = 0; i < records && n->pg.state == HF_PG_PRIMARY; i++)
+        (void)pg_append(n, ++W->next_id, 0);
+    n->pg.flushed = n->pg.n;
+}
+
+/* S18: B leads, and all restart. B hears from Raft that it was appointed, and not that A fences; then it is
+ * alone, while A and C lead in turn. */
+void s18_old_appointment(void)
+{
+    struct trap *fences;
+    hf_epoch old;
+
+    begin(3);
+    host_step(A, &(struct hf_event){.type = HF_EV_SWITCHOVER, .id = B->disk.durable.self, .request = 1});
+    MUST(6000, opened(B));
+    UNTIL(4000, streams_from(A, B) && streams_from(C, B));
+    write_acked(B);
+    run_for(200);
+    old = hf_decide_view(B->decide).epoch;
+    for (unsigned i = 0; i < 3; i++)
+        host_crash(&W->nodes[i]);
+    fences = trap_set(-1, HF_ACT_SEND, HF_MSG_FENCE, TRAP_DROP);
+    fences->to = B->index;
+    for (unsigned i = 0; i < 3; i++)
+        host_start(&W->nodes[i]);
+    UNTIL(450, B->pg.state >= HF_PG_STANDBY && hf_decide_view(B->decide).epoch == old);
+    run_for(60);
+    HAPPENED(hf_decide_view(B->decide).leader == 2 && fences->fired > 0 && B->role == HF_RAFT_FOLLOWER);
+    isolate(B, true);
+    background(B, 12);
+    MUST(4000, opened(A));
+    host_step(A, &(struct hf_event){.type = HF_EV_SWITCHOVER, .id = C->disk.durable.self, .request = 1});
+    MUST(6000, opened(C));
+    trap_lift(fences);
+    isolate(B, false);
+    MUST(6000, streams_from(B, C));
+    settle();
+}
+
+/* S20: C is dead for long. Then B dies, and C is back: two of three are there. */
+void s20_never_below_three(void)
+{
+    begin(3);
+    clients(true);
+    host_crash(C);
+    run_for(8000);
+    HAPPENED(opened(A));
+    host_crash(B);
+    run_for(1000);
+    HAPPENED(!opened(A));
+    host_start(C);
+    MUST(6000, another_open(B));
+    settle();
+}
+
+static unsigned voters_of(const struct node *n)
+{
+    hf_node_id voters[HF_MEMBERS_MAX];
+
+    return n->up && n->decide != NULL ? hf_cluster_voters(hf_decide_view(n->decide).cluster, voters) : 0;
+}
+
+/* I3: D and E join. What A writes now gets to B alone; then A and B are gone. */
+void i3_rule_not_loaded(void)
+{
+    begin(3);
+    scenario_node(3, 500);
+    scenario_node(4, 500);
+    host_start(D);
+    host_start(E);
+    UNTIL(10000, voters_of(A) == 5 && streams_from(D, A) && streams_from(E, A));
+    run_for(300);
+    isolate_lane(LANE_WAL, A, true);
+    cut(LANE_WAL, A, B, false);
+    writes(A, 2);
+    run_for(100);
+    HAPPENED(B->pg.n > C->pg.n);
+    host_crash(A);
+    host_crash(B);
+    MUST(6000, opened(C) || opened(D) || opened(E));
+    settle();
+}
+
+/* I3: of five voters E, then D stop counting; the change is settled each time. So when C goes as well, A and B
+ * are a majority of the three that count. */
+void i3_settled_between(void)
+{
+    begin(5);
+    clients(true);
+    host_crash(E);
+    UNTIL(9000, voters_of(A) == 4);
+    host_crash(D);
+    UNTIL(9000, voters_of(A) == 3);
+    run_for(300);
+    host_crash(C);
+    run_for(1000);
+    MUST(4000, opened(A) || opened(B));
+    settle();
+}

@@ -157,7 +157,7 @@ static void send(struct node *from, const char *to, const struct hf_msg *m)
         sim_fail("%s: a %s cannot be encoded", from->name, hf_msg_name(m->type));
     for (int copies = sim_chance(W->duplicate) ? 2 : 1; copies > 0; copies--) {
         struct letter *l;
-        uint64_t delay = sim_between(50 * US, W->delay_max);
+        uint64_t delay = sim_between(50 * US, W->delay_max) + W->msg_lag_ns[from->index];
         if (sim_chance(W->loss))
             continue;
         if (!W->quiet && sim_chance(0.001))
@@ -495,6 +495,8 @@ static void form_run(struct node *n)
             persist(n, &a.durable, 0, true);
             break;
         case HF_FORM_FOUND:
+            if (W->opens > 0)
+                sim_fail("I6: %s founds a second cluster", n->name);
             n->disk.has_founding = true;
             n->disk.n_founding = a.n_members;
             memcpy(n->disk.founding, a.members, sizeof a.members);

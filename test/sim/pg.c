@@ -320,10 +320,6 @@ static bool rewind_data(struct pg *pg, const struct pg *from, const char **why)
     for (unsigned i = fork; i < from->flushed; i++)
         pg->wal[i] = from->wal[i];
     pg->n = pg->flushed = from->flushed;
-    /* Recovery begins at the last common checkpoint again. WAL of this node's own may have been removed, so
-     * what comes after it may have to be streamed once more (S8). */
-    if (W->rewind_forgets && W->checkpoint_at < pg->n)
-        pg->n = pg->flushed = W->checkpoint_at;
     pg->tli = from->tli;
     pg->n_hist = from->n_hist;
     memcpy(pg->hist, from->hist, sizeof pg->hist);

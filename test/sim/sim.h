@@ -179,8 +179,7 @@ struct world {
     struct held held[SIM_HELD];
     uint64_t look_late_ns; /* the host looks so long after the flush whether a write waits (S2) */
     uint64_t rule_late_ns; /* calm: a rule comes into force so long after the promotion (S2) */
-    bool rewind_forgets;   /* calm: WAL on disk after a rewind ends at the last common checkpoint (S8) */
-    unsigned checkpoint_at; /* ... which is here */
+    uint64_t msg_lag_ns[SIM_NODES]; /* messages of this node take so much longer */
     double loss, duplicate;
     uint64_t delay_max;
     uint64_t serial, next_id;
@@ -258,9 +257,14 @@ void scenario_node(unsigned i, unsigned lease_ms);
 void scenario_traffic(void *arg);
 
 /* directed.c: one schedule for each S-rule that this world can express. */
+enum directed_end {
+    ENDS_VIOLATED, /* an invariant breaks */
+    ENDS_STANDING, /* the rule is about progress: the cluster stands still */
+    ENDS_COVERED,  /* another rule holds alone: docs/safety.md says which. The schedule still passes */
+};
 struct directed_mutation {
     enum hf_mutation m;
-    bool live; /* its rule is about progress: here it shows as a cluster that stands still */
+    enum directed_end end;
 };
 struct directed {
     const char *name, *what;
