@@ -70,7 +70,8 @@ static const char *objection(const struct hf_decide *d, const struct hf_ask *ask
     if (d->pg != HF_PG_PRIMARY)
         return ""; /* promotion under way (reached only by a mutation) */
     if (hf_cluster_member(&d->cluster, ask->id) == NULL)
-        return "not a member of this cluster";
+        return "not a member: removed, or another volume has taken its name (hint: empty its directory, and it "
+               "joins anew)";
     if (!hf_cluster_is_prefix(&d->cluster, ask->position, d->lead_term) &&
         !HF_MUTATED(HF_MUT_ADMIT_ANY) && !HF_MUTATED(HF_MUT_PREFIX_BY_TIMELINE))
         return "its history is not a prefix of the leader's";

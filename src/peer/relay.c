@@ -24,6 +24,7 @@ struct hf_relay {
     int wal_fd, copy_fd;
     uv_poll_t wal_poll, copy_poll;
     struct source wal, copy;
+    char refused[256];   /* why, as last told to the log */
     int kept;            /* a WAL receiver that waits; -1: none */
     unsigned generation; /* counts closes: what belongs to an older one is not reported */
 };
@@ -54,10 +55,14 @@ static void wal_opened(void *arg, int status, const char *text, const struct soc
     (void)to;
     (void)len;
     if (status != 0) {
-        hf_debug("relay: %s", text);
+        if (status == HF_EREFUSED && strcmp(text, w->r->refused) != 0) {
+            (void)snprintf(w->r->refused, sizeof w->r->refused, "%s", text);
+            hf_info("relay: %s", text);
+        }
         free(w); /* the WAL receiver sees its connection end and comes again */
         return;
     }
+    w->r->refused[0] = '\0';
     if (w->generation == w->r->generation)
         w->r->callbacks.on_streaming(w->r->callbacks.ctx, true);
 }

@@ -158,6 +158,13 @@ void elect(struct node *n)
     HAPPENED(n->role == HF_RAFT_LEADER);
 }
 
+void vanish(struct node *n)
+{
+    isolate(n, true);
+    host_crash(n);
+    isolate(n, false);
+}
+
 void resets(const struct node *n)
 {
     for (unsigned i = 0; i < SIM_NODES; i++)

@@ -52,6 +52,7 @@ void isolate(const struct node *n, bool cut); /* from everybody, on all lanes */
 void isolate_lane(enum lane lane, const struct node *n, bool cut);
 void cut(enum lane lane, const struct node *a, const struct node *b, bool cut); /* both ways */
 void elect(struct node *n); /* the others stop believing in their leader, n stands for election and wins */
+void vanish(struct node *n); /* crashes, and nobody's connection tells */
 void resets(const struct node *n); /* n's connections end at all others, without proof of anything (S6) */
 void writes(struct node *n, unsigned count);
 void write_acked(struct node *n); /* one write, and waits for its acknowledgement */

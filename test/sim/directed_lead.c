@@ -13,7 +13,7 @@ void s10_slow_position(void)
     cut(LANE_WAL, A, B, true);
     write_acked(A);
     HAPPENED(C->pg.n > B->pg.n);
-    host_crash(A);
+    vanish(A);
     replay = trap_set(C->index, HF_ACT_WORK, HF_WORK_POSITION, TRAP_HOLD);
     elect(B);
     UNTIL(2000, replay->fired > 0);
@@ -29,7 +29,7 @@ void s13_cannot_promote(void)
     struct trap *promotions;
 
     begin(3);
-    host_crash(A);
+    vanish(A);
     elect(B);
     MUST(4000, opened(B));
     host_start(A);

@@ -114,12 +114,9 @@ void s17_released_early(void)
     struct trap *stall;
 
     begin(3);
-    clients(true);
-    stall = trap_set(A->index, HF_ACT_LEASE, -1, TRAP_WATCH);
+    stall = trap_set(A->index, HF_ACT_LEASE, 1, TRAP_STALL);
     host_step(A, &(struct hf_event){.type = HF_EV_SWITCHOVER, .request = 1});
     UNTIL(500, strcmp(state(A), "draining") == 0);
-    stall->what = TRAP_STALL;
-    stall->fired = 0;
     isolate_lane(LANE_RAFT, A, true);
     UNTIL(1500, W->stalled[0] != NULL);
     resets(A);

@@ -26,28 +26,32 @@ static void heal_network(void *arg)
 {
     (void)arg;
     memset(W->cut, 0, sizeof W->cut);
+    memset(W->lane_cut, 0, sizeof W->lane_cut);
 }
 
 static void partition(void)
 {
     unsigned a = (unsigned)sim_between(0, W->n_nodes - 1), b = (unsigned)sim_between(0, W->n_nodes - 1);
+    bool(*cut)[SIM_NODES] = W->cut;
 
+    if (sim_chance(0.4)) /* only one kind of traffic, as a firewall or a thread that hangs would */
+        cut = W->lane_cut[sim_between(0, LANES - 1)];
     switch (sim_between(0, 3)) {
     case 0: /* one node from everybody */
         for (unsigned i = 0; i < W->n_nodes; i++)
-            W->cut[a][i] = W->cut[i][a] = i != a;
+            cut[a][i] = cut[i][a] = i != a;
         break;
     case 1: /* one way */
-        W->cut[a][b] = a != b;
+        cut[a][b] = a != b;
         break;
     case 2: /* it hears nobody */
         for (unsigned i = 0; i < W->n_nodes; i++)
-            W->cut[i][a] = i != a;
+            cut[i][a] = i != a;
         break;
     default: /* a pair */
-        W->cut[a][b] = W->cut[b][a] = a != b;
+        cut[a][b] = cut[b][a] = a != b;
     }
-    sim_say(NULL, "partition around %s", W->nodes[a].name);
+    sim_say(NULL, "partition around %s%s", W->nodes[a].name, cut != W->cut ? " (one lane)" : "");
     sim_after(sim_between(100 * MS, 3000 * MS), heal_network, NULL);
 }
 

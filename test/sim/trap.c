@@ -14,6 +14,8 @@ static int kind_of(const struct hf_action *a)
         return (int)a->write;
     case HF_ACT_PROPOSE:
         return a->entry.type;
+    case HF_ACT_LEASE:
+        return a->deadline_ns == 0; /* 1: the lease is taken back */
     default:
         return 0;
     }
