@@ -21,7 +21,7 @@ void check_forward(struct node *n)
 {
     for (unsigned i = 0; i < SIM_NODES; i++) {
         const struct node *o = &W->nodes[i];
-        if (o != n && o->up && W->now >= o->paused_until && host_passes(o, o->gate_epoch))
+        if (o != n && host_answers(o) && host_passes(o, o->gate_epoch))
             sim_fail("I2: the gates of %s (epoch %llu) and %s (epoch %llu) are open at once", n->name,
                      (unsigned long long)n->gate_epoch, o->name, (unsigned long long)o->gate_epoch);
     }

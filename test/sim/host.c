@@ -27,22 +27,45 @@ bool host_passes(const struct node *n, hf_epoch session)
     return n->gate_epoch != 0 && n->gate_epoch == session && sim_clock(n) < n->deadline_ns;
 }
 
-void host_step(struct node *n, const struct hf_event *e)
+bool host_answers(const struct node *n)
+{
+    return n->up && (W->now >= n->paused_until || n->loop_only);
+}
+
+static void starve(struct node *n)
+{
+    host_pause(n, n->starve_ns);
+    n->loop_only = true;
+}
+
+/* In order; what is left when the loop is starved comes when it runs again. */
+static void carry_out(struct node *n)
 {
     const struct hf_action *next;
 
-    if (!n->up || n->decide == NULL)
-        return;
-    hf_decide_step(n->decide, sim_clock(n), e);
-    if (n->stepping)
-        return;
     n->stepping = true;
-    while (n->up && n->decide != NULL && (next = hf_decide_next(n->decide)) != NULL) {
+    while (n->up && n->decide != NULL && W->now >= n->paused_until &&
+           (next = hf_decide_next(n->decide)) != NULL) {
         struct hf_action a = *next;
         if (!trap_takes(n, &a))
             host_perform(n, &a);
+        if (n->up && n->starve_in > 0 && --n->starve_in == 0)
+            starve(n);
     }
     n->stepping = false;
+}
+
+void host_step(struct node *n, const struct hf_event *e)
+{
+    if (!n->up || n->decide == NULL)
+        return;
+    if (!n->stepping)
+        carry_out(n);
+    if (!n->up || n->decide == NULL)
+        return;
+    hf_decide_step(n->decide, sim_clock(n), e);
+    if (!n->stepping)
+        carry_out(n);
 }
 
 struct later {
@@ -539,6 +562,7 @@ void host_start(struct node *n)
     n->exists = n->up = true;
     n->life++;
     n->paused_until = 0;
+    n->starve_in = 0;
     W->stalled[n->index] = NULL;
     n->gate_epoch = 0;
     n->deadline_ns = 0;
@@ -669,6 +693,7 @@ void host_pause(struct node *n, uint64_t ns)
 
     sim_say(n, "is stopped for %llu ms", (unsigned long long)(ns / MS));
     n->paused_until = W->now + ns;
+    n->loop_only = false;
     *l = (struct life){n, n->life};
     sim_after(50 * MS, sentinel_run, l);
 }

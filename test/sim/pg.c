@@ -546,8 +546,8 @@ static void forward(void *arg)
         free(c); /* the outcome is unknown to the client */
         return;
     }
-    if (W->now < n->paused_until || !host_passes(n, c->session)) {
-        sim_after(W->now < n->paused_until ? n->paused_until - W->now + 1 : 5 * MS, forward, c);
+    if (!host_answers(n) || !host_passes(n, c->session)) {
+        sim_after(!host_answers(n) ? n->paused_until - W->now + 1 : 5 * MS, forward, c);
         return;
     }
     check_forward(n);
@@ -590,8 +590,7 @@ static struct client *client(struct node *n)
 {
     struct client *c;
 
-    if (!n->up || n->gate_epoch == 0 || n->draining || n->pg.state != HF_PG_PRIMARY ||
-        W->now < n->paused_until)
+    if (!host_answers(n) || n->gate_epoch == 0 || n->draining || n->pg.state != HF_PG_PRIMARY)
         return NULL;
     c = calloc(1, sizeof *c);
     *c = (struct client){.n = n,

@@ -90,8 +90,12 @@ static void one_fault(void)
         host_pg_killed(n);
         break;
     case 5:
-        if (n->up)
+        if (n->up && sim_chance(0.5)) {
             host_pause(n, sim_between(50 * MS, 2500 * MS));
+        } else {
+            n->starve_in = (unsigned)sim_between(1, 60);
+            n->starve_ns = sim_between(50 * MS, 1500 * MS);
+        }
         break;
     case 6:
     case 7:
@@ -195,6 +199,7 @@ void scenario_random(void)
     heal_network(NULL);
     for (unsigned i = 0; i < W->n_nodes; i++) {
         W->nodes[i].slow_disk_until = 0;
+        W->nodes[i].starve_in = 0;
         if (W->nodes[i].paused_until > W->now)
             W->nodes[i].paused_until = W->now;
     }

@@ -90,6 +90,9 @@ struct node {
     bool exists, up, closing;
     uint64_t life;        /* counts starts */
     uint64_t paused_until;
+    bool loop_only;       /* only the loop's thread is starved: router threads and PostgreSQL go on */
+    unsigned starve_in;   /* after so many actions more, in the middle of what it was doing; 0: no */
+    uint64_t starve_ns;
     int64_t offset_ns;
     double rate;
     unsigned lease_ms;
@@ -225,7 +228,8 @@ void host_later(struct node *n, uint64_t delay, const struct hf_event *e);
 struct node *host_of_id(hf_node_id id);
 bool host_passes(const struct node *n, hf_epoch session); /* the gate, now */
 void host_pg_killed(struct node *n);
-void host_pause(struct node *n, uint64_t ns);
+void host_pause(struct node *n, uint64_t ns); /* SIGSTOP: nothing of the process goes on */
+bool host_answers(const struct node *n);      /* its router's threads run */
 void host_lose_volume(struct node *n); /* crashed, and its disks come back empty */
 void host_perform(struct node *n, const struct hf_action *a); /* past all traps */
 
