@@ -317,8 +317,10 @@ static bool rewind_data(struct pg *pg, const struct pg *from, const char **why)
         return false;
     }
     /* Blocks changed after the fork come from the source; what lies before is trusted as it is. */
-    for (unsigned i = fork; i < from->flushed; i++)
+    for (unsigned i = fork; i < from->flushed; i++) {
         pg->wal[i] = from->wal[i];
+        pg->wal[i].visible = true; /* to whoever replays it */
+    }
     pg->n = pg->flushed = from->flushed;
     pg->tli = from->tli;
     pg->n_hist = from->n_hist;
