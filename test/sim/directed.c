@@ -37,37 +37,38 @@ void i3_rule_not_loaded(void);
 void i3_settled_between(void);
 
 const struct directed directed_all[] = {
-    {"S01a", "the old leader comes back with a tail", s01_ahead_of_the_fork, {{HF_MUT_ADMIT_ANY, ENDS_VIOLATED}}},
-    {"S01b", "a walsender from around the relay", s01_stray_walsender, {{HF_MUT_BARRIER_BY_INSERT, ENDS_VIOLATED}}},
-    {"S02", "a rule late, a look late", s02_seen_waiting, {{HF_MUT_ADMIT_BEFORE_WAIT, ENDS_STANDING}}},
-    {"S04a", "two failed promotions, one timeline", s04_same_timeline, {{HF_MUT_PREFIX_BY_TIMELINE, ENDS_VIOLATED}}},
-    {"S04b", "its own epoch counts for more", s04_lineage_first, {{HF_MUT_LINEAGE_LATE, ENDS_VIOLATED}}},
-    {"S05", "a restart shows what waited", s05_restart_shows, {{HF_MUT_OPEN_BEFORE_BARRIER, ENDS_VIOLATED}}},
+    {"S01a", "the old leader comes back with a tail", s01_ahead_of_the_fork, {{HF_MUT_ADMIT_ANY, BREAKS}}},
+    {"S01b", "a walsender from around the relay", s01_stray_walsender, {{HF_MUT_BARRIER_BY_INSERT, BREAKS}}},
+    {"S02", "a rule late, a look late", s02_seen_waiting, {{HF_MUT_ADMIT_BEFORE_WAIT, STANDS}}},
+    {"S04a", "two failed promotions, one timeline", s04_same_timeline,
+     {{HF_MUT_PREFIX_BY_TIMELINE, BREAKS}}},
+    {"S04b", "its own epoch counts for more", s04_lineage_first, {{HF_MUT_LINEAGE_LATE, BREAKS}}},
+    {"S05", "a restart shows what waited", s05_restart_shows, {{HF_MUT_OPEN_BEFORE_BARRIER, BREAKS}}},
     {"S06", "resets while the leader is well", s06_reset_is_no_proof,
-     {{HF_MUT_REFUSED_IS_PROOF, ENDS_VIOLATED}, {HF_MUT_NO_PROMISE_WAIT, ENDS_VIOLATED}}},
-    {"S07a", "a ping after the report", s07_ack_after_report, {{HF_MUT_ACK_WHILE_FENCING, ENDS_VIOLATED}}},
-    {"S07b", "elected again after a fence", s07_no_resume, {{HF_MUT_RESUME_EPOCH, ENDS_STANDING}}},
-    {"S08a", "half rewound as the leader dies", s08_half_rewound, {{HF_MUT_REPORT_WHILE_REWINDING, ENDS_STANDING}}},
-    {"S08b", "rewound before the barrier", s08_rewound_too_early, {{HF_MUT_REWIND_EARLY, ENDS_COVERED}}},
-    {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, ENDS_VIOLATED}}},
-    {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, ENDS_VIOLATED}}},
+     {{HF_MUT_REFUSED_IS_PROOF, BREAKS}, {HF_MUT_NO_PROMISE_WAIT, BREAKS}}},
+    {"S07a", "a ping after the report", s07_ack_after_report, {{HF_MUT_ACK_WHILE_FENCING, BREAKS}}},
+    {"S07b", "elected again after a fence", s07_no_resume, {{HF_MUT_RESUME_EPOCH, STANDS}}},
+    {"S08a", "half rewound as the leader dies", s08_half_rewound, {{HF_MUT_REPORT_WHILE_REWINDING, STANDS}}},
+    {"S08b", "rewound before the barrier", s08_rewound_too_early, {{HF_MUT_REWIND_EARLY, COVERED}}},
+    {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, BREAKS}}},
+    {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, BREAKS}}},
     {"S12", "restarted with a shorter lease", s12_shorter_lease,
-     {{HF_MUT_FORGET_PROMISE, ENDS_VIOLATED}, {HF_MUT_SHORTER_PROMISE, ENDS_VIOLATED}}},
-    {"S13", "the elected cannot promote", s13_cannot_promote, {{HF_MUT_NEVER_UNFIT, ENDS_STANDING}}},
+     {{HF_MUT_FORGET_PROMISE, BREAKS}, {HF_MUT_SHORTER_PROMISE, BREAKS}}},
+    {"S13", "the elected cannot promote", s13_cannot_promote, {{HF_MUT_NEVER_UNFIT, STANDS}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
-    {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, ENDS_VIOLATED}}},
-    {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, ENDS_STANDING}}},
-    {"S17a", "released before the gate is shut", s17_released_early, {{HF_MUT_RELEASE_EARLY, ENDS_VIOLATED}}},
-    {"S17b", "a hand-over fails, acks come late", s17_old_acks, {{HF_MUT_OLD_ACKS_COUNT, ENDS_VIOLATED}}},
-    {"S18", "an old appointment in the log", s18_old_appointment, {{HF_MUT_PROMOTE_FROM_LOG, ENDS_VIOLATED}}},
-    {"S20a", "two of three, one after the other", s20_never_below_three, {{HF_MUT_SHRINK_BELOW_3, ENDS_STANDING}}},
-    {"S20b", "a receiver that ends late", s20_late_receiver, {{HF_MUT_SKIP_FENCE, ENDS_VIOLATED}}},
-    {"I1a", "a commit the elected lacks", i1_not_greatest, {{HF_MUT_NOT_GREATEST, ENDS_VIOLATED}}},
-    {"I1b", "longer WAL of an older epoch", i1_longer_but_older, {{HF_MUT_LSN_ONLY, ENDS_VIOLATED}}},
-    {"I2", "a lease runs out", i2_lease_runs_out, {{HF_MUT_IGNORE_LEASE, ENDS_VIOLATED}}},
-    {"I3a", "from three voters to five", i3_rule_not_loaded, {{HF_MUT_RULE_NOT_LOADED, ENDS_VIOLATED}}},
-    {"I3b", "from five voters to three", i3_settled_between, {{HF_MUT_CONFIG_TWO_AT_ONCE, ENDS_STANDING}}},
-    {"I4", "a crash between report and fence", i4_fence_forgotten, {{HF_MUT_FENCE_NOT_DURABLE, ENDS_VIOLATED}}},
+    {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
+    {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},
+    {"S17a", "released before the gate is shut", s17_released_early, {{HF_MUT_RELEASE_EARLY, BREAKS}}},
+    {"S17b", "a hand-over fails, acks come late", s17_old_acks, {{HF_MUT_OLD_ACKS_COUNT, BREAKS}}},
+    {"S18", "an old appointment in the log", s18_old_appointment, {{HF_MUT_PROMOTE_FROM_LOG, BREAKS}}},
+    {"S20a", "two of three, one after the other", s20_never_below_three, {{HF_MUT_SHRINK_BELOW_3, STANDS}}},
+    {"S20b", "a receiver that ends late", s20_late_receiver, {{HF_MUT_SKIP_FENCE, BREAKS}}},
+    {"I1a", "a commit the elected lacks", i1_not_greatest, {{HF_MUT_NOT_GREATEST, BREAKS}}},
+    {"I1b", "longer WAL of an older epoch", i1_longer_but_older, {{HF_MUT_LSN_ONLY, BREAKS}}},
+    {"I2", "a lease runs out", i2_lease_runs_out, {{HF_MUT_IGNORE_LEASE, BREAKS}}},
+    {"I3a", "from three voters to five", i3_rule_not_loaded, {{HF_MUT_RULE_NOT_LOADED, BREAKS}}},
+    {"I3b", "from five voters to three", i3_settled_between, {{HF_MUT_CONFIG_TWO_AT_ONCE, STANDS}}},
+    {"I4", "a crash between report and fence", i4_fence_forgotten, {{HF_MUT_FENCE_NOT_DURABLE, BREAKS}}},
 };
 const unsigned directed_n = sizeof directed_all / sizeof directed_all[0];
 
@@ -79,7 +80,7 @@ const struct directed *directed_named(const char *name)
     return NULL;
 }
 
-/* -- questions ------------------------------------------------------------------------------------------- */
+/* -- questions ---------------------------------------------------------------------------------------- */
 
 bool opened(const struct node *n)
 {
@@ -123,7 +124,7 @@ static bool all_stream(void)
     return opened(A);
 }
 
-/* -- faults ---------------------------------------------------------------------------------------------- */
+/* -- faults ------------------------------------------------------------------------------------------- */
 
 void isolate(const struct node *n, bool cut)
 {
@@ -173,7 +174,7 @@ void resets(const struct node *n)
                        &(struct hf_event){.type = HF_EV_PEER_DOWN, .id = n->disk.durable.self});
 }
 
-/* -- clients --------------------------------------------------------------------------------------------- */
+/* -- clients ------------------------------------------------------------------------------------------ */
 
 static bool busy;
 
@@ -210,7 +211,7 @@ void write_acked(struct node *n)
     UNTIL(200, W->n_acks > before);
 }
 
-/* -- the world ------------------------------------------------------------------------------------------- */
+/* -- the world ---------------------------------------------------------------------------------------- */
 
 void run_for(uint64_t ms)
 {

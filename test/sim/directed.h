@@ -11,29 +11,25 @@
 #define D (&W->nodes[3])
 #define E (&W->nodes[4])
 
+#define DIRECTED_WAIT(what, ms, condition, text)                                                       \
+    do {                                                                                               \
+        uint64_t until_ = W->now + (uint64_t)(ms) * MS;                                                \
+        while (!(condition))                                                                           \
+            if (!sim_next(until_))                                                                     \
+                sim_fail("%s: %s:%d: not within %d ms: %s", what, __FILE__, __LINE__, (int)(ms), text); \
+    } while (0)
+
 /* Lets the world run until it is so. That it never comes to be means that the schedule no longer makes
  * what it is about: it fails as vacuous, and that never counts as noticing a mutation. */
-#define UNTIL(ms, condition)                                                                                 \
-    do {                                                                                                     \
-        uint64_t until_ = W->now + (uint64_t)(ms) * MS;                                                      \
-        while (!(condition))                                                                                 \
-            if (!sim_next(until_))                                                                           \
-                sim_fail("vacuous: %s:%d: not within %d ms: %s", __FILE__, __LINE__, (int)(ms), #condition); \
-    } while (0)
+#define UNTIL(ms, condition) DIRECTED_WAIT("vacuous", ms, condition, #condition)
 
 /* The same for what the cluster owes: progress. */
-#define MUST(ms, condition)                                                                             \
-    do {                                                                                                \
-        uint64_t until_ = W->now + (uint64_t)(ms) * MS;                                                 \
-        while (!(condition))                                                                            \
-            if (!sim_next(until_))                                                                      \
-                sim_fail("no progress: %s:%d: not within %d ms: %s", __FILE__, __LINE__, (int)(ms), #condition); \
-    } while (0)
+#define MUST(ms, condition) DIRECTED_WAIT("no progress", ms, condition, #condition)
 
-#define HAPPENED(condition)                                                              \
-    do {                                                                                 \
-        if (!(condition))                                                                \
-            sim_fail("vacuous: %s:%d: did not happen: %s", __FILE__, __LINE__, #condition); \
+#define HAPPENED(condition)                                                                            \
+    do {                                                                                               \
+        if (!(condition))                                                                              \
+            sim_fail("vacuous: %s:%d: did not happen: %s", __FILE__, __LINE__, #condition);            \
     } while (0)
 
 /* directed.c */

@@ -31,14 +31,19 @@ static void stray(const struct node *l, const struct node *f, bool there)
         if (!there && s->used && s->from == l->index && s->id == f->disk.durable.self)
             s->used = false;
         if (there && !s->used) {
-            *s = (struct stream){true, ++W->serial, l->index, f->index, f->disk.durable.self, 0, 0, 0, SIM_RECORDS};
+            *s = (struct stream){.used = true,
+                                 .serial = ++W->serial,
+                                 .from = l->index,
+                                 .to = f->index,
+                                 .id = f->disk.durable.self,
+                                 .reported = SIM_RECORDS};
             return;
         }
     }
 }
 
-/* S1: a commit that only A and B hold, and nobody has acknowledged. B leads next, and strays let the barrier's
- * INSERT return. Then A and B are gone: what was never on a majority must not have been shown. */
+/* S1: a commit that only A and B hold, and nobody has acknowledged. B leads next, and strays let the
+ * barrier's INSERT return. Then A and B are gone: what was never on a majority must not have been shown. */
 void s01_stray_walsender(void)
 {
     unsigned before;
@@ -66,8 +71,9 @@ void s01_stray_walsender(void)
     settle();
 }
 
-/* S2: the rule comes into force too late for B's barrier, which returns at once: B must not lead on that. From
- * then on whoever leads looks late whether its barrier waits; followers must not have ended the wait by then. */
+/* S2: the rule comes into force too late for B's barrier, which returns at once: B must not lead on that.
+ * From then on whoever leads looks late whether its barrier waits; followers must not have ended the wait
+ * by then. */
 void s02_seen_waiting(void)
 {
     begin(3);
@@ -216,8 +222,9 @@ void i1_longer_but_older(void)
     settle();
 }
 
-/* S8: C, the last leader, comes back with a tail and is rewound from B; its process dies in the middle. Then A
- * dies too, and B has to be elected again: C, which does not know what it holds, must say just that. */
+/* S8: C, the last leader, comes back with a tail and is rewound from B; its process dies in the middle.
+ * Then A dies too, and B has to be elected again: C, which does not know what it holds, must say just
+ * that. */
 void s08_half_rewound(void)
 {
     struct trap *rewinds;
@@ -272,8 +279,8 @@ static unsigned tail_on_e(void)
     return commit;
 }
 
-/* B's barrier is open, and waits for whoever comes. B dies for good while E is on its way to it: of five nodes
- * two are gone, and E must not have given up what it had. */
+/* B's barrier is open, and waits for whoever comes. B dies for good while E is on its way to it: of five
+ * nodes two are gone, and E must not have given up what it had. */
 void s08_rewound_too_early(void)
 {
     struct trap *rewinds;
@@ -290,8 +297,8 @@ void s08_rewound_too_early(void)
     settle();
 }
 
-/* I4: C reports, and the process is gone before the fence is on its slow disk. It comes back knowing only that
- * A leads, and A's WAL still reaches it. */
+/* I4: C reports, and the process is gone before the fence is on its slow disk. It comes back knowing only
+ * that A leads, and A's WAL still reaches it. */
 void i4_fence_forgotten(void)
 {
     struct trap *disk, *report, *proposes;

@@ -23,7 +23,8 @@ void s10_slow_position(void)
     settle();
 }
 
-/* S13: B holds most and cannot promote (its disk is full). C is slow to report, so B is heard first each time. */
+/* S13: B holds most and cannot promote (its disk is full). C is slow to report, so B is heard first each
+ * time. */
 void s13_cannot_promote(void)
 {
     struct trap *promotions;
@@ -169,8 +170,8 @@ void i3_rule_not_loaded(void)
     settle();
 }
 
-/* I3: of five voters E, then D stop counting; the change is settled each time. So when C goes as well, A and B
- * are a majority of the three that count. */
+/* I3: of five voters E, then D stop counting; the change is settled each time. So when C goes as well, A
+ * and B are a majority of the three that count. */
 void i3_settled_between(void)
 {
     begin(5);

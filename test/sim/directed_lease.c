@@ -17,8 +17,8 @@ void s06_reset_is_no_proof(void)
     settle();
 }
 
-/* S5: A writes what nobody else gets; PostgreSQL alone dies, and what waited is visible when it is back. Until
- * others hold it, it must not be shown: then A dies for good, and it never was. */
+/* S5: A writes what nobody else gets; PostgreSQL alone dies, and what waited is visible when it is back.
+ * Until others hold it, it must not be shown: then A dies for good, and it never was. */
 void s05_restart_shows(void)
 {
     begin(3);
@@ -36,8 +36,8 @@ void s05_restart_shows(void)
     settle();
 }
 
-/* S7: A's Raft and pings do not get through. C, fenced for B's term, reports; and in the moment before it learns
- * of B's appointment, A's pings pass again. */
+/* S7: A's Raft and pings do not get through. C, fenced for B's term, reports; and in the moment before it
+ * learns of B's appointment, A's pings pass again. */
 void s07_ack_after_report(void)
 {
     struct trap *reported, *proposes, *pings;
@@ -61,8 +61,8 @@ void s07_ack_after_report(void)
     settle();
 }
 
-/* S7: B fences the voters and is cut off; Raft elects A again, whose gate never noticed. It must lead in a new
- * epoch: its voters will never follow the old one. */
+/* S7: B fences the voters and is cut off; Raft elects A again, whose gate never noticed. It must lead in a
+ * new epoch: its voters will never follow the old one. */
 static void raft_ends(struct node *n)
 {
     isolate_lane(LANE_RAFT, n, true);
@@ -107,8 +107,8 @@ void s12_shorter_lease(void)
     settle();
 }
 
-/* S17: a hand-over. The loop of A is starved in the middle of shutting its gate, while its router's threads go
- * on forwarding; its connections end, so that the others do not wait for it. */
+/* S17: a hand-over. The loop of A is starved in the middle of shutting its gate, while its router's
+ * threads go on forwarding; its connections end, so that the others do not wait for it. */
 void s17_released_early(void)
 {
     struct trap *stall;
@@ -128,8 +128,9 @@ void s17_released_early(void)
     settle();
 }
 
-/* S17: a hand-over fails: B is elected and appoints nobody, and A is elected again. Acks of pings from before its
- * release reach A only now, and no new ping gets through: A has no lease, for the voters are free. */
+/* S17: a hand-over fails: B is elected and appoints nobody, and A is elected again. Acks of pings from
+ * before its release reach A only now, and no new ping gets through: A has no lease, for the voters are
+ * free. */
 void s17_old_acks(void)
 {
     struct trap *acks[2], *release, *proposes;

@@ -8,9 +8,9 @@
 
 #include "sim.h"
 
-/* quick: random schedules find it soon, and `--suite` insists on it. All, these and the others, have a directed
- * schedule of their own (directed.c). live: it shows as a cluster that stands still; all others must break an
- * invariant, and standing still is no evidence for them. */
+/* quick: random schedules find it soon, and `--suite` insists on it. All, these and the others, have a
+ * directed schedule of their own (directed.c). live: it shows as a cluster that stands still; all others
+ * must break an invariant, and standing still is no evidence for them. */
 static const struct {
     enum hf_mutation m;
     const char *key;
@@ -186,7 +186,7 @@ static unsigned mutate(uint64_t most, bool quick, unsigned *passed)
     return missed;
 }
 
-/* -- directed schedules ------------------------------------------------------------------------------------ */
+/* -- directed schedules ------------------------------------------------------------------------------- */
 
 static const char *key_of(enum hf_mutation m)
 {
@@ -214,6 +214,7 @@ static bool directed_one(const struct directed *s, const struct directed_mutatio
 {
     int status = 1, fds[2];
     char why[512] = "";
+    const char *word;
     bool good;
     pid_t pid;
 
@@ -235,22 +236,43 @@ static bool directed_one(const struct directed *s, const struct directed_mutatio
     (void)waitpid(pid, &status, 0);
     if (!WIFEXITED(status))
         (void)snprintf(why, sizeof why, "ended by signal %d", WTERMSIG(status));
-    if (m == NULL || m->end == ENDS_COVERED)
+    if (m == NULL || m->end == COVERED)
         good = status == 0;
     else
         good = WIFEXITED(status) && WEXITSTATUS(status) == 1 && strncmp(why, "vacuous", 7) != 0 &&
-               (strncmp(why, "no progress", 11) == 0) == (m->end == ENDS_STANDING);
-    if (!good || m != NULL)
-        printf("%-8s %-5s %-24s %.120s\n", !good                                  ? m != NULL ? "MISSED" : "FAILED"
-               : m != NULL && m->end == ENDS_COVERED ? "covered"
-                                                     : "caught", s->name,
-               m != NULL ? key_of(m->m) : s->what, why);
+               (strncmp(why, "no progress", 11) == 0) == (m->end == STANDS);
+    if (m == NULL && good)
+        return true;
+    if (m == NULL)
+        word = "FAILED";
+    else if (!good)
+        word = "MISSED";
+    else
+        word = m->end == COVERED ? "covered" : "caught";
+    printf("%-8s %-5s %-24s %.120s\n", word, s->name, m != NULL ? key_of(m->m) : s->what, why);
     return good;
+}
+
+/* No rule without a schedule. */
+static unsigned without_schedule(void)
+{
+    unsigned missing = 0;
+
+    for (unsigned i = 0; i < N_MUTATIONS; i++) {
+        bool found = false;
+        for (unsigned k = 0; k < directed_n * 4; k++)
+            found = found || directed_all[k / 4].mutations[k % 4].m == mutations[i].m;
+        if (found)
+            continue;
+        missing++;
+        printf("MISSED   %s has no directed schedule\n", mutations[i].key);
+    }
+    return missing;
 }
 
 static unsigned directed(bool mutated, unsigned *passed)
 {
-    unsigned failed = 0, before = *passed;
+    unsigned failed = mutated ? without_schedule() : 0, before = *passed;
 
     for (unsigned i = 0; i < directed_n; i++) {
         const struct directed *s = &directed_all[i];
@@ -268,8 +290,9 @@ static unsigned directed(bool mutated, unsigned *passed)
 
 static void usage(void)
 {
-    puts("usage: sim [--seed N [--verbose] [--mutation NAME]] | --seeds A..B [--jobs N] | --mutations [MOST] |\n"
-         "       --schedule NAME [--seed N] [--verbose] [--mutation NAME] | --schedules | --directed | --suite");
+    puts("usage: sim [--seed N] [--verbose] [--mutation NAME] [--schedule NAME]\n"
+         "       sim --seeds A..B [--jobs N] [--mutation NAME]\n"
+         "       sim --schedules | --directed | --mutations [MOST] | --suite");
 }
 
 int main(int argc, char **argv)

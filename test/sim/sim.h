@@ -24,7 +24,7 @@ enum {
 #define MS 1000000ull
 #define SEC 1000000000ull
 
-/* -- PostgreSQL, modelled (pg.c) ------------------------------------------------------------------------ */
+/* -- PostgreSQL, modelled (pg.c) ---------------------------------------------------------------------- */
 
 struct record {
     uint64_t id;     /* unique: what was written */
@@ -61,7 +61,7 @@ struct stream {
     unsigned reported;  /* records the walsender believes flushed */
 };
 
-/* -- nodes ------------------------------------------------------------------------------------------------ */
+/* -- nodes -------------------------------------------------------------------------------------------- */
 
 struct disk {
     struct hf_durable durable;
@@ -134,7 +134,7 @@ struct ack {
     uint64_t at;
 };
 
-/* -- traps: a fault at a named step (trap.c) ----------------------------------------------------------- */
+/* -- traps: a fault at a named step (trap.c) ---------------------------------------------------------- */
 
 enum trap_what {
     TRAP_WATCH, /* only counts */
@@ -233,7 +233,8 @@ bool host_answers(const struct node *n);      /* its router's threads run */
 void host_lose_volume(struct node *n); /* crashed, and its disks come back empty */
 void host_perform(struct node *n, const struct hf_action *a); /* past all traps */
 
-/* pg.c */
+/* pg.c, pg_client.c */
+hf_lsn pg_lsn(unsigned n);
 void pg_work(struct node *n, const struct hf_action *a);
 void pg_write(struct node *n, const struct hf_action *a);
 void pg_stopped(struct pg *pg, bool clean);
@@ -262,9 +263,9 @@ void scenario_traffic(void *arg);
 
 /* directed.c: one schedule for each S-rule that this world can express. */
 enum directed_end {
-    ENDS_VIOLATED, /* an invariant breaks */
-    ENDS_STANDING, /* the rule is about progress: the cluster stands still */
-    ENDS_COVERED,  /* another rule holds alone: docs/safety.md says which. The schedule still passes */
+    BREAKS,  /* an invariant breaks */
+    STANDS,  /* the rule is about progress: the cluster stands still */
+    COVERED, /* another rule holds alone: docs/safety.md says which. The schedule still passes */
 };
 struct directed_mutation {
     enum hf_mutation m;
