@@ -28,9 +28,11 @@ void i2_lease_runs_out(void);
 
 void s10_slow_position(void);
 void s13_cannot_promote(void);
+void s13_writes_hang(void);
 void s14_two_incarnations(void);
 void s15_second_founding(void);
 void s18_old_appointment(void);
+void s18_committed_by_another(void);
 void s20_never_below_three(void);
 void s20_late_receiver(void);
 void i3_rule_not_loaded(void);
@@ -54,13 +56,15 @@ const struct directed directed_all[] = {
     {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, BREAKS}}},
     {"S12", "restarted with a shorter lease", s12_shorter_lease,
      {{HF_MUT_FORGET_PROMISE, BREAKS}, {HF_MUT_SHORTER_PROMISE, BREAKS}}},
-    {"S13", "the elected cannot promote", s13_cannot_promote, {{HF_MUT_NEVER_UNFIT, STANDS}}},
+    {"S13a", "the elected cannot promote", s13_cannot_promote, {{HF_MUT_NEVER_UNFIT, STANDS}}},
+    {"S13b", "writes that do not end", s13_writes_hang, {{HF_MUT_NONE, 0}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
     {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
     {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},
     {"S17a", "released before the gate is shut", s17_released_early, {{HF_MUT_RELEASE_EARLY, BREAKS}}},
     {"S17b", "a hand-over fails, acks come late", s17_old_acks, {{HF_MUT_OLD_ACKS_COUNT, BREAKS}}},
-    {"S18", "an old appointment in the log", s18_old_appointment, {{HF_MUT_PROMOTE_FROM_LOG, BREAKS}}},
+    {"S18a", "an old appointment in the log", s18_old_appointment, {{HF_MUT_PROMOTE_FROM_LOG, BREAKS}}},
+    {"S18b", "appointed by a log that another commits", s18_committed_by_another, {{HF_MUT_NONE, 0}}},
     {"S20a", "two of three, one after the other", s20_never_below_three, {{HF_MUT_SHRINK_BELOW_3, STANDS}}},
     {"S20b", "a receiver that ends late", s20_late_receiver, {{HF_MUT_SKIP_FENCE, BREAKS}}},
     {"I1a", "a commit the elected lacks", i1_not_greatest, {{HF_MUT_NOT_GREATEST, BREAKS}}},

@@ -48,6 +48,20 @@ void s13_cannot_promote(void)
     settle();
 }
 
+/* S13: A is elected, has its lease, and its writes do not come to an end. Others could do better. */
+void s13_writes_hang(void)
+{
+    struct trap *heartbeats;
+
+    begin(3);
+    heartbeats = trap_set(A->index, HF_ACT_WRITE, HF_WRITE_HEARTBEAT, TRAP_HOLD);
+    UNTIL(3000, heartbeats->fired > 0);
+    run_for(3000);
+    HAPPENED(opened(A));
+    MUST(8000, another_open(A));
+    settle();
+}
+
 /* S14: C's volume is lost while what it said is still on its way. It comes back as another. */
 void s14_two_incarnations(void)
 {
@@ -123,6 +137,37 @@ void s18_old_appointment(void)
     trap_lift(fences);
     isolate(B, false);
     MUST(6000, streams_from(B, C));
+    settle();
+}
+
+static void acks_end(struct node *n)
+{
+    W->lane_cut[LANE_RAFT][C->index][n->index] = true;
+}
+
+/* S18: B's appointment is in C's log, and B does not hear of it before C leads and commits it for B. To B it
+ * must be what it is: of a term that is over. */
+void s18_committed_by_another(void)
+{
+    const struct hf_branch *b;
+
+    begin(3);
+    vanish(A);
+    trap_set(B->index, HF_ACT_PROPOSE, HF_ENTRY_APPOINT, TRAP_WATCH)->also = acks_end;
+    elect(B);
+    UNTIL(2000, strcmp(state(B), "appointing") == 0);
+    run_for(10);
+    isolate(B, true);
+    host_start(A);
+    UNTIL(4000, C->role == HF_RAFT_LEADER && hf_decide_view(C->decide).epoch == 3);
+    b = hf_cluster_newest(hf_decide_view(C->decide).cluster);
+    HAPPENED(b->leader == 2 && b->opened_lsn == 0);
+    MUST(6000, another_open(B));
+    write_acked(anybody_open());
+    memset(W->lane_cut, 0, sizeof W->lane_cut);
+    isolate(B, false);
+    UNTIL(3000, hf_decide_view(B->decide).epoch > 3);
+    background(B, 12);
     settle();
 }
 
