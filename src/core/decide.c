@@ -187,7 +187,7 @@ static void message(struct hf_decide *d, const struct hf_msg *m)
     case HF_MSG_REPORT:
         if (m->epoch == d->lead_term && d->lead == HF_LEAD_FENCING) {
             struct hf_report r = {.from = m->from, .flags = m->flags, .position = m->position};
-            hf_lead_report(d, &r);
+            hf_fence_report(d, &r);
         }
         break;
     case HF_MSG_RELEASE:

@@ -187,9 +187,14 @@ void hf_voter_run(struct hf_decide *d);
 bool hf_voter_is_unfit(const struct hf_decide *d);
 bool hf_voter_may_continue(const struct hf_decide *d);
 
-/* decide_lead.c: from Raft leader to an open gate. */
+/* decide_fence.c: who holds all that was acknowledged; ends with the appointment. */
+bool hf_decide_is_down(const struct hf_decide *d, hf_node_id id); /* as far as this node knows */
+void hf_fence_report(struct hf_decide *d, const struct hf_report *r);
+void hf_fence_run(struct hf_decide *d);
+void hf_fence_init_run(struct hf_decide *d); /* nobody has, or ever had, anything: initdb */
+
+/* decide_lead.c: from the appointment to an open gate, and what keeps it open. */
 void hf_lead_raft(struct hf_decide *d);
-void hf_lead_report(struct hf_decide *d, const struct hf_report *r);
 void hf_lead_ack(struct hf_decide *d, const struct hf_msg *m);
 void hf_lead_write(struct hf_decide *d, const struct hf_event *e);
 void hf_lead_run(struct hf_decide *d);

@@ -193,7 +193,7 @@ static void report_run(struct hf_decide *d)
         r.flags |= HF_FLAG_UNFIT;
     d->report_due = false;
     if (d->fencing_from == hf_self(d)) {
-        hf_lead_report(d, &r);
+        hf_fence_report(d, &r);
     } else {
         struct hf_msg m = {.type = HF_MSG_REPORT,
                            .to = d->fencing_from,

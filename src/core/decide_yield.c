@@ -22,14 +22,6 @@ static void release(struct hf_decide *d)
     hf_emit_phase(d, "released", d->lead_term);
 }
 
-static bool is_up(const struct hf_decide *d, hf_node_id id)
-{
-    for (unsigned i = 0; i < d->n_down; i++)
-        if (d->down[i] == id)
-            return false;
-    return true;
-}
-
 void hf_yield_begin(struct hf_decide *d, hf_node_id to)
 {
     if (d->lead == HF_LEAD_NONE || d->lead >= HF_LEAD_SHUTTING)
@@ -60,7 +52,7 @@ static unsigned up_voters(const struct hf_decide *d)
     unsigned n = hf_cluster_voters(&d->cluster, voters), up = 0;
 
     for (unsigned i = 0; i < n; i++)
-        up += voters[i] != hf_self(d) && is_up(d, voters[i]);
+        up += voters[i] != hf_self(d) && !hf_decide_is_down(d, voters[i]);
     return up;
 }
 
@@ -72,7 +64,7 @@ void hf_yield_request(struct hf_decide *d, hf_node_id to, uint64_t request)
         no = d->lead > HF_LEAD_OPEN ? "a hand-over is under way" : "this node does not lead";
     else if (to == hf_self(d))
         no = "this node leads already";
-    else if (to != 0 && (!hf_cluster_is_voter(&d->cluster, to) || !is_up(d, to)))
+    else if (to != 0 && (!hf_cluster_is_voter(&d->cluster, to) || hf_decide_is_down(d, to)))
         no = "the node asked for is not a voter that can be reached";
     else if (up_voters(d) == 0)
         no = "there is no other voter that can be reached";
@@ -157,7 +149,7 @@ static hf_node_id successor(struct hf_decide *d)
         return d->handover_to;
     for (unsigned i = 0; i < n; i++) {
         const struct hf_other *o;
-        if (voters[i] == hf_self(d) || voters[i] == d->transfer_tried || !is_up(d, voters[i]))
+        if (voters[i] == hf_self(d) || voters[i] == d->transfer_tried || hf_decide_is_down(d, voters[i]))
             continue;
         o = hf_lead_other(d, voters[i]);
         if (best == 0 || (o != NULL && o->flushed > best_lsn)) {

@@ -109,6 +109,16 @@ void hf_conn_dial(struct hf_pump *pump, struct conn *c);
 void hf_conn_accept(struct hf_pump *pump, int fd);
 void hf_conn_answer(struct conn *c, int fd, bool refuse, const char *text);
 void hf_conn_close(struct conn *c, int status, const char *text);
+/* hello.c. Frames: 1: whole, 0: waiting, -1: closed. hf_frame_in reads not a byte past the frame. */
+int hf_frame_out(struct conn *c);
+int hf_frame_in(struct conn *c);
+void hf_hello_build(struct conn *c); /* into the frame, as the next two */
+bool hf_hello_read(struct conn *c, const uint8_t **payload, size_t *payload_len); /* false: no hello */
+/* Should the node that says to be c->from be turned away? NULL: no, else why, in text. */
+const char *hf_hello_stranger(const struct conn *c, char *text, size_t cap);
+void hf_answer_build(struct conn *c, bool ok, const char *text);
+bool hf_answer_read(struct conn *c); /* false: refused; why stands behind the frame's fifth byte */
+
 /* CONN_OPEN: moves what those events make possible. */
 void hf_conn_move(struct conn *c, int net, int plain);
 /* The same at the beginning: whatever there is, in both directions. */
