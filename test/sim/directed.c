@@ -9,6 +9,8 @@ void s01_stray_walsender(void);
 void s02_seen_waiting(void);
 void s04_same_timeline(void);
 void s04_lineage_first(void);
+void s04_lineage_before_promotion(void);
+void i6_directory_deleted(void);
 void s08_half_rewound(void);
 void s08_rewound_too_early(void);
 void s09_rewind_misled(void);
@@ -21,6 +23,7 @@ void s05_restart_shows(void);
 void s06_reset_is_no_proof(void);
 void s07_ack_after_report(void);
 void s07_no_resume(void);
+void s12_longer_lease(void);
 void s12_shorter_lease(void);
 void s17_released_early(void);
 void s17_old_acks(void);
@@ -45,6 +48,7 @@ const struct directed directed_all[] = {
     {"S04a", "two failed promotions, one timeline", s04_same_timeline,
      {{HF_MUT_PREFIX_BY_TIMELINE, BREAKS}}},
     {"S04b", "its own epoch counts for more", s04_lineage_first, {{HF_MUT_LINEAGE_LATE, BREAKS}}},
+    {"S04c", "a promotion, and a disk that hangs", s04_lineage_before_promotion, {{HF_MUT_NONE, 0}}},
     {"S05", "a restart shows what waited", s05_restart_shows, {{HF_MUT_OPEN_BEFORE_BARRIER, BREAKS}}},
     {"S06", "resets while the leader is well", s06_reset_is_no_proof,
      {{HF_MUT_REFUSED_IS_PROOF, BREAKS}, {HF_MUT_NO_PROMISE_WAIT, BREAKS}}},
@@ -54,8 +58,9 @@ const struct directed directed_all[] = {
     {"S08b", "rewound before the barrier", s08_rewound_too_early, {{HF_MUT_REWIND_EARLY, COVERED}}},
     {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, BREAKS}}},
     {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, BREAKS}}},
-    {"S12", "restarted with a shorter lease", s12_shorter_lease,
+    {"S12a", "restarted with a shorter lease", s12_shorter_lease,
      {{HF_MUT_FORGET_PROMISE, BREAKS}, {HF_MUT_SHORTER_PROMISE, BREAKS}}},
+    {"S12b", "a longer lease, and slow disks", s12_longer_lease, {{HF_MUT_NONE, 0}}},
     {"S13a", "the elected cannot promote", s13_cannot_promote, {{HF_MUT_NEVER_UNFIT, STANDS}}},
     {"S13b", "writes that do not end", s13_writes_hang, {{HF_MUT_NONE, 0}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
@@ -73,6 +78,7 @@ const struct directed directed_all[] = {
     {"I3a", "from three voters to five", i3_rule_not_loaded, {{HF_MUT_RULE_NOT_LOADED, BREAKS}}},
     {"I3b", "from five voters to three", i3_settled_between, {{HF_MUT_CONFIG_TWO_AT_ONCE, STANDS}}},
     {"I4", "a crash between report and fence", i4_fence_forgotten, {{HF_MUT_FENCE_NOT_DURABLE, BREAKS}}},
+    {"I6", "a data directory is deleted", i6_directory_deleted, {{HF_MUT_NONE, 0}}},
 };
 const unsigned directed_n = sizeof directed_all / sizeof directed_all[0];
 
@@ -165,9 +171,12 @@ void elect(struct node *n)
 
 void vanish(struct node *n)
 {
+    bool was[SIM_NODES][SIM_NODES];
+
+    memcpy(was, W->cut, sizeof was);
     isolate(n, true);
     host_crash(n);
-    isolate(n, false);
+    memcpy(W->cut, was, sizeof was);
 }
 
 void resets(const struct node *n)
@@ -260,15 +269,20 @@ void begin(unsigned n)
     begin_with(n, 500);
 }
 
+void lift_all(void)
+{
+    for (unsigned i = 0; i < SIM_TRAPS; i++)
+        if (W->traps[i].used)
+            trap_lift(&W->traps[i]);
+}
+
 void settle(void)
 {
     memset(W->cut, 0, sizeof W->cut);
     memset(W->lane_cut, 0, sizeof W->lane_cut);
     memset(W->msg_lag_ns, 0, sizeof W->msg_lag_ns);
     W->look_late_ns = W->rule_late_ns = 0;
-    for (unsigned i = 0; i < SIM_TRAPS; i++)
-        if (W->traps[i].used)
-            trap_lift(&W->traps[i]);
+    lift_all();
     for (unsigned i = 0; i < SIM_NODES; i++) {
         W->nodes[i].slow_disk_until = 0;
         if (W->nodes[i].exists)

@@ -170,6 +170,56 @@ void s04_lineage_first(void)
     settle();
 }
 
+static void disks_hang(struct node *n)
+{
+    (void)n;
+    (void)trap_set(B->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
+    (void)trap_set(C->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
+}
+
+/* S4: A has a tail that nobody else has. B is appointed, and its disk hangs: it must not promote before its
+ * lineage is there. Then B is gone, A leads with all of its tail, and B comes back: whatever it wrote of its own
+ * lies where A's tail is. */
+void s04_lineage_before_promotion(void)
+{
+    begin(3);
+    isolate_lane(LANE_WAL, A, true);
+    writes(A, 10);
+    vanish(A);
+    trap_set(B->index, HF_ACT_PROPOSE, HF_ENTRY_APPOINT, TRAP_WATCH)->also = disks_hang;
+    elect(B);
+    UNTIL(2000, strcmp(state(B), "recording") == 0 || strcmp(state(B), "barrier") == 0);
+    run_for(200);
+    HAPPENED(B->disk.durable.lineage == 2 && hf_decide_view(B->decide).epoch == 3);
+    vanish(B);
+    vanish(C);
+    lift_all();
+    isolate_lane(LANE_WAL, A, false);
+    host_start(A);
+    host_start(C);
+    MUST(6000, opened(A));
+    settle();
+}
+
+/* I6: a commit is on A and C. A dies, and C's data directory is deleted, but not what C remembers: it does not
+ * know what it held, which is something else than never having held anything. */
+void i6_directory_deleted(void)
+{
+    begin(3);
+    cut(LANE_WAL, A, B, true);
+    write_acked(A);
+    HAPPENED(C->pg.n > B->pg.n && C->disk.durable.had_data);
+    vanish(A);
+    host_crash(C);
+    memset(&C->pg, 0, sizeof C->pg);
+    C->pg.state = HF_PG_EMPTY;
+    host_start(C);
+    run_for(3000);
+    host_start(A);
+    MUST(6000, opened(A));
+    settle();
+}
+
 /* S16: B is behind a firewall while PostgreSQL on A throws away WAL that B needs. */
 void s16_wal_is_gone(void)
 {

@@ -107,6 +107,42 @@ void s12_shorter_lease(void)
     settle();
 }
 
+/* D and E do not hear from A any more, and the disks of B and C hang. */
+static void pings_reach_slow_disks(struct node *n)
+{
+    cut(LANE_MSG, n, D, true);
+    cut(LANE_MSG, n, E, true);
+    (void)trap_set(B->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
+    (void)trap_set(C->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
+}
+
+/* S12: A leads again, with a lease three times as long. What B and C promise it must be on their disks before:
+ * they crash, and wait for what these say. */
+void s12_longer_lease(void)
+{
+    begin(5);
+    vanish(A);
+    A->lease_ms = 1500;
+    elect(B);
+    MUST(4000, opened(B));
+    host_start(A);
+    UNTIL(4000, streams_from(A, B) && streams_from(C, B));
+    run_for(300);
+    trap_set(A->index, HF_ACT_PROPOSE, HF_ENTRY_APPOINT, TRAP_WATCH)->also = pings_reach_slow_disks;
+    host_step(B, &(struct hf_event){.type = HF_EV_SWITCHOVER, .id = 1, .request = 1});
+    UNTIL(3000, strcmp(state(A), "open") == 0);
+    run_for(300);
+    HAPPENED(B->disk.durable.promise_ns == 500 * MS && C->disk.durable.promise_ns == 500 * MS);
+    isolate(A, true);
+    vanish(B);
+    vanish(C);
+    lift_all();
+    host_start(B);
+    host_start(C);
+    MUST(6000, another_open(A));
+    settle();
+}
+
 /* S17: a hand-over. The loop of A is starved in the middle of shutting its gate, while its router's
  * threads go on forwarding; its connections end, so that the others do not wait for it. */
 void s17_released_early(void)
