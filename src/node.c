@@ -317,6 +317,7 @@ void hf_node_member(struct hf_node *n, const struct hf_member *founding, unsigne
 void hf_node_shutdown(struct hf_node *n)
 {
     hf_info("shutdown: asked for");
+    n->stopping = true;
     if (n->decide == NULL)
         hf_node_end(n, 0);
     else
@@ -371,6 +372,8 @@ static int node_close(struct hf_node *n)
     }
     if (n->peer != NULL)
         hf_peer_close(n->peer);
+    if (n->http != NULL)
+        hf_http_close(n->http);
     hf_info("ended with status %d", n->exit_status);
     return n->exit_status;
 }
@@ -411,6 +414,8 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
         rv = hf_peer_open(&n->peer, &n->loop, &pc, &peer_cb, err);
     if (rv == 0)
         rv = hf_router_open(&n->router, &n->loop, &rc, &router_cb, err);
+    if (rv == 0 && n->config->listen_http[0] != '\0')
+        rv = hf_http_open(&n->http, &n->loop, n->config->listen_http, hf_node_http, n, err);
     if (rv == 0)
         rv = hf_admin_open(&n->admin, &n->loop, n->config->admin_socket, hf_node_admin, n, err);
     return rv;

@@ -83,6 +83,20 @@ static json_t *status_forming(const struct hf_node *n)
                      "gate", "shut", "lsn", 0, "lag_bytes", 0, "rss_kb", (json_int_t)rss_kb());
 }
 
+hf_lsn hf_node_lsn(const struct hf_node *n)
+{
+    struct hf_view v = hf_decide_view(n->decide);
+    struct hf_pg_status pg;
+    hf_lsn lsn;
+
+    hf_pg_status(hf_agent_pg(n->agent), &pg);
+    lsn = v.lsn > pg.lsn ? v.lsn : pg.lsn;
+    for (unsigned k = 0; v.leading && k < HF_MEMBERS_MAX; k++)
+        if (n->flushed[k].flushed > lsn)
+            lsn = n->flushed[k].flushed; /* ours is looked at now and then; they hold no more than we do */
+    return lsn;
+}
+
 static json_t *status(struct hf_node *n)
 {
     struct hf_view v;
@@ -99,10 +113,7 @@ static json_t *status(struct hf_node *n)
     hf_pg_status(hf_agent_pg(n->agent), &pg);
     leader = hf_cluster_member(v.cluster, v.leader);
     self = hf_cluster_member(v.cluster, v.durable->self);
-    lsn = v.lsn > pg.lsn ? v.lsn : pg.lsn;
-    for (unsigned k = 0; v.leading && k < HF_MEMBERS_MAX; k++)
-        if (n->flushed[k].flushed > lsn)
-            lsn = n->flushed[k].flushed; /* ours is looked at now and then; they hold no more than we do */
+    lsn = hf_node_lsn(n);
     for (int i = 0; i < 16; i++)
         (void)snprintf(uuid + 2 * i, 3, "%02x", v.cluster->cluster_id.b[i]);
     o = json_pack("{s:s,s:I,s:s,s:s,s:b,s:I,s:s,s:I,s:I,s:I,s:s,s:s,s:I,s:s,s:s,s:I,s:s,s:s}", "name",
@@ -119,6 +130,15 @@ static json_t *status(struct hf_node *n)
     if (o != NULL)
         json_object_set_new(o, "members", members(n, &v, lsn));
     return o;
+}
+
+char *hf_node_status_text(struct hf_node *n)
+{
+    json_t *o = status(n);
+    char *text = o != NULL ? json_dumps(o, JSON_INDENT(2)) : NULL;
+
+    json_decref(o);
+    return text;
 }
 
 static json_t *history(const struct hf_node *n)

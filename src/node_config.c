@@ -15,7 +15,7 @@
 struct raw {
     char host[128], sql_host[128], advertise[128], log_level[16], credentials[HF_PATH_MAX];
     char dir[HF_PATH_MAX];
-    unsigned sql_port, ro_port, peer_port;
+    unsigned sql_port, ro_port, peer_port, http_port;
     struct hf_option_list seeds, settings;
 };
 
@@ -42,6 +42,8 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "PORT", "clients that only read, served by followers (default 5433)"},
         {"peer-port", 0, HF_OPT_NUMBER, &r->peer_port, 0, 1, 65535, "HOLDFAST_PEER_PORT", "PORT",
          "other nodes (default 7000)"},
+        {"http-port", 0, HF_OPT_NUMBER, &r->http_port, 0, 0, 65535, "HOLDFAST_HTTP_PORT", "PORT",
+         "health, status and metrics; 0: none (default 8080)"},
         {"advertise-peer", 0, HF_OPT_TEXT, c->advertise_peer, sizeof c->advertise_peer, 0, 0,
          "HOLDFAST_ADVERTISE_PEER", "HOST:PORT",
          "where other nodes reach the peer port (default: this node's --seed)"},
@@ -163,6 +165,8 @@ static int take_addresses(struct hf_node_config *c, const struct raw *r, struct 
         rv = join_addr(c->listen_ro, sql_host, r->ro_port, err);
     if (rv == 0)
         rv = join_addr(c->listen_peer, r->host, r->peer_port, err);
+    if (rv == 0 && r->http_port != 0)
+        rv = join_addr(c->listen_http, r->host, r->http_port, err);
     if (rv == 0)
         rv = take_seeds(c, &r->seeds, err);
     if (rv != 0)
@@ -323,7 +327,7 @@ static int write_settings(struct hf_node_config *c, const struct hf_option_list 
 
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err)
 {
-    struct raw r = {.host = "127.0.0.1", .log_level = "info", .sql_port = 5432, .ro_port = 5433,
+    struct raw r = {.host = "127.0.0.1", .log_level = "info", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
                     .peer_port = 7000};
     struct hf_option o[OPTIONS_MAX];
     unsigned n;

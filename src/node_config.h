@@ -46,6 +46,7 @@ struct hf_node_config {
     unsigned expect;        /* nodes at founding, 1 .. HF_MEMBERS_MAX */
 
     char listen_sql[HF_ADDR_MAX], listen_ro[HF_ADDR_MAX], listen_peer[HF_ADDR_MAX]; /* "host:port" */
+    char listen_http[HF_ADDR_MAX]; /* "": no operations port */
     char advertise_sql[HF_ADDR_MAX], advertise_peer[HF_ADDR_MAX]; /* how others reach us */
     unsigned n_seeds; /* this node is among them */
     struct hf_seed seeds[HF_MEMBERS_MAX];

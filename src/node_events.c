@@ -262,8 +262,17 @@ static void on_streaming(void *ctx, bool yes)
     struct hf_node *n = ctx;
 
     n->streaming = yes;
+    n->leader_end = n->applied = 0;
     hf_info("stream: %s", yes ? "following" : "ended");
     hf_node_step(n, &(struct hf_event){.type = HF_EV_STREAM_STATE, .ok = yes});
+}
+
+static void on_progress(void *ctx, hf_lsn end, hf_lsn applied)
+{
+    struct hf_node *n = ctx;
+
+    n->leader_end = end;
+    n->applied = applied;
 }
 
 static void on_wal_missing(void *ctx)
@@ -285,6 +294,7 @@ struct hf_relay_callbacks hf_node_relay_callbacks(struct hf_node *n)
     return (struct hf_relay_callbacks){.ctx = n,
                                        .on_waiting = on_waiting,
                                        .on_streaming = on_streaming,
+                                       .on_progress = on_progress,
                                        .on_wal_missing = on_wal_missing,
                                        .on_closed = on_closed};
 }

@@ -14,6 +14,7 @@
 #include "consensus/consensus.h"
 #include "core/decide.h"
 #include "core/form.h"
+#include "http/http.h"
 #include "node_config.h"
 #include "peer/peer.h"
 #include "peer/relay.h"
@@ -50,7 +51,7 @@ struct hf_node {
     struct hf_mailbox *mailbox; /* to ourselves: events that must not come at once */
     uint64_t started_ns;
     int exit_status;
-    bool ending;
+    bool ending, stopping; /* stopping: SIGTERM has come */
 
     struct hf_durable durable; /* as on disk */
     struct hf_uuid uuid;       /* of this volume */
@@ -64,6 +65,7 @@ struct hf_node {
     struct hf_agent *agent;
     struct hf_router *router;
     struct hf_admin *admin;
+    struct hf_http *http; /* NULL: no such port */
     struct hf_peer_identity identity;
     bool accounts_made;
 
@@ -89,6 +91,7 @@ struct hf_node {
     bool routed_local, readable;
     unsigned next_reader; /* whose turn it is to serve a reader from elsewhere */
     bool streaming;
+    hf_lsn leader_end, applied; /* while streaming: as of a moment ago */
     struct {
         hf_node_id id;
         hf_lsn flushed, applied;
@@ -137,5 +140,10 @@ void hf_node_form_run(struct hf_node *n);
 
 /* node_admin.c: status, history, switchover, leave. */
 void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *body);
+char *hf_node_status_text(struct hf_node *n);     /* JSON, malloc'ed; NULL: out of memory */
+hf_lsn hf_node_lsn(const struct hf_node *n);      /* only of a member */
+
+/* node_http.c: the operations port. */
+void hf_node_http(void *ctx, const char *path, const char *max_lag, struct hf_http_answer *answer);
 
 #endif

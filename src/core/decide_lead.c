@@ -1,4 +1,4 @@
-/* From Raft leader to an open gate (DESIGN section 5). */
+/* From the appointment to an open gate, and what keeps it open (DESIGN section 5). */
 #include "decide_private.h"
 
 #include <string.h>

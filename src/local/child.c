@@ -72,6 +72,8 @@ static void make_args(const struct hf_child *c, struct args *a)
     arg(a, "%u", hf_local_port(l, c->ordinal, HF_PORT_SQL));
     arg(a, "--read-only-port");
     arg(a, "%u", hf_local_port(l, c->ordinal, HF_PORT_READ_ONLY));
+    arg(a, "--http-port");
+    arg(a, "%u", hf_local_port(l, c->ordinal, HF_PORT_HTTP));
     arg(a, "--peer-port");
     arg(a, "%u", hf_local_port(l, c->ordinal, HF_PORT_PEER));
     arg(a, "--lease-ms");

@@ -15,6 +15,7 @@ enum {
     HF_PORT_STEP = 10, /* between two ordinals */
     HF_PORT_SQL = 0,
     HF_PORT_READ_ONLY = 1,
+    HF_PORT_HTTP = 2,
     HF_PORT_PEER = 4,
 };
 

@@ -126,7 +126,7 @@ static int check_port(const struct hf_local *l, unsigned ordinal, unsigned port,
 
 int hf_local_preflight(const struct hf_local *l, struct hf_error *err)
 {
-    static const unsigned offsets[] = {HF_PORT_SQL, HF_PORT_READ_ONLY, HF_PORT_PEER};
+    static const unsigned offsets[] = {HF_PORT_SQL, HF_PORT_READ_ONLY, HF_PORT_HTTP, HF_PORT_PEER};
     int rv = check_paths(l, err);
 
     if (rv == 0)

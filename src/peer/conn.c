@@ -33,7 +33,7 @@ void hf_conn_close(struct conn *c, int status, const char *text)
 {
     if (c->state == CONN_CLOSED)
         return;
-    if (c->state == CONN_OPEN && c->watched && c->watch.news)
+    if (c->state == CONN_OPEN && c->watched && !c->dialed && c->watch.news)
         hf_pumps_tell_flushed(c); /* its last word may have waited */
     if (c->dialed && !c->told_opened)
         hf_pumps_tell_opened(c, status != 0 ? status : HF_ECLOSED, text);

@@ -101,6 +101,7 @@ struct conn {
     bool bare; /* TLS has done its part: see hf_peer_config.local */
     bool watched, named;
     struct hf_walwatch watch;
+    uint64_t progress_ms;   /* uv_now() when it was last told */
     struct hf_walthin thin; /* dialed: of what the WAL receiver says */
     bool held_due;          /* what it holds shall go out now */
 };
@@ -133,6 +134,7 @@ void hf_pumps_tell_opened(struct conn *c, int status, const char *text);
 void hf_pumps_tell_closed(struct conn *c);
 void hf_pumps_tell_hello(struct conn *c, const void *payload, size_t len);
 void hf_pumps_tell_token(struct hf_pumps *p, const uint8_t *token);
-void hf_pumps_tell_flushed(struct conn *c);
+void hf_pumps_tell_flushed(struct conn *c);  /* accepted */
+void hf_pumps_tell_progress(struct conn *c); /* dialed */
 
 #endif

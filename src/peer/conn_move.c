@@ -10,7 +10,7 @@
 #include "base/log.h"
 
 /* News of flushed WAL wakes the control loop: at once after a quiet time, else this often at the most. */
-enum { NEWS_MS = 10 };
+enum { NEWS_MS = 10, PROGRESS_MS = 100 };
 
 static void news_cb(uv_timer_t *timer)
 {
@@ -229,6 +229,10 @@ static void move(struct conn *c, bool in, bool out)
     if (!in_ok || !out_ok) {
         hf_conn_close(c, HF_ECLOSED, "the tunnel ended");
         return;
+    }
+    if (c->watched && c->dialed && uv_now(&c->pump->loop) - c->progress_ms >= PROGRESS_MS) {
+        c->progress_ms = uv_now(&c->pump->loop);
+        hf_pumps_tell_progress(c);
     }
     hf_conn_want(c, c->in_net | c->out_net);
     if (c->state == CONN_OPEN)

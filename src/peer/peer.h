@@ -82,6 +82,8 @@ struct hf_dial {
     void *arg;
     /* Exactly once. status 0, or HF_E... and a text; `to` is the address reached, if any. */
     void (*opened)(void *arg, int status, const char *text, const struct sockaddr *to, socklen_t len);
+    /* WAL only, now and then: how far the leader's WAL goes, and how far it is applied here. May be NULL. */
+    void (*progress)(void *arg, hf_lsn end, hf_lsn applied);
     /* Once, after opened with status 0; NULL if nobody wants to know. */
     void (*closed)(void *arg, bool wal_missing);
 };

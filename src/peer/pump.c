@@ -150,12 +150,32 @@ static void flushed_run(void *arg)
     free(n);
 }
 
+static void progress_run(void *arg)
+{
+    struct note *n = arg;
+
+    if (!n->p->closing)
+        n->dial.progress(n->dial.arg, n->flushed, n->applied);
+    free(n);
+}
+
+void hf_pumps_tell_progress(struct conn *c)
+{
+    struct note *n;
+
+    if (c->dial.progress == NULL)
+        return;
+    n = note(c->pump->owner);
+    n->dial = c->dial;
+    n->flushed = c->watch.end;
+    n->applied = c->thin.seen;
+    hf_mailbox_post(n->p->control, progress_run, n);
+}
+
 void hf_pumps_tell_flushed(struct conn *c)
 {
     struct note *n;
 
-    if (c->dialed)
-        return;
     n = note(c->pump->owner);
     n->from.id = c->from.id;
     n->tag = c->tag;

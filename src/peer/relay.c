@@ -67,6 +67,14 @@ static void wal_opened(void *arg, int status, const char *text, const struct soc
         w->r->callbacks.on_streaming(w->r->callbacks.ctx, true);
 }
 
+static void wal_progress(void *arg, hf_lsn end, hf_lsn applied)
+{
+    struct wal_dial *w = arg;
+
+    if (w->generation == w->r->generation)
+        w->r->callbacks.on_progress(w->r->callbacks.ctx, end, applied);
+}
+
 static void wal_dial(struct hf_relay *r)
 {
     struct wal_dial *w;
@@ -78,7 +86,7 @@ static void wal_dial(struct hf_relay *r)
     if (w == NULL)
         return;
     *w = (struct wal_dial){.r = r, .generation = r->generation};
-    d = (struct hf_dial){.arg = w, .opened = wal_opened, .closed = wal_closed};
+    d = (struct hf_dial){.arg = w, .opened = wal_opened, .progress = wal_progress, .closed = wal_closed};
     hf_peer_dial(r->peer, r->wal.name, r->wal.addr, HF_PURPOSE_WAL, r->wal.payload, r->wal.len,
                  r->kept, &d);
     r->kept = -1;

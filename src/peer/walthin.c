@@ -24,6 +24,7 @@ static bool left_out(struct hf_walthin *t, const uint8_t *p)
         return false;
     flushed = be(p + FLUSHED, 8);
     applied = be(p + APPLIED, 8);
+    t->seen = applied;
     if (flushed == t->flushed && p[ANSWER_ME] == 0) {
         if (be(p + WRITTEN, 8) > flushed)
             return true;

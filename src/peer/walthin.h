@@ -22,6 +22,7 @@ struct hf_walthin {
     unsigned head_have;
     uint64_t body_left;        /* of the message under way */
     uint64_t flushed, applied; /* as last passed on */
+    uint64_t seen;             /* applied, as last said */
     bool holds;                /* a status that tells only of `applied` waits */
     uint8_t held[HF_WALTHIN_STATUS_BYTES];
 };

@@ -66,6 +66,8 @@ static void message(struct hf_walwatch *w)
         startup(w);
     else if (w->from_primary && w->type == 'E')
         error_response(w);
+    else if (w->from_primary && w->type == 'd' && w->kept >= 17 && (w->keep[0] == 'w' || w->keep[0] == 'k'))
+        w->end = be(w->keep + (w->keep[0] == 'w' ? 9 : 1), 8); /* XLogData, keepalive */
     else if (!w->from_primary && w->type == 'd' && w->kept >= 25 && w->keep[0] == 'r') {
         w->flushed = be(w->keep + 9, 8);
         w->applied = be(w->keep + 17, 8);

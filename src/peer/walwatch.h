@@ -21,6 +21,7 @@ struct hf_walwatch {
     size_t kept;
     bool broken;                 /* no such protocol: nothing more is read from it */
     uint64_t flushed, applied;   /* newest status */
+    uint64_t end;                /* from the primary: how far its own WAL goes */
     bool news;                   /* set when flushed or applied was read; the owner clears it */
     bool wal_missing;
     bool named;                  /* the startup packet told application_name */

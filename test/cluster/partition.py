@@ -213,6 +213,7 @@ class WiredCluster(harness.Cluster):
         args = [harness.BINARY, "node", "--name", node, "--dir", self.path(node), "--expect",
                 str(self.replicas), "--sql-port", str(self.sql_port(node)), "--read-only-port",
                 str(self.sql_port(node, True)), "--peer-port", str(self.sql_port(node) + 4),
+                "--http-port", str(self.sql_port(node) + 2),
                 "--lease-ms", str(self.lease_ms), "--allow-ephemeral",
                 "--credentials", os.path.join(self.dir, "credentials.json")]
         for name in self.names():

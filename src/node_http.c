@@ -1,0 +1,170 @@
+/* What the operations port says (docs/operations.md has the list). */
+#include "node_private.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+enum { TEXT_CAP = 16 * 1024 };
+
+/* Text that grows to a bound; what does not fit is left out, whole lines at a time. */
+struct text {
+    char *at;
+    size_t len;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct text *t, const char *fmt, ...)
+{
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(t->at + t->len, TEXT_CAP - t->len, fmt, ap);
+    va_end(ap);
+    if (n > 0 && (size_t)n < TEXT_CAP - t->len)
+        t->len += (size_t)n;
+    else
+        t->at[t->len] = '\0';
+}
+
+static void metric(struct text *t, const char *name, const char *type, const char *help)
+{
+    put(t, "# HELP holdfast_%s %s\n# TYPE holdfast_%s %s\n", name, help, name, type);
+}
+
+static void gauge(struct text *t, const char *name, const char *help, double value)
+{
+    metric(t, name, "gauge", help);
+    put(t, "holdfast_%s %.17g\n", name, value);
+}
+
+static void counter(struct text *t, const char *name, const char *help, uint64_t value)
+{
+    metric(t, name, "counter", help);
+    put(t, "holdfast_%s %" PRIu64 "\n", name, value);
+}
+
+/* Of followers, as the leader knows them; nothing on other nodes. */
+static void member_metrics(struct text *t, const struct hf_node *n, const struct hf_view *v, hf_lsn lsn)
+{
+    metric(t, "follower_lag_bytes", "gauge", "WAL that the leader has flushed and the follower has not.");
+    for (unsigned k = 0; v->leading && k < HF_MEMBERS_MAX; k++) {
+        const struct hf_member *m = hf_cluster_member(v->cluster, n->flushed[k].id);
+        if (m != NULL && n->flushed[k].id != 0)
+            put(t, "holdfast_follower_lag_bytes{node=\"%s\"} %" PRIu64 "\n", m->name,
+                lsn > n->flushed[k].flushed ? lsn - n->flushed[k].flushed : 0);
+    }
+}
+
+static void router_metrics(struct text *t, const struct hf_node *n)
+{
+    struct hf_router_counts c = hf_router_counts(n->router);
+
+    metric(t, "sessions", "gauge", "Client sessions on this node, by what they are connected to.");
+    put(t, "holdfast_sessions{kind=\"gate\"} %u\n", c.gate);
+    put(t, "holdfast_sessions{kind=\"tunnel\"} %u\n", c.tunnels);
+    put(t, "holdfast_sessions{kind=\"reader\"} %u\n", c.readers);
+    put(t, "holdfast_sessions{kind=\"held\"} %u\n", c.held);
+    gauge(t, "sessions_withheld", "Sessions whose answer waits for the lease or a barrier.", c.lease_held);
+    counter(t, "cancels_total", "Cancel requests passed to PostgreSQL.", c.cancels);
+    counter(t, "cancels_refused_total", "Cancel requests not passed: the commit waits for a majority.",
+            c.cancels_refused);
+}
+
+static uint64_t replay_lag(const struct hf_node *n)
+{
+    return n->leader_end > n->applied ? n->leader_end - n->applied : 0;
+}
+
+static void metrics(struct hf_node *n, struct text *t)
+{
+    uint64_t now = hf_clock_ns();
+
+    metric(t, "info", "gauge", "The version of Holdfast, and the node's name.");
+    put(t, "holdfast_info{version=\"%s\",node=\"%s\"} 1\n", HF_VERSION, n->config->name);
+    gauge(t, "uptime_seconds", "Since the node's process began.", (double)(now - n->started_ns) / 1e9);
+    router_metrics(t, n);
+    if (n->decide != NULL) {
+        struct hf_view v = hf_decide_view(n->decide);
+        struct hf_pg_status pg;
+        hf_lsn lsn = hf_node_lsn(n);
+        bool lease = v.lease_deadline_ns > now;
+        hf_pg_status(hf_agent_pg(n->agent), &pg);
+        gauge(t, "epoch", "The newest epoch that this node knows.", (double)v.epoch);
+        gauge(t, "leader", "1 on the leader.", v.leading);
+        gauge(t, "gate_open", "1 while results pass to clients on this node.", v.gate_open && !v.draining && lease);
+        gauge(t, "lease_seconds", "What is left of the leader's lease.",
+              lease ? (double)(v.lease_deadline_ns - now) / 1e9 : 0);
+        gauge(t, "streaming", "1 while a follower receives WAL.", n->streaming);
+        if (n->streaming)
+            gauge(t, "replay_lag_bytes", "The leader's WAL that is not applied here yet.", (double)replay_lag(n));
+        gauge(t, "postgresql_running", "1 while PostgreSQL runs here.", pg.running);
+        gauge(t, "members", "Members of the cluster.", v.cluster->n_members);
+        gauge(t, "lsn_bytes", "End of the WAL that is flushed here (a follower's: replayed).", (double)lsn);
+        member_metrics(t, n, &v, lsn);
+    }
+}
+
+static bool is_writable(const struct hf_node *n)
+{
+    struct hf_view v;
+
+    if (n->decide == NULL)
+        return false;
+    v = hf_decide_view(n->decide);
+    return v.leader != v.durable->self ? v.leader != 0 && n->streaming : hf_router_gate_is_open(n->router);
+}
+
+/* A follower that can be read; with max_lag: that has applied all but so many bytes of the leader's WAL. */
+static bool is_follower(const struct hf_node *n, const char *max_lag)
+{
+    if (n->decide == NULL || !hf_router_is_readable(n->router))
+        return false;
+    if (max_lag == NULL)
+        return true;
+    return n->streaming && n->applied != 0 && replay_lag(n) <= strtoull(max_lag, NULL, 10);
+}
+
+static void word(struct hf_http_answer *a, bool yes, const char *no)
+{
+    a->status = yes ? 200 : 503;
+    a->text = strdup(yes ? "ok\n" : no);
+}
+
+void hf_node_http(void *ctx, const char *path, const char *max_lag, struct hf_http_answer *a)
+{
+    struct hf_node *n = ctx;
+
+    a->type = "text/plain; charset=utf-8";
+    if (strcmp(path, "/livez") == 0 || strcmp(path, "/startupz") == 0) {
+        word(a, true, ""); /* we are here: the loop turns, and every port listens */
+    } else if (strcmp(path, "/readyz") == 0) {
+        /* Never a question of quorum: a StatefulSet that starts its pods one by one would wait for ever. */
+        word(a, !n->ending && !n->stopping, "the node is shutting down\n");
+    } else if (strcmp(path, "/leader") == 0) {
+        word(a, n->decide != NULL && hf_decide_view(n->decide).leading && hf_router_gate_is_open(n->router),
+             "not the leader, or its gate is shut\n");
+    } else if (strcmp(path, "/follower") == 0) {
+        word(a, is_follower(n, max_lag), "no follower that can be read, or too far behind\n");
+    } else if (strcmp(path, "/writable") == 0) {
+        word(a, is_writable(n), "this node knows of no leader that takes writes\n");
+    } else if (strcmp(path, "/status") == 0) {
+        a->status = 200;
+        a->type = "application/json";
+        a->text = hf_node_status_text(n);
+    } else if (strcmp(path, "/metrics") == 0) {
+        struct text t = {.at = calloc(1, TEXT_CAP)};
+        a->status = 200;
+        a->type = "text/plain; version=0.0.4; charset=utf-8";
+        if (t.at != NULL)
+            metrics(n, &t);
+        a->text = t.at;
+    } else {
+        a->status = 404;
+        a->text = strdup("known: /livez /startupz /readyz /leader /follower?max_lag=BYTES /writable /status /metrics\n");
+    }
+}
