@@ -220,7 +220,7 @@ static void raft_servers(struct hf_decide *d, const struct hf_event *e)
 /* Nobody but the founder can be the first leader: no need to wait for a timeout. */
 static void founder_hint(struct hf_decide *d)
 {
-    if (d->n_founding > 0 && !hf_cluster_founded(&d->cluster) && d->raft_leader == 0)
+    if (d->n_founding > 0 && !d->disk.founded && d->raft_leader == 0)
         d->hint_ns = d->now_ns;
 }
 

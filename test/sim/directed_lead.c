@@ -126,6 +126,7 @@ void s18_old_appointment(void)
     fences->to = B->index;
     for (unsigned i = 0; i < 3; i++)
         host_start(&W->nodes[i]);
+    elect(A);
     UNTIL(450, B->pg.state >= HF_PG_STANDBY && hf_decide_view(B->decide).epoch == old);
     run_for(60);
     HAPPENED(hf_decide_view(B->decide).leader == 2 && fences->fired > 0 && B->role == HF_RAFT_FOLLOWER);
