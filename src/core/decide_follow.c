@@ -69,9 +69,12 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
     case HF_WORK_CLONE:
         d->copying = HF_COPY_NONE;
         d->work_retry_ns = d->now_ns + 1000 * HF_MS;
-        /* Nothing was swapped (I7): the old data, if any, are what they were. */
-        if (d->intact)
+        /* Nothing was swapped (I7): the old data, if any, are what they were, and who waits for a report may
+         * have more than "nothing" now. */
+        if (d->intact) {
             d->disk.hold_lsn = 0;
+            d->report_due = true;
+        }
         break;
     case HF_WORK_CHECKPOINT:
     case HF_WORK_RULE:
@@ -214,8 +217,10 @@ static void copy_run(struct hf_decide *d, const struct hf_branch *b, bool rewind
 static void copy_forget(struct hf_decide *d)
 {
     d->copying = HF_COPY_NONE;
-    if (d->intact && d->disk.hold_epoch == 0)
+    if (d->intact && d->disk.hold_epoch == 0) {
         d->disk.hold_lsn = 0;
+        d->report_due = true;
+    }
 }
 
 static void stream_open(struct hf_decide *d, const struct hf_branch *b)

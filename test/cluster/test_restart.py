@@ -3,6 +3,9 @@
 import os
 import time
 
+import psycopg2
+
+import harness
 from load import ReadLoop
 
 
@@ -54,7 +57,15 @@ def test_one_node_of_a_stopped_cluster_waits(cluster):
     cluster.start(cluster.names()[1])
     time.sleep(1.5)
     assert cluster.open_leader(cluster.status()) is None
-    assert cluster.super(cluster.names()[1], "SELECT pg_is_in_recovery()") == [(True,)]
+
+    def recovers():
+        try:
+            return cluster.super(cluster.names()[1], "SELECT pg_is_in_recovery()") == [(True,)]
+        except psycopg2.OperationalError:
+            return False  # it is just starting
+
+    harness.wait_until("its PostgreSQL is up, as a standby", recovers, 20)
+    assert cluster.open_leader(cluster.status()) is None
     cluster.start(cluster.names()[2])
     cluster.wait_open(30)
     assert cluster.execute("SELECT count(*) FROM ledger WHERE n = %s", (n,)) == [(1,)]
