@@ -166,7 +166,7 @@ static int node_open(struct world *w, unsigned i, unsigned election_ms, struct h
 {
     struct node *n = &w->nodes[i];
     struct hf_consensus_config config = {
-        .dir = n->dir, .id = i + 1, .address = n->address, .election_ms = election_ms, .heartbeat_ms = election_ms / 6};
+        .dir = n->dir, .id = i + 1, .address = n->address, .election_ms = election_ms, .heartbeat_ms = 40};
     struct hf_consensus_callbacks cb = {.ctx = n,
                                         .dial = on_dial,
                                         .apply = on_apply,
