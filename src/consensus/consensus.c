@@ -233,7 +233,9 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 
 static int fail_open(struct hf_consensus *c, const char *what, int rv, struct hf_error *err)
 {
-    return hf_fail(err, rv == RAFT_CORRUPT ? HF_ECORRUPT : HF_EIO,
+    bool damaged = rv == RAFT_CORRUPT || rv == RAFT_MALFORMED;
+
+    return hf_fail(err, damaged ? HF_ECORRUPT : HF_EIO,
                    "raft log in %s: %s: %s %s (hint: if the disk damaged it, empty this node's "
                    "directory and let it join again as a new member; the other nodes keep the data)",
                    c->dir, what, raft_strerror(rv),
