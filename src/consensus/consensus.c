@@ -12,6 +12,7 @@ enum { TRANSFERS_KEPT = 16 };
 enum { SNAPSHOT_THRESHOLD = 256, SNAPSHOT_TRAILING = 64, CONNECT_RETRY_MS = 50 };
 
 struct request;
+struct write;
 
 struct hf_consensus {
     struct hf_consensus_callbacks callbacks;
@@ -25,6 +26,10 @@ struct hf_consensus {
     /* libraft's own functions, which we wrap. */
     int (*io_start)(struct raft_io *, unsigned, raft_io_tick_cb, raft_io_recv_cb);
     raft_time (*io_time)(struct raft_io *);
+    int (*io_append)(struct raft_io *, struct raft_io_append *, const struct raft_entry *, unsigned,
+                     raft_io_append_cb);
+    void (*io_close)(struct raft_io *, raft_io_close_cb);
+    raft_io_close_cb io_closed;
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
     raft_time ahead_ms; /* how far our clock has been moved by hints; only grows */
@@ -41,6 +46,7 @@ struct hf_consensus {
     uv_idle_t later;      /* runs when there is any of these: */
     struct request *lost; /* failed, and their owners do not know yet: see finish() */
     bool forgets, hinted; /* hf_consensus_forget_leader, hf_consensus_hint */
+    struct write *unwritten; /* newest first */
     void (*close_done)(void *);
     void *close_arg;
 };
@@ -152,6 +158,78 @@ static raft_time wrapped_time(struct raft_io *io)
     struct hf_consensus *c = of_io(io);
 
     return c->io_time(io) + c->ahead_ms;
+}
+
+/* -- writes that fail -------------------------------------------------------------------------------- */
+
+/* libraft forgets an entry that could not be written, and with it all that follow; when the next of several under
+ * way fails, it looks for what it has forgotten and crashes (replication.c, appendLeaderCb). A follower's failure
+ * is told to its leader alone, as a refusal, for ever. So the host is told of the first failure, and libraft of
+ * none until it is closed: then of the newest first, which it can bear. */
+struct write {
+    struct hf_consensus *c;
+    struct raft_io_append req, *theirs;
+    raft_io_append_cb cb;
+    int status;
+    struct write *next;
+};
+
+static void written_cb(struct raft_io_append *req, int status)
+{
+    struct write *x = req->data;
+    struct hf_consensus *c = x->c;
+    char text[sizeof c->io.errmsg + 64];
+
+    if (status == 0) {
+        x->cb(x->theirs, 0);
+        free(x);
+        return;
+    }
+    x->status = status;
+    x->next = c->unwritten;
+    c->unwritten = x;
+    if (c->failed)
+        return;
+    c->failed = true;
+    (void)snprintf(text, sizeof text, "cannot write to %s: %s", c->dir, c->io.errmsg);
+    c->callbacks.failed(c->callbacks.ctx, text);
+}
+
+static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
+                          unsigned n, raft_io_append_cb cb)
+{
+    struct hf_consensus *c = of_io(io);
+    struct write *x = calloc(1, sizeof *x);
+    int rv;
+
+    if (x == NULL)
+        return RAFT_NOMEM;
+    *x = (struct write){.c = c, .req.data = x, .theirs = req, .cb = cb};
+    rv = c->io_append(io, &x->req, entries, n, written_cb);
+    if (rv != 0)
+        free(x);
+    return rv;
+}
+
+static void wrapped_closed(struct raft_io *io)
+{
+    struct hf_consensus *c = of_io(io);
+
+    while (c->unwritten != NULL) {
+        struct write *x = c->unwritten;
+        c->unwritten = x->next;
+        x->cb(x->theirs, x->status);
+        free(x);
+    }
+    c->io_closed(io);
+}
+
+static void wrapped_close(struct raft_io *io, raft_io_close_cb cb)
+{
+    struct hf_consensus *c = of_io(io);
+
+    c->io_closed = cb;
+    c->io_close(io, wrapped_closed);
 }
 
 /* -- state machine ------------------------------------------------------------------------------------- */
@@ -288,7 +366,11 @@ int hf_consensus_open(struct hf_consensus **out, uv_loop_t *loop,
     raft_uv_set_auto_recovery(&c->io, false);
     c->io_start = c->io.start;
     c->io_time = c->io.time;
+    c->io_append = c->io.append;
+    c->io_close = c->io.close;
     c->io.start = wrapped_start;
+    c->io.append = wrapped_append;
+    c->io.close = wrapped_close;
     c->io.time = wrapped_time;
     c->fsm = (struct raft_fsm){
         .version = 1, .data = c, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore};

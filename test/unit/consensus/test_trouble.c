@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
@@ -276,13 +277,46 @@ static void test_close_with_requests_under_way(void **state)
     lead(w, 0);
     leave_alone(w, 1);
     leave_alone(w, 2);
+    for (uint32_t i = 0; i < 10; i++)
+        apply(w, l, i);
     assert_int_equal(hf_consensus_barrier(l->c, barrier_cb, &b), 0);
+    assert_int_equal(hf_consensus_add(l->c, 4, w->nodes[3].address, told_cb, w), 0);
     assert_int_equal(hf_consensus_transfer(l->c, 2, told_cb, w), 0);
     hf_consensus_forget_leader(w->nodes[1].c);
     hf_consensus_hint(w->nodes[1].c);
     RUN_UNTIL(w, w->n_pending > 0); /* a dial that will be answered after the close */
     world_close(w);
     assert_int_equal(b.told, 0); /* who closes is not told */
+}
+
+/* -- a full disk ----------------------------------------------------------------------------------- */
+
+/* Followers as well, and with more than one write under way: nobody goes on as if nothing had happened. */
+static void test_a_full_disk_is_told_once(void **state)
+{
+    struct world *w = world_open(3, 3, NEVER_MS);
+    struct rlimit old, small;
+    uint32_t value = 0;
+
+    (void)state;
+    lead(w, 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = (struct rlimit){4096, old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    for (unsigned i = 0; i < 400 && w->nodes[0].failed == 0; i++) {
+        apply(w, &w->nodes[0], i);
+        if (i % 8 == 7)
+            (void)uv_run(&w->loop, UV_RUN_NOWAIT);
+    }
+    RUN_UNTIL(w, w->nodes[0].failed > 0 && w->nodes[1].failed > 0 && w->nodes[2].failed > 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_non_null(strstr(w->nodes[i].why, w->nodes[i].dir));
+    assert_int_equal(
+        hf_consensus_apply(w->nodes[0].c, (uint8_t *)&value, sizeof value, told_cb, w), HF_EREFUSED);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(w->nodes[i].failed, 1);
+    world_close(w);
 }
 
 /* -- a damaged log -------------------------------------------------------------------------------------- */
@@ -419,11 +453,13 @@ int main(void)
         cmocka_unit_test(test_a_transfer_to_the_dead_fails_and_keeps_the_leader),
         cmocka_unit_test(test_the_next_leader_finishes_an_addition),
         cmocka_unit_test(test_close_with_requests_under_way),
+        cmocka_unit_test(test_a_full_disk_is_told_once),
         cmocka_unit_test(test_a_damaged_segment_is_told),
         cmocka_unit_test(test_damaged_metadata_is_told),
         cmocka_unit_test(test_a_segment_that_is_missing_is_told),
     };
 
     (void)signal(SIGPIPE, SIG_IGN); /* as in the node */
+    (void)signal(SIGXFSZ, SIG_IGN); /* the limit as an error of the write, as a full disk is */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,8 +80,10 @@ static void on_servers(void *ctx, const struct hf_consensus_server *servers, uns
 
 static void on_failed(void *ctx, const char *text)
 {
-    (void)text;
-    ((struct node *)ctx)->failed++;
+    struct node *n = ctx;
+
+    n->failed++;
+    (void)snprintf(n->why, sizeof n->why, "%s", text);
 }
 
 /* -- the world --------------------------------------------------------------------------------------------- */

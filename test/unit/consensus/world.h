@@ -24,6 +24,7 @@ struct node {
     enum hf_consensus_role role;
     uint64_t term, leader, applied, sum;
     unsigned restored, candidacies, failed;
+    char why[512];                  /* it failed */
     unsigned servers, voters, idle; /* as last told */
     bool closed, alone;             /* alone: nobody reaches it, and it reaches nobody */
     /* What a test does in the middle of a callback; may be NULL. */
