@@ -7,6 +7,7 @@
 #include <raft/uv.h>
 
 #include "consensus/transport.h"
+#include "consensus/vote.h"
 
 enum { TRANSFERS_KEPT = 16 };
 enum { SNAPSHOT_THRESHOLD = 256, SNAPSHOT_TRAILING = 64, CONNECT_RETRY_MS = 50 };
@@ -138,6 +139,8 @@ static void wrapped_recv(struct raft_io *io, struct raft_message *m)
 {
     struct hf_consensus *c = of_io(io);
 
+    if (hf_consensus_second_vote(&c->raft, m))
+        return; /* such a message owns no memory */
     c->recv(io, m);
     watch(c);
 }

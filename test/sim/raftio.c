@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consensus/vote.h"
 #include "sim.h"
 
 static struct node *of_io(struct raft_io *io)
@@ -150,6 +151,8 @@ static void arrive(void *arg)
     struct node *to = host_of_id(f->to_id);
 
     if (to == NULL || !to->raft_on || !sim_reaches(LANE_RAFT, f->from, to->index) || !to->exists) {
+        drop(&f->m);
+    } else if (hf_consensus_second_vote(&to->raft, &f->m)) {
         drop(&f->m);
     } else if (W->now < to->paused_until) {
         sim_after(to->paused_until - W->now, arrive, f);
@@ -455,6 +458,12 @@ void sim_raft_watch(struct node *n)
     }
     if ((int)role == n->role && n->raft.current_term == n->seen_term && leader == n->seen_leader)
         return;
+    if (role == HF_RAFT_LEADER && n->raft.current_term < SIM_TERMS) {
+        uint8_t *led = &W->raft_leader[n->raft.current_term];
+        if (*led != 0 && *led != n->index + 1)
+            sim_fail("Raft: two leaders in term %llu", (unsigned long long)n->raft.current_term);
+        *led = (uint8_t)(n->index + 1);
+    }
     n->role = (int)role;
     n->seen_term = n->raft.current_term;
     n->seen_leader = leader;

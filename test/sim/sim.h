@@ -166,6 +166,8 @@ struct held {
 /* What a partition may cut: a firewall, or one thread that hangs, need not hit all. */
 enum lane { LANE_MSG, LANE_RAFT, LANE_WAL, LANES };
 
+enum { SIM_TERMS = 8192 };
+
 struct world {
     uint64_t seed, now, rng[2];
     bool verbose, quiet;
@@ -195,6 +197,7 @@ struct world {
     jmp_buf out;
     struct heap *heap;
     hf_epoch last_open_epoch;
+    uint8_t raft_leader[SIM_TERMS]; /* who led in a term: 1 + index; 0: nobody yet */
 };
 
 extern struct world *W;
