@@ -5,9 +5,10 @@
 
 #include "base/file.h"
 
-/* -- callbacks --------------------------------------------------------------------------------------------- */
+/* -- callbacks --------------------------------------------------------------------------------- */
 
-static void on_dial(void *ctx, struct hf_consensus_dial *d, uint64_t id, const char *name, const char *addr, int fd)
+static void on_dial(void *ctx, struct hf_consensus_dial *d, uint64_t id, const char *name, const char *addr,
+                    int fd)
 {
     struct node *n = ctx;
     struct world *w = n->w;
@@ -86,7 +87,7 @@ static void on_failed(void *ctx, const char *text)
     (void)snprintf(n->why, sizeof n->why, "%s", text);
 }
 
-/* -- the world --------------------------------------------------------------------------------------------- */
+/* -- the world --------------------------------------------------------------------------------- */
 
 static void connect_pending(struct world *w)
 {
