@@ -165,10 +165,10 @@ static raft_time wrapped_time(struct raft_io *io)
 
 /* -- writes that fail -------------------------------------------------------------------------------- */
 
-/* libraft forgets an entry that could not be written, and with it all that follow; when the next of several under
- * way fails, it looks for what it has forgotten and crashes (replication.c, appendLeaderCb). A follower's failure
- * is told to its leader alone, as a refusal, for ever. So the host is told of the first failure, and libraft of
- * none until it is closed: then of the newest first, which it can bear. */
+/* libraft forgets an entry that could not be written, and with it all that follow; when the next of several
+ * under way fails, it looks for what it has forgotten and crashes (replication.c, appendLeaderCb). A follower's
+ * failure is told to its leader alone, as a refusal, for ever. So the host is told of the first failure, and
+ * libraft of none until it is closed: then of the newest first, which it can bear. */
 struct write {
     struct hf_consensus *c;
     struct raft_io_append req, *theirs;

@@ -356,7 +356,7 @@ static void flip(const char *path, long at)
     assert_int_equal(fclose(f), 0);
 }
 
-/* libraft forgets the entries that it had read before a damaged one (uv_segment.c): the process ends anyway. */
+/* libraft forgets to free what it had read before a damaged entry (uv_segment.c): the process ends anyway. */
 void __lsan_disable(void) __attribute__((weak));
 void __lsan_enable(void) __attribute__((weak));
 
