@@ -485,6 +485,12 @@ static void control_in(struct hf_peer *p, const struct hf_peer_identity *from, s
     in->from = *from;
     in->have = 0;
     in->pipe->data = in;
+    /* S6: a token proves the death of the process that it was given to. That one is gone, or has connected anew:
+     * a late token of its must not let off what the next process is promised. */
+    for (int i = 0; i < TOKENS_MAX; i++)
+        if (p->tokens[i].used && memcmp(&p->tokens[i].owner.uuid, &from->uuid, sizeof from->uuid) == 0 &&
+            strcmp(p->tokens[i].owner.name, from->name) == 0)
+            p->tokens[i].used = false;
     k->owner = *from;
     k->used = getrandom(k->bytes, sizeof k->bytes, 0) == (ssize_t)sizeof k->bytes;
     buf = uv_buf_init((char *)k->bytes, sizeof k->bytes);
