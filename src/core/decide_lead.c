@@ -220,9 +220,13 @@ static bool barrier_held(struct hf_decide *d)
 /* Could somebody else lead instead? If not, a slow barrier is no reason to step down. */
 static bool others_could_lead(const struct hf_decide *d)
 {
+    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
+
     for (unsigned i = 0; i < d->n_reports; i++) {
         const struct hf_report *r = &d->reports[i];
-        if (r->from != hf_self(d) && r->position.lsn != 0 &&
+        /* One who holds less would have to stream or copy the rest from us: to step down for it ends that. */
+        if (r->from != hf_self(d) && r->position.lsn != 0 && b != NULL &&
+            hf_cluster_compare(&d->cluster, r->position, (struct hf_position){b->parent, b->start}) >= 0 &&
             !(r->flags & (HF_FLAG_NOTHING | HF_FLAG_UNFIT)) && !hf_decide_is_down(d, r->from))
             return true;
     }
