@@ -2,6 +2,8 @@
 #include "peer/conn.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +114,18 @@ bool hf_conn_tls_wait(struct conn *c, int rv)
 
 /* -- the steps -------------------------------------------------------------------------------------------- */
 
+/* TCP_USER_TIMEOUT ends a connection whose other end has vanished, but just as well one whose reader has no room
+ * for that long (the kernel's tcp_probe_timer): a client that looks at its first rows, a copy that waits for a
+ * disk. Messages and Raft are always read; the others end by keepalive, by PostgreSQL's own timeouts, or with
+ * their epoch. */
+static void be_patient(const struct conn *c)
+{
+    int none = 0;
+
+    if (c->purpose == HF_PURPOSE_WAL || c->purpose == HF_PURPOSE_COPY || c->purpose == HF_PURPOSE_SQL)
+        (void)setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &none, sizeof none);
+}
+
 static void set_open(struct conn *c)
 {
     c->in.bytes = malloc(HF_PIPE_BYTES);
@@ -123,6 +137,7 @@ static void set_open(struct conn *c)
     }
     c->frame_len = c->frame_at = 0;
     c->state = CONN_OPEN;
+    be_patient(c);
     SSL_set_read_ahead(c->ssl, 1); /* a record by one read(), not its head and its body by two */
     if (c->purpose == HF_PURPOSE_WAL) {
         hf_walwatch_init(&c->watch, c->dialed);
