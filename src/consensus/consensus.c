@@ -47,6 +47,8 @@ struct hf_consensus {
     uv_idle_t later;      /* runs when there is any of these: */
     struct request *lost; /* failed, and their owners do not know yet: see finish() */
     bool forgets, hinted; /* hf_consensus_forget_leader, hf_consensus_hint */
+    struct request *change; /* of the configuration, one at a time; `due`: its next step is to be taken */
+    bool change_due;
     struct write *unwritten; /* newest first */
     void (*close_done)(void *);
     void *close_arg;
@@ -58,7 +60,9 @@ struct request {
     void (*barrier_cb)(void *, uint64_t, bool);
     void *arg;
     uint64_t term, id;
-    struct request *next; /* in lost */
+    enum { ADD, ASSIGN_STANDBY, ASSIGN_VOTER, REMOVE } step; /* of a change */
+    char *address;                                         /* ADD */
+    struct request *next;                                  /* in lost */
     union {
         struct raft_apply apply;
         struct raft_barrier barrier;
@@ -323,6 +327,14 @@ static int fail_open(struct hf_consensus *c, const char *what, int rv, struct hf
                    c->raft.errmsg[0] != '\0' ? c->raft.errmsg : c->io.errmsg);
 }
 
+static void request_free(struct request *r)
+{
+    if (r->c->change == r)
+        r->c->change = NULL;
+    free(r->address);
+    free(r);
+}
+
 static void consensus_free(struct hf_consensus *c)
 {
     for (unsigned i = 0; i < TRANSFERS_KEPT; i++)
@@ -330,8 +342,10 @@ static void consensus_free(struct hf_consensus *c)
     while (c->lost != NULL) {
         struct request *r = c->lost;
         c->lost = r->next;
-        free(r);
+        request_free(r);
     }
+    if (c->change_due)
+        request_free(c->change); /* libraft has never heard of it */
     free(c->dir);
     free(c->address);
     free(c);
@@ -490,15 +504,19 @@ static void tell(struct request *r, bool ok)
 {
     struct hf_consensus *c = r->c;
 
+    if (c->change == r)
+        c->change = NULL; /* who is told may ask for the next */
     if (c->failed)
         ;
     else if (r->barrier_cb != NULL)
         r->barrier_cb(r->arg, r->term, ok);
     else
         r->cb(r->arg, ok);
-    free(r);
+    request_free(r);
     watch(c);
 }
+
+static void later_cb(uv_idle_t *idle);
 
 static void forget_leader(struct hf_consensus *c)
 {
@@ -518,22 +536,84 @@ static void hint(struct hf_consensus *c)
     c->tick(&c->io);
 }
 
+/* libraft fails what is under way in the middle of leaving leadership (convert.c, convertClearLeader): it
+ * still calls itself the leader and has freed what a leader needs. Who is told there and asks again at once
+ * would crash it; so failures are told from the loop. */
+static void finish(struct request *r, bool ok)
+{
+    struct hf_consensus *c = r->c;
+    struct request **at = &c->lost;
+
+    if (ok || c->failed) {
+        tell(r, ok);
+        return;
+    }
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = r;
+    (void)uv_idle_start(&c->later, later_cb);
+}
+
+/* -- changes of the configuration ---------------------------------------------------------------------- */
+
+static void change_due(struct hf_consensus *c)
+{
+    c->change_due = true;
+    (void)uv_idle_start(&c->later, later_cb);
+}
+
+static void changed_cb(struct raft_change *req, int status)
+{
+    struct request *r = req->data;
+
+    if (status == 0 && !r->c->failed && r->step == ADD) {
+        /* A spare receives nothing; a standby receives the log. */
+        r->step = ASSIGN_STANDBY;
+        change_due(r->c);
+        return;
+    }
+    finish(r, status == 0);
+}
+
+/* Only with libraft at rest: a change frees the list of servers, which libraft walks while it applies entries. */
+static void change_step(struct request *r)
+{
+    struct hf_consensus *c = r->c;
+    int rv = RAFT_NOTLEADER;
+
+    r->change.data = r;
+    if (!c->failed && r->step == ADD) {
+        rv = raft_add(&c->raft, &r->change, r->id, r->address, changed_cb);
+        if (rv == RAFT_DUPLICATEID)
+            r->step = ASSIGN_STANDBY; /* added by a leader that was lost before the second step */
+    }
+    if (!c->failed && (r->step == ASSIGN_STANDBY || r->step == ASSIGN_VOTER))
+        rv = raft_assign(&c->raft, &r->change, r->id, r->step == ASSIGN_VOTER ? RAFT_VOTER : RAFT_STANDBY,
+                         changed_cb);
+    else if (!c->failed && r->step == REMOVE)
+        rv = raft_remove(&c->raft, &r->change, r->id, changed_cb);
+    if (rv != 0)
+        finish(r, false);
+}
+
 /* What must find libraft at rest, and is asked for, or found out, in the middle of one of its functions. */
 static void later_cb(uv_idle_t *idle)
 {
     struct hf_consensus *c =
         (struct hf_consensus *)(void *)((char *)idle - offsetof(struct hf_consensus, later));
     struct request *list = c->lost;
-    bool forgets = c->forgets, hinted = c->hinted;
+    bool forgets = c->forgets, hinted = c->hinted, change = c->change_due;
 
     /* Who is told may ask again, and fail again: next time. */
     c->lost = NULL;
-    c->forgets = c->hinted = false;
+    c->forgets = c->hinted = c->change_due = false;
     (void)uv_idle_stop(idle);
     if (!c->failed && forgets)
         forget_leader(c);
     if (!c->failed && hinted)
         hint(c);
+    if (change)
+        change_step(c->change);
     watch(c);
     while (list != NULL) {
         struct request *r = list;
@@ -558,27 +638,9 @@ void hf_consensus_hint(struct hf_consensus *c)
     (void)uv_idle_start(&c->later, later_cb);
 }
 
-/* libraft fails what is under way in the middle of leaving leadership (convert.c, convertClearLeader): it
- * still calls itself the leader and has freed what a leader needs. Who is told there and asks again at once
- * would crash it; so failures are told from the loop. */
-static void finish(struct request *r, bool ok)
-{
-    struct hf_consensus *c = r->c;
-    struct request **at = &c->lost;
-
-    if (ok || c->failed) {
-        tell(r, ok);
-        return;
-    }
-    while (*at != NULL)
-        at = &(*at)->next;
-    *at = r;
-    (void)uv_idle_start(&c->later, later_cb);
-}
-
 static int refused(struct request *r, int rv)
 {
-    free(r);
+    request_free(r);
     return rv == RAFT_BUSY || rv == RAFT_CANTCHANGE ? HF_EBUSY : HF_EREFUSED;
 }
 
@@ -661,61 +723,62 @@ int hf_consensus_transfer(struct hf_consensus *c, uint64_t id, hf_consensus_cb c
     return rv == 0 ? 0 : refused(r, rv);
 }
 
-static void changed_cb(struct raft_change *req, int status)
+/* Takes `r` for the change under way; its first step comes from the loop. */
+static int change(struct request *r)
 {
-    finish(req->data, status == 0);
-}
+    struct hf_consensus *c;
 
-static void added_cb(struct raft_change *req, int status)
-{
-    struct request *r = req->data;
-    struct hf_consensus *c = r->c;
-
-    /* A spare receives nothing; a standby receives the log. */
-    if (status != 0 || c->failed ||
-        raft_assign(&c->raft, &r->change, r->id, RAFT_STANDBY, changed_cb) != 0)
-        finish(r, false);
+    if (r == NULL)
+        return HF_EREFUSED;
+    c = r->c;
+    if (raft_state(&c->raft) != RAFT_LEADER || c->change != NULL) {
+        int rv = c->change != NULL ? HF_EBUSY : HF_EREFUSED;
+        request_free(r);
+        return rv;
+    }
+    c->change = r;
+    change_due(c);
+    return 0;
 }
 
 int hf_consensus_add(struct hf_consensus *c, uint64_t id, const char *address, hf_consensus_cb cb,
                      void *arg)
 {
     struct request *r = request(c, cb, arg);
-    int rv;
 
     if (r == NULL)
         return HF_EREFUSED;
     r->id = id;
-    r->change.data = r;
-    rv = raft_add(&c->raft, &r->change, id, address, added_cb);
-    if (rv == RAFT_DUPLICATEID)
-        rv = raft_assign(&c->raft, &r->change, id, RAFT_STANDBY, changed_cb);
-    return rv == 0 ? 0 : refused(r, rv);
+    r->step = ADD;
+    r->address = strdup(address);
+    if (r->address == NULL) {
+        request_free(r);
+        return HF_ENOMEM;
+    }
+    return change(r);
 }
 
 int hf_consensus_assign(struct hf_consensus *c, uint64_t id, bool voter, hf_consensus_cb cb,
                         void *arg)
 {
     struct request *r = request(c, cb, arg);
-    int rv;
 
-    if (r == NULL)
-        return HF_EREFUSED;
-    r->change.data = r;
-    rv = raft_assign(&c->raft, &r->change, id, voter ? RAFT_VOTER : RAFT_STANDBY, changed_cb);
-    return rv == 0 ? 0 : refused(r, rv);
+    if (r != NULL) {
+        r->id = id;
+        r->step = voter ? ASSIGN_VOTER : ASSIGN_STANDBY;
+    }
+    return change(r);
 }
 
 int hf_consensus_remove(struct hf_consensus *c, uint64_t id, hf_consensus_cb cb, void *arg)
 {
     struct request *r = request(c, cb, arg);
-    int rv;
 
-    if (r == NULL)
-        return HF_EREFUSED;
-    r->change.data = r;
-    rv = raft_remove(&c->raft, &r->change, id, changed_cb);
-    return rv == 0 ? 0 : refused(r, rv);
+    if (r != NULL) {
+        r->id = id;
+        r->step = REMOVE;
+    }
+    return change(r);
 }
 
 void hf_consensus_accepted(struct hf_consensus *c, uint64_t id, const char *address, int fd)

@@ -93,6 +93,40 @@ static void test_a_hint_in_the_middle_of_an_entry(void **state)
     world_close(w);
 }
 
+/* The cluster state asks for the next change when it applies the one before. */
+static void change_in_the_middle(struct node *n)
+{
+    if (n->applied == 1)
+        assert_int_equal(hf_consensus_add(n->c, 4, n->w->nodes[3].address, told_cb, n->w), 0);
+    if (n->applied == 3)
+        assert_int_equal(hf_consensus_assign(n->c, 4, true, told_cb, n->w), 0);
+    if (n->applied == 5)
+        assert_int_equal(hf_consensus_remove(n->c, 3, told_cb, n->w), 0);
+}
+
+/* libraft walks its list of servers while it applies, and a change frees that list. */
+static void test_changes_in_the_middle_of_entries(void **state)
+{
+    struct world *w = world_open(4, 3, NEVER_MS);
+    struct node *l = &w->nodes[0];
+
+    (void)state;
+    w->nodes[3].alone = true; /* a member of nothing, yet */
+    lead(w, 0);
+    w->nodes[3].alone = false;
+    l->at_apply = change_in_the_middle;
+    for (unsigned i = 0; i < 3; i++) {
+        apply(w, l, 2 * i);
+        apply(w, l, 2 * i + 1);
+        RUN_UNTIL(w, w->told == 3 * (i + 1) && l->applied == 2 * (i + 1));
+    }
+    assert_int_equal(w->told_ok, 9);
+    assert_int_equal(l->servers, 3);
+    assert_int_equal(l->voters, 3);
+    RUN_UNTIL(w, w->nodes[3].applied == 6 && w->nodes[3].sum == l->sum);
+    world_close(w);
+}
+
 /* -- lost leadership -------------------------------------------------------------------------------- */
 
 static void test_everything_under_way_is_told_once(void **state)
@@ -445,6 +479,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forgetting_the_leader_in_the_middle_of_its_entries),
         cmocka_unit_test(test_a_hint_in_the_middle_of_an_entry),
+        cmocka_unit_test(test_changes_in_the_middle_of_entries),
         cmocka_unit_test(test_everything_under_way_is_told_once),
         cmocka_unit_test(test_only_a_leader_takes_requests),
         cmocka_unit_test(test_a_barrier_comes_after_what_was_before_it),
