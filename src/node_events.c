@@ -213,20 +213,23 @@ static void on_tunnel(void *ctx, enum hf_purpose purpose, const struct hf_peer_i
     }
 }
 
-static void on_flushed(void *ctx, hf_node_id id, uint64_t tag, hf_lsn flushed, hf_lsn applied)
+static void on_flushed(void *ctx, const struct hf_wal_word *word)
 {
     struct hf_node *n = ctx;
 
     for (unsigned i = 0; i < HF_MEMBERS_MAX; i++) {
-        if (n->flushed[i].id != id && n->flushed[i].id != 0)
+        if (n->flushed[i].id != word->id && n->flushed[i].id != 0)
             continue;
-        n->flushed[i].id = id;
-        n->flushed[i].flushed = flushed;
-        n->flushed[i].applied = applied;
+        n->flushed[i].id = word->id;
+        n->flushed[i].flushed = word->flushed;
+        n->flushed[i].applied = word->applied;
         break;
     }
-    hf_node_step(n, &(struct hf_event){
-                        .type = HF_EV_STREAM_FLUSHED, .id = id, .epoch = tag, .lsn = flushed});
+    hf_node_step(n, &(struct hf_event){.type = HF_EV_STREAM_FLUSHED,
+                                       .id = word->id,
+                                       .epoch = word->tag,
+                                       .timeline = word->timeline,
+                                       .lsn = word->flushed});
 }
 
 static void on_wal_closed(void *ctx, hf_node_id id, uint64_t tag)
@@ -317,6 +320,7 @@ static void on_work(void *ctx, const struct hf_pg_result *r)
                                        .ok = r->ok,
                                        .epoch = r->epoch,
                                        .lsn = r->lsn,
+                                       .swapped = r->swapped,
                                        .timeline = r->timeline,
                                        .system_id = r->system_id});
 }

@@ -65,7 +65,7 @@ enum hf_work {
                        * written and reloaded */
     HF_WORK_REWIND,   /* stop, pg_rewind from the leader, start. Result: ok, or failed = re-clone */
     HF_WORK_CLONE,    /* copy from the leader beside the old directory, verify, swap (I7), start.
-                       * Result: ok and lsn (consistent at) */
+                       * Result: ok and lsn (consistent at), or failed and swapped */
     HF_WORK_CHECKPOINT,
 };
 
@@ -99,7 +99,8 @@ enum hf_event_type {
     HF_EV_DRAINED,       /* after HF_ACT_GATE_DRAIN: no session is inside a transaction */
     HF_EV_STREAM_CLOSED, /* after HF_ACT_STREAM_CLOSE: not a byte of WAL will reach PostgreSQL */
     HF_EV_STREAM_ASK,    /* leader: id asks to stream: epoch, position, request */
-    HF_EV_STREAM_FLUSHED, /* leader: the admitted stream of id reports it has flushed lsn of epoch */
+    HF_EV_STREAM_FLUSHED, /* leader: the admitted stream of id, which asked for WAL of `timeline`, reports it
+                           * has flushed lsn of epoch */
     HF_EV_STREAM_STATE,  /* follower: streaming or not (ok); lsn = flushed here */
     HF_EV_WAL_MISSING,   /* follower: the leader no longer has the WAL we need (S16) */
     HF_EV_JOIN,          /* member (uuid, name, peer, sql), request */
@@ -119,6 +120,7 @@ struct hf_raft_server {
 struct hf_event {
     enum hf_event_type type;
     bool ok, proof;
+    bool swapped; /* WORK, failed clone: the copy is in place of the old data all the same */
     hf_node_id id;
     uint64_t term, seq, request;
     hf_epoch epoch;
@@ -239,6 +241,7 @@ enum hf_mutation {
     HF_MUT_ACK_WHILE_FENCING,   /* S7 */
     HF_MUT_RESUME_EPOCH,        /* S7: re-elected leader goes on in its old epoch */
     HF_MUT_REPORT_WHILE_REWINDING, /* S8 */
+    HF_MUT_ANY_LINEAGE,         /* S8: who is copying counts, whatever epoch it had taken part in */
     HF_MUT_REWIND_EARLY,        /* S8: before the barrier */
     HF_MUT_TRUST_REWIND,        /* S9/S4: rewind although a timeline number occurs twice */
     HF_MUT_SHORTER_PROMISE,     /* S12: the promise is waited with today's T */
@@ -251,6 +254,7 @@ enum hf_mutation {
     HF_MUT_SHRINK_BELOW_3,      /* S20 */
     HF_MUT_CONFIG_TWO_AT_ONCE,  /* I3 */
     HF_MUT_RULE_NOT_LOADED,     /* I3: next change before the rule of the current one is loaded */
+    HF_MUT_RULE_NOT_PROVED,     /* I3: ... before a majority of the newest voters holds a write under it */
     HF_MUT_COUNT,
 };
 #ifdef HF_MUTATIONS

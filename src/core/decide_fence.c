@@ -102,16 +102,42 @@ static bool newest_leader_reports(const struct hf_decide *d, bool fit)
            (r->flags & (HF_FLAG_NOTHING | (fit ? HF_FLAG_UNFIT : 0))) == 0;
 }
 
+/* Who may have acknowledged something in the newest epoch, if somebody's position lies in it, is among these: who
+ * tells a position, and not who is copying but has never taken a byte of that epoch. */
+static unsigned or_of_older_lineage(const struct hf_decide *d, hf_node_id ids[HF_MEMBERS_MAX], unsigned n)
+{
+    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
+    bool in_newest = false;
+
+    for (unsigned i = 0; i < n && b != NULL; i++) {
+        struct hf_position p = hf_cluster_normalise(&d->cluster, report_of(d, ids[i])->position);
+        in_newest = in_newest || p.epoch == b->epoch;
+    }
+    for (unsigned i = 0; i < d->n_reports && in_newest; i++)
+        if ((d->reports[i].flags & HF_FLAG_NOTHING) &&
+            (d->reports[i].position.epoch < b->epoch || HF_MUTATED(HF_MUT_ANY_LINEAGE)))
+            ids[n++] = d->reports[i].from;
+    return n;
+}
+
 /* Is somebody among the reporters who holds all that was ever acknowledged? One of any majority does; but a
  * voter in the middle of a copy tells no position, and does not know any more what it held (S8). It still
- * promises to take nothing from earlier leaders, and that is all that is needed of it if the newest leader's
- * own word is there: without this, a leader and a half copied follower would wait for a third for ever. */
+ * promises to take nothing from earlier leaders, and that is all that is needed of it
+ *  - if the newest leader's own word is there: it holds all that was acknowledged;
+ *  - if another's position lies in the newest epoch, and the voter itself never took part in that: all of before
+ *    was in what the epoch began with, and what was acknowledged in it is on one of the others.
+ * Without this, a half copied follower and one who holds all would wait for a third for ever. */
 static bool reports_suffice(const struct hf_decide *d, bool fit, hf_node_id ids[HF_MEMBERS_MAX], unsigned *n)
 {
     hf_node_id fenced[HF_MEMBERS_MAX];
+    unsigned n_fenced;
 
     *n = positions(d, fit, ids);
     if (quorum_has(d, ids, *n))
+        return true;
+    memcpy(fenced, ids, *n * sizeof ids[0]);
+    n_fenced = or_of_older_lineage(d, fenced, *n);
+    if (quorum_has(d, fenced, n_fenced))
         return true;
     for (unsigned i = 0; i < d->n_reports; i++)
         fenced[i] = d->reports[i].from;

@@ -69,6 +69,15 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
     case HF_WORK_CLONE:
         d->copying = HF_COPY_NONE;
         d->work_retry_ns = d->now_ns + 1000 * HF_MS;
+        if (e->swapped) {
+            /* The copy is in place and did not start. It is nothing that our lineage speaks of: hold it. */
+            d->pg = HF_PG_DOWN;
+            d->disk.had_data = true;
+            d->intact = false;
+            if (d->disk.hold_lsn == 0)
+                d->disk.hold_lsn = 1;
+            d->disk.hold_epoch = 0;
+        }
         /* Nothing was swapped (I7): the old data, if any, are what they were, and who waits for a report may
          * have more than "nothing" now. */
         if (d->intact) {
@@ -123,7 +132,7 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
     case HF_WORK_PROMOTE:
         d->pg = HF_PG_PRIMARY;
         d->primary_epoch = d->work_epoch;
-        d->timeline = e->timeline;
+        d->timeline = d->promoted_timeline = e->timeline;
         d->end_known = false;
         d->rule_config_seq = d->work_config_seq;
         break;

@@ -94,6 +94,8 @@ static void lead_begin(struct hf_decide *d)
     d->opened_sent = d->checkpoint_done = false;
     d->n_others = 0;
     d->timeline = 0;
+    d->proved_config_seq = 0;
+    d->heartbeat_failed = false;
     d->transfer_tried = 0;
     d->hint_ns = 0;
     hf_emit(d, HF_ACT_RAFT_BARRIER);
@@ -148,6 +150,7 @@ static void recording_run(struct hf_decide *d)
     hf_lead_set(d, HF_LEAD_PROMOTING);
     if (d->continued) {
         d->primary_epoch = d->lead_term;
+        d->timeline = d->promoted_timeline;
         return;
     }
     hf_emit_work(d, HF_WORK_PROMOTE, d->lead_term);
@@ -170,6 +173,25 @@ static void promoting_run(struct hf_decide *d)
     hf_lead_set(d, HF_LEAD_BARRIER);
 }
 
+static void write_send(struct hf_decide *d, enum hf_write write)
+{
+    struct hf_action *a = hf_emit(d, HF_ACT_WRITE);
+
+    a->write = write;
+    a->epoch = d->lead_term;
+    d->write_busy = true;
+    d->heartbeat_ns = d->now_ns;
+    d->write_config_seq = d->rule_config_seq;
+}
+
+static void write_done(struct hf_decide *d, hf_lsn lsn)
+{
+    d->heartbeat_lsn = lsn;
+    d->heartbeat_ok_ns = d->now_ns;
+    d->proved_config_seq = d->write_config_seq;
+    d->proved_lsn = lsn;
+}
+
 void hf_lead_write(struct hf_decide *d, const struct hf_event *e)
 {
     if (e->write_state != HF_WRITE_WAITING)
@@ -177,8 +199,9 @@ void hf_lead_write(struct hf_decide *d, const struct hf_event *e)
     if (e->epoch != d->lead_term)
         return; /* of a leadership that is over */
     if (e->write == HF_WRITE_HEARTBEAT) {
+        d->heartbeat_failed = e->write_state == HF_WRITE_FAILED;
         if (e->write_state == HF_WRITE_DONE)
-            d->heartbeat_lsn = e->lsn;
+            write_done(d, e->lsn);
         return;
     }
     if (d->lead != HF_LEAD_BARRIER)
@@ -196,14 +219,14 @@ void hf_lead_write(struct hf_decide *d, const struct hf_event *e)
         d->barrier_waiting = true;
         d->barrier_inserted = true;
         d->barrier_lsn = e->lsn;
-        d->heartbeat_lsn = e->lsn;
+        write_done(d, e->lsn);
     } else {
         hf_yield_unfit(d, "the barrier could not be written");
     }
 }
 
 /* S1: not the INSERT's return alone, but the voters' own word that they hold it, in this epoch. */
-static bool barrier_held(struct hf_decide *d)
+bool hf_lead_held(const struct hf_decide *d, hf_lsn lsn)
 {
     hf_node_id ids[HF_MEMBERS_MAX + 1];
     unsigned n = 0;
@@ -212,24 +235,46 @@ static bool barrier_held(struct hf_decide *d)
         return true;
     ids[n++] = hf_self(d);
     for (unsigned i = 0; i < d->n_others; i++)
-        if (d->others[i].flushed >= d->barrier_lsn)
+        if (d->others[i].flushed >= lsn)
             ids[n++] = d->others[i].id;
     return hf_quorum_has(&d->cluster, ids, n);
 }
 
-/* Could somebody else lead instead? If not, a slow barrier is no reason to step down. */
-static bool others_could_lead(const struct hf_decide *d)
+/* Could this voter lead, by what it reported when we were elected, or by what it has streamed since? */
+static bool could_lead(const struct hf_decide *d, hf_node_id id)
 {
     const struct hf_branch *b = hf_cluster_newest(&d->cluster);
 
-    for (unsigned i = 0; i < d->n_reports; i++) {
-        const struct hf_report *r = &d->reports[i];
-        /* One who holds less would have to stream or copy the rest from us: to step down for it ends that. */
-        if (r->from != hf_self(d) && r->position.lsn != 0 && b != NULL &&
-            hf_cluster_compare(&d->cluster, r->position, (struct hf_position){b->parent, b->start}) >= 0 &&
-            !(r->flags & (HF_FLAG_NOTHING | HF_FLAG_UNFIT)) && !hf_decide_is_down(d, r->from))
+    if (id == hf_self(d) || hf_decide_is_down(d, id) || b == NULL)
+        return false;
+    for (unsigned i = 0; i < d->n_others; i++) {
+        const struct hf_other *o = &d->others[i];
+        if (o->id != id)
+            continue;
+        if (o->flags & (HF_FLAG_NOTHING | HF_FLAG_UNFIT))
+            return false; /* copying from us, by its own word: to step down would end that */
+        if (d->barrier_done && o->flushed >= d->barrier_lsn)
             return true;
     }
+    for (unsigned i = 0; i < d->n_reports; i++) {
+        const struct hf_report *r = &d->reports[i];
+        /* One who holds less would have to stream or copy the rest from us. */
+        if (r->from == id && r->position.lsn != 0 && !(r->flags & (HF_FLAG_NOTHING | HF_FLAG_UNFIT)) &&
+            hf_cluster_compare(&d->cluster, r->position, (struct hf_position){b->parent, b->start}) >= 0)
+            return true;
+    }
+    return false;
+}
+
+/* Could somebody else lead instead? If not, a slow write is no reason to step down. */
+static bool others_could_lead(const struct hf_decide *d)
+{
+    hf_node_id voters[HF_MEMBERS_MAX];
+    unsigned n = hf_cluster_voters(&d->cluster, voters);
+
+    for (unsigned i = 0; i < n; i++)
+        if (could_lead(d, voters[i]))
+            return true;
     return false;
 }
 
@@ -237,17 +282,15 @@ static void barrier_run(struct hf_decide *d)
 {
     if (!d->barrier_sent) {
         /* A write of a former leadership that still waits is given up by the host. */
-        struct hf_action *a = hf_emit(d, HF_ACT_WRITE);
-        a->write = HF_WRITE_BARRIER;
-        a->epoch = d->lead_term;
-        d->barrier_sent = d->write_busy = true;
+        write_send(d, HF_WRITE_BARRIER);
+        d->barrier_sent = true;
     }
-    if ((d->barrier_inserted && barrier_held(d)) ||
+    if ((d->barrier_inserted && hf_lead_held(d, d->barrier_lsn)) ||
         (HF_MUTATED(HF_MUT_OPEN_BEFORE_BARRIER) && d->barrier_sent)) {
         d->barrier_done = true;
         hf_emit_phase(d, "barrier", d->lead_term);
         hf_lead_set(d, HF_LEAD_OPEN);
-        d->heartbeat_ns = d->now_ns;
+        d->heartbeat_ns = d->heartbeat_ok_ns = d->now_ns;
         d->ping_ns = 0;
     } else if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns && others_could_lead(d)) {
         hf_yield_unfit(d, "the barrier is not held by a majority in time");
@@ -264,33 +307,33 @@ static void opened_run(struct hf_decide *d)
     if (d->opened_sent || d->propose_busy || b == NULL || b->epoch != d->lead_term)
         return;
     e.branch = *b;
-    e.branch.timeline = d->timeline != 0 ? d->timeline : b->timeline;
-    if (d->continued && e.branch.timeline == 0) {
-        const struct hf_branch *parent = hf_cluster_branch(&d->cluster, b->parent);
-        e.branch.timeline = parent != NULL ? parent->timeline : 0;
-    }
+    e.branch.timeline = d->timeline;
     e.branch.opened_lsn = d->barrier_lsn;
     d->opened_sent = true;
     hf_propose(d, &e);
 }
 
+/* S13: voters answer, but writes do not get through, or fail: somebody else may do better. */
+static bool writes_are_late(const struct hf_decide *d)
+{
+    uint64_t limit_ns = d->cfg.lead_limit_ns;
+
+    if (d->write_busy && d->now_ns - d->heartbeat_ns > limit_ns)
+        return true;
+    return d->heartbeat_failed && d->now_ns - d->heartbeat_ok_ns > limit_ns + d->cfg.heartbeat_ns;
+}
+
 static void heartbeat_run(struct hf_decide *d)
 {
-    struct hf_action *a;
+    bool proves = d->proved_config_seq != d->rule_config_seq && !d->heartbeat_failed;
 
-    if (d->write_busy) {
-        /* S13: voters answer, but a write does not get through: somebody else may do better. */
-        if (d->now_ns - d->heartbeat_ns > d->cfg.lead_limit_ns && d->now_ns < d->deadline_ns)
-            hf_yield_unfit(d, "a heartbeat write is not done in time");
+    if (writes_are_late(d) && d->now_ns < d->deadline_ns && others_could_lead(d)) {
+        hf_yield_unfit(d, "a heartbeat write is not done in time");
         return;
     }
-    if (d->now_ns - d->heartbeat_ns < d->cfg.heartbeat_ns)
-        return;
-    a = hf_emit(d, HF_ACT_WRITE);
-    a->write = HF_WRITE_HEARTBEAT;
-    a->epoch = d->lead_term;
-    d->write_busy = true;
-    d->heartbeat_ns = d->now_ns;
+    /* A change of the voters waits for a write under its rule (decide_member.c). */
+    if (!d->write_busy && (proves || d->now_ns - d->heartbeat_ns >= d->cfg.heartbeat_ns))
+        write_send(d, HF_WRITE_HEARTBEAT);
 }
 
 static void open_run(struct hf_decide *d)
@@ -324,6 +367,7 @@ void hf_lead_ack(struct hf_decide *d, const struct hf_msg *m)
     if (o == NULL)
         return;
     o->heard_ns = d->now_ns;
+    o->flags = m->flags;
     hf_lease_ack(&d->lease, m->from, m->seq, m->sent_ns);
 }
 
@@ -384,9 +428,9 @@ static void lease_run(struct hf_decide *d)
 
     if (!d->pinging || d->gate == HF_GATE_SHUTTING || HF_MUTATED(HF_MUT_IGNORE_LEASE))
         return;
+    /* It may also become earlier: with other voters, other acks count. */
     deadline_ns = hf_lease_deadline(&d->lease, &d->cluster, hf_self(d), d->now_ns);
-    if (deadline_ns > d->deadline_ns || (deadline_ns == 0 && d->deadline_ns != 0))
-        deadline_set(d, deadline_ns);
+    deadline_set(d, deadline_ns);
 }
 
 void hf_lead_run(struct hf_decide *d)

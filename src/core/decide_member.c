@@ -237,6 +237,16 @@ static void dead_run(struct hf_decide *d)
     }
 }
 
+/* What was acknowledged under the former rule is on a majority of the former voters, which may share with a
+ * majority of the next set no node that holds it. So before there can be a next set, a majority of the present
+ * one must hold all of it: a write that was sent under the present rule is done, and they say they have it. */
+static bool rule_proved(const struct hf_decide *d)
+{
+    if (HF_MUTATED(HF_MUT_RULE_NOT_PROVED) || HF_MUTATED(HF_MUT_RULE_NOT_LOADED))
+        return true;
+    return d->proved_config_seq == d->cluster.config_seq && hf_lead_held(d, d->proved_lsn);
+}
+
 void hf_member_run(struct hf_decide *d)
 {
     if (d->lead != HF_LEAD_OPEN || d->gate != HF_GATE_OPEN || d->now_ns >= d->deadline_ns)
@@ -251,7 +261,8 @@ void hf_member_run(struct hf_decide *d)
         }
         struct hf_entry e = {.type = HF_ENTRY_SETTLED};
         if (!same_voters(&d->cluster) && !HF_MUTATED(HF_MUT_CONFIG_TWO_AT_ONCE)) {
-            hf_propose(d, &e);
+            if (rule_proved(d))
+                hf_propose(d, &e);
             return;
         }
     }

@@ -46,7 +46,8 @@ struct hf_ask {
 struct hf_other {
     hf_node_id id;
     bool admitted;
-    hf_lsn flushed;        /* of this epoch's WAL, by its own report over the stream; 0: none */
+    hf_lsn flushed;        /* of this epoch's timeline, by its own report over the stream; 0: none */
+    uint8_t flags;         /* of its last ack: NOTHING, UNFIT */
     uint64_t heard_ns;     /* last ack of a ping */
 };
 
@@ -120,13 +121,18 @@ struct hf_decide {
     unsigned n_reports;
     struct hf_report reports[HF_MEMBERS_MAX];
     bool appoint_sent, continued;
-    uint32_t timeline;
+    uint32_t timeline, promoted_timeline; /* of lead_term; of the promotion that a continued leader lives on */
     bool barrier_sent, barrier_waiting, barrier_inserted, barrier_done;
     hf_lsn barrier_lsn;
     bool opened_sent, checkpoint_done;
     bool write_busy;
     uint64_t heartbeat_ns;     /* when the last one was sent */
+    uint64_t heartbeat_ok_ns;  /* when the last write was done */
+    bool heartbeat_failed;     /* the last one did */
     hf_lsn heartbeat_lsn;
+    uint64_t write_config_seq; /* the rule in force when the write under way was sent */
+    uint64_t proved_config_seq; /* a write under this rule is done: it holds all before proved_lsn (I3) */
+    hf_lsn proved_lsn;
     struct hf_lease lease;
     bool pinging;              /* false once released: the epoch is over (S17) */
     uint64_t deadline_ns;      /* as last handed out */
@@ -202,6 +208,7 @@ void hf_lead_run(struct hf_decide *d);
 void hf_lead_end(struct hf_decide *d);
 void hf_lead_set(struct hf_decide *d, enum hf_lead_state state);
 bool hf_lead_owns_pg(const struct hf_decide *d); /* follow_run keeps its hands off */
+bool hf_lead_held(const struct hf_decide *d, hf_lsn lsn); /* a majority says that it holds lsn of this epoch */
 struct hf_other *hf_lead_other(struct hf_decide *d, hf_node_id id);
 void hf_gate_shut(struct hf_decide *d);
 

@@ -52,6 +52,8 @@ void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e)
 
     if (e->epoch != d->lead_term || d->lead == HF_LEAD_NONE)
         return;
+    if (e->timeline != d->timeline && d->timeline != 0)
+        return; /* still on its way along an older timeline: an LSN there is not one of ours (S1, S4) */
     o = hf_lead_other(d, e->id);
     if (o != NULL && o->admitted && e->lsn > o->flushed)
         o->flushed = e->lsn;
@@ -95,8 +97,10 @@ void hf_stream_run(struct hf_decide *d)
         a->id = ask.id;
         a->epoch = ask.epoch;
         a->text = no;
-        if (no == NULL && hf_lead_other(d, ask.id) != NULL)
+        if (no == NULL && hf_lead_other(d, ask.id) != NULL) {
             hf_lead_other(d, ask.id)->admitted = true;
+            hf_lead_other(d, ask.id)->flushed = 0; /* it will say */
+        }
     }
     d->n_asks = kept;
 }

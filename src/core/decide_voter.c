@@ -45,6 +45,8 @@ void hf_voter_ping(struct hf_decide *d, const struct hf_msg *m)
         return;
     hf_promise_make(&d->promise, m->epoch, m->from, d->now_ns, m->lease_ns);
     ack.position = (struct hf_position){d->saved.lineage, d->flushed};
+    ack.flags = (uint8_t)((d->disk.hold_lsn != 0 || d->pg == HF_PG_EMPTY ? HF_FLAG_NOTHING : 0) |
+                          (hf_voter_is_unfit(d) ? HF_FLAG_UNFIT : 0));
     hf_emit_send(d, &ack);
 }
 
@@ -142,10 +144,11 @@ bool hf_voter_may_continue(const struct hf_decide *d)
            hf_newest_leader(d) == hf_self(d);
 }
 
-/* Our position for a report. False: not known yet, wait. */
+/* Our position for a report. False: not known yet, wait. Who tells none tells its lineage all the same: of the
+ * epochs after that it has never taken a byte (S4), so it has acknowledged nothing in them. */
 static bool position_for_report(struct hf_decide *d, struct hf_report *r)
 {
-    r->position = (struct hf_position){0, 0};
+    r->position = (struct hf_position){d->saved.lineage, 0};
     if (d->disk.hold_lsn != 0 && !HF_MUTATED(HF_MUT_REPORT_WHILE_REWINDING)) {
         r->flags |= HF_FLAG_NOTHING; /* S8 */
         return true;

@@ -525,11 +525,11 @@ static void on_token(void *ctx, const uint8_t bytes[HF_DEATH_TOKEN_BYTES])
     }
 }
 
-static void on_flushed(void *ctx, hf_node_id id, uint64_t tag, hf_lsn flushed, hf_lsn applied)
+static void on_flushed(void *ctx, const struct hf_wal_word *word)
 {
     struct hf_peer *p = ctx;
 
-    p->callbacks.on_flushed(p->callbacks.ctx, id, tag, flushed, applied);
+    p->callbacks.on_flushed(p->callbacks.ctx, word);
 }
 
 static void on_wal_closed(void *ctx, hf_node_id id, uint64_t tag)

@@ -39,6 +39,14 @@ struct hf_peer_target {
     char addr[HF_ADDR_MAX];
 };
 
+/* What the standby behind an accepted WAL tunnel says it holds. */
+struct hf_wal_word {
+    hf_node_id id;
+    uint64_t tag;      /* as given to hf_tunnel_accept */
+    uint32_t timeline; /* of the WAL it has asked for: an LSN means something on a timeline only */
+    hf_lsn flushed, applied;
+};
+
 struct hf_peer;
 struct hf_tunnel; /* an incoming request, until it is answered */
 
@@ -52,8 +60,7 @@ struct hf_peer_callbacks {
     /* RAFT, WAL, COPY, SQL. Answer with hf_tunnel_accept or _refuse, now or later. */
     void (*on_tunnel)(void *ctx, enum hf_purpose purpose, const struct hf_peer_identity *from,
                       const void *payload, size_t len, struct hf_tunnel *tunnel);
-    /* Leader: an accepted WAL tunnel's standby says what it has flushed. `tag` as given to accept. */
-    void (*on_flushed)(void *ctx, hf_node_id id, uint64_t tag, hf_lsn flushed, hf_lsn applied);
+    void (*on_flushed)(void *ctx, const struct hf_wal_word *word); /* leader */
     void (*on_wal_closed)(void *ctx, hf_node_id id, uint64_t tag);
 };
 

@@ -33,7 +33,7 @@ struct note {
     struct hf_peer_identity from;
     struct hf_tunnel *tunnel;
     uint64_t tag;
-    hf_lsn flushed, applied;
+    struct hf_wal_word word;
     size_t len;
     uint8_t bytes[HF_PAYLOAD_MAX];
 };
@@ -146,7 +146,7 @@ static void flushed_run(void *arg)
     struct note *n = arg;
 
     if (!n->p->closing)
-        n->p->callbacks.on_flushed(n->p->callbacks.ctx, n->from.id, n->tag, n->flushed, n->applied);
+        n->p->callbacks.on_flushed(n->p->callbacks.ctx, &n->word);
     free(n);
 }
 
@@ -155,7 +155,7 @@ static void progress_run(void *arg)
     struct note *n = arg;
 
     if (!n->p->closing)
-        n->dial.progress(n->dial.arg, n->flushed, n->applied);
+        n->dial.progress(n->dial.arg, n->word.flushed, n->word.applied);
     free(n);
 }
 
@@ -167,8 +167,8 @@ void hf_pumps_tell_progress(struct conn *c)
         return;
     n = note(c->pump->owner);
     n->dial = c->dial;
-    n->flushed = c->watch.end;
-    n->applied = c->thin.seen;
+    n->word.flushed = c->watch.end;
+    n->word.applied = c->thin.seen;
     hf_mailbox_post(n->p->control, progress_run, n);
 }
 
@@ -177,10 +177,11 @@ void hf_pumps_tell_flushed(struct conn *c)
     struct note *n;
 
     n = note(c->pump->owner);
-    n->from.id = c->from.id;
-    n->tag = c->tag;
-    n->flushed = c->watch.flushed;
-    n->applied = c->watch.applied;
+    n->word = (struct hf_wal_word){.id = c->from.id,
+                                   .tag = c->tag,
+                                   .timeline = c->watch.timeline,
+                                   .flushed = c->watch.flushed,
+                                   .applied = c->watch.applied};
     hf_mailbox_post(n->p->control, flushed_run, n);
 }
 

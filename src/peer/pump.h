@@ -12,7 +12,7 @@ struct hf_pumps_callbacks { /* on the control loop */
     void (*on_hello)(void *ctx, enum hf_purpose purpose, const struct hf_peer_identity *from,
                      const void *payload, size_t len, struct hf_tunnel *t);
     void (*on_token)(void *ctx, const uint8_t token[HF_DEATH_TOKEN_BYTES]);
-    void (*on_flushed)(void *ctx, hf_node_id id, uint64_t tag, hf_lsn flushed, hf_lsn applied);
+    void (*on_flushed)(void *ctx, const struct hf_wal_word *word);
     void (*on_wal_closed)(void *ctx, hf_node_id id, uint64_t tag);
 };
 

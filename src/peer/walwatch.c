@@ -1,6 +1,7 @@
 #include "peer/walwatch.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { STARTUP_MAX = 10000 };
@@ -60,6 +61,24 @@ static void error_response(struct hf_walwatch *w)
     }
 }
 
+/* START_REPLICATION [SLOT x] [PHYSICAL] X/X TIMELINE n, in a Query. A standby goes along several timelines, one after
+ * the other; what it said of the one before is void. */
+static void query(struct hf_walwatch *w)
+{
+    static const char start[] = "START_REPLICATION ", timeline[] = " TIMELINE ";
+    char text[sizeof w->keep + 1];
+    const char *at;
+
+    memcpy(text, w->keep, w->kept);
+    text[w->kept] = '\0';
+    if (strncmp(text, start, sizeof start - 1) != 0)
+        return;
+    at = strstr(text, timeline);
+    w->timeline = at != NULL ? (uint32_t)strtoul(at + sizeof timeline - 1, NULL, 10) : 0;
+    w->flushed = w->applied = 0;
+    w->news = false;
+}
+
 static void message(struct hf_walwatch *w)
 {
     if (!w->started)
@@ -68,6 +87,8 @@ static void message(struct hf_walwatch *w)
         error_response(w);
     else if (w->from_primary && w->type == 'd' && w->kept >= 17 && (w->keep[0] == 'w' || w->keep[0] == 'k'))
         w->end = be(w->keep + (w->keep[0] == 'w' ? 9 : 1), 8); /* XLogData, keepalive */
+    else if (!w->from_primary && w->type == 'Q')
+        query(w);
     else if (!w->from_primary && w->type == 'd' && w->kept >= 25 && w->keep[0] == 'r') {
         w->flushed = be(w->keep + 9, 8);
         w->applied = be(w->keep + 17, 8);

@@ -1,7 +1,7 @@
 /* What a replication stream says, read in passing: never changed, never stored.
  *
  * PostgreSQL's protocol (manual, "Streaming Replication Protocol" and "Message Formats"): from the
- * standby a startup packet, then typed messages; CopyData 'd' with payload 'r' is its status: written,
+ * standby a startup packet, then typed messages: Query 'Q' with START_REPLICATION; CopyData 'd' with payload 'r' is its status: written,
  * flushed and applied LSN. From the primary, an ErrorResponse with SQLSTATE 58P01 in answer to
  * START_REPLICATION means that the WAL asked for has been removed (SAFETY S16). */
 #ifndef HF_PEER_WALWATCH_H
@@ -20,7 +20,8 @@ struct hf_walwatch {
     uint8_t keep[1024];          /* its first bytes */
     size_t kept;
     bool broken;                 /* no such protocol: nothing more is read from it */
-    uint64_t flushed, applied;   /* newest status */
+    uint32_t timeline;           /* that the standby has asked for, in its newest START_REPLICATION; 0: none yet */
+    uint64_t flushed, applied;   /* newest status since */
     uint64_t end;                /* from the primary: how far its own WAL goes */
     bool news;                   /* set when flushed or applied was read; the owner clears it */
     bool wal_missing;

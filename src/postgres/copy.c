@@ -126,14 +126,18 @@ static int check_same_system(struct hf_pg *pg, uint64_t *system_id, struct hf_er
 }
 
 /* Old aside, new in place; hf_pg_probe puts the old one back if we die between the two. */
-static int swap_in(struct hf_pg *pg, struct hf_error *err)
+static int swap_in(struct hf_pg *pg, bool *swapped, struct hf_error *err)
 {
     int code = hf_pg_remove_tree(pg->data_old, err);
 
     if (code == 0 && hf_pg_exists(pg->data))
         code = hf_pg_rename(pg->data, pg->data_old, err);
-    if (code == 0)
+    if (code == 0) {
+        *swapped = true;
         code = hf_pg_rename(pg->data_new, pg->data, err);
+        if (code != 0 && hf_pg_exists(pg->data_old) && hf_pg_rename(pg->data_old, pg->data, NULL) == 0)
+            *swapped = false;
+    }
     if (code == 0 && hf_pg_exists(pg->mark)) {
         (void)unlink(pg->mark);
         code = hf_pg_fsync_path(pg->node_dir, err);
@@ -174,7 +178,7 @@ int hf_pg_do_clone(struct hf_pg *pg, struct hf_pg_result *result, struct hf_erro
     if (hf_pg_pid(pg) != 0)
         code = hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, err);
     if (code == 0)
-        code = swap_in(pg, err);
+        code = swap_in(pg, &result->swapped, err);
     if (code == 0)
         code = hf_pg_do_start(pg, HF_PG_COPY_MS, result, err); /* its WAL came with it */
     if (code == 0 && result->text[0] != '\0')

@@ -200,33 +200,50 @@ static int position_by_files(struct hf_pg *pg, struct hf_pg_result *result, stru
     return code;
 }
 
+/* The server aims at such a timeline as long as it runs. */
+static int forget_unused(struct hf_pg *pg, hf_lsn end, bool *sql, struct hf_error *err)
+{
+    int code = hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, err);
+
+    if (code == 0)
+        code = hf_pg_timelines_forget(pg, end, err);
+    return code != 0 ? code : hf_pg_server_start(pg, HF_PG_START_MS, sql, err);
+}
+
 int hf_pg_do_position(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err)
 {
+    bool sql = hf_pg_server_ready(pg), forgot = false, restarted = false;
     struct look l;
-    bool sql = hf_pg_server_ready(pg);
     int code;
 
     if (hf_pg_pid(pg) == 0)
         return hf_fail(err, HF_ECLOSED, "%s: PostgreSQL is not running", pg->name);
-    for (int attempt = 0; sql && attempt < 2; attempt++) {
+    while (sql) {
         code = standby_position(pg, &l, err);
         if (code == 0 && !l.in_recovery)
             return primary_position(pg, result, err);
-        if (code == 0) {
+        if (code == 0)
             result->lsn = l.replayed;
+        if (code == 0 && (forgot || !hf_pg_timelines_unused(pg, l.replayed)))
             return 0;
+        if (code == 0) {
+            forgot = true;
+            if ((code = forget_unused(pg, l.replayed, &sql, err)) != 0)
+                return code;
+            continue;
         }
         if (code == HF_ECLOSED || hf_pg_pid(pg) == 0)
             return code;
         hf_warn("%s: no position yet: %s", pg->name, err->text);
-        if (attempt == 0) {
-            /* The five parameters may be too small: a start raises them (S10). */
-            code = hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, err);
-            if (code == 0)
-                code = hf_pg_server_start(pg, HF_PG_START_MS, &sql, err);
-            if (code != 0)
-                return code;
-        }
+        if (restarted)
+            break;
+        /* The five parameters may be too small: a start raises them (S10). */
+        restarted = true;
+        code = hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, err);
+        if (code == 0)
+            code = hf_pg_server_start(pg, HF_PG_START_MS, &sql, err);
+        if (code != 0)
+            return code;
     }
     return position_by_files(pg, result, err);
 }

@@ -178,6 +178,13 @@ int hf_pg_do_clone(struct hf_pg *pg, struct hf_pg_result *result, struct hf_erro
 
 /* walend.c: end of valid WAL on disk, without SQL (S10). Nobody may be writing WAL. */
 int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_error *err);
+/* A standby that connects to a primary on a newer timeline keeps that one's history file before it has any
+ * of its WAL, and takes it for its own future: it would ask the next primary for that timeline, or, promoted,
+ * hand that history down (writeTimeLineHistory in PostgreSQL's xlog.c takes the timeline that recovery aims at as the
+ * parent). If that primary did not come to lead, neither is true. `end`: of all WAL here; a
+ * timeline that begins there or later has nothing here. Unused: is there any? Forget: with the server down. */
+bool hf_pg_timelines_unused(struct hf_pg *pg, hf_lsn end);
+int hf_pg_timelines_forget(struct hf_pg *pg, hf_lsn end, struct hf_error *err);
 /* Where the next record can start after one of `total` bytes at `lsn`; exposed for its test. */
 hf_lsn hf_pg_record_end(hf_lsn lsn, uint32_t total, uint32_t segment_bytes);
 

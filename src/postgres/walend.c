@@ -1,11 +1,15 @@
 /* The end of valid WAL on disk, for a standby that cannot be asked (S10): pg_waldump walks the
- * records from the newest checkpoint's redo point, timeline by timeline. */
+ * records from the newest checkpoint's redo point, timeline by timeline. And the timelines of which a
+ * standby has only heard (S4). */
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "postgres/private.h"
 
 enum { PAGE = 8192, SHORT_HEADER = 24, LONG_HEADER = 40, TIMELINES_MAX = 1024 };
@@ -72,7 +76,7 @@ static int walk_timeline(struct hf_pg *pg, const char *wal, uint32_t timeline,
     return code == HF_ETIMEOUT || code == HF_ECLOSED ? code : HF_ENOENT;
 }
 
-/* Where `timeline` left `parent`, by its history file; 0 if it is not a child of it. */
+/* Where `timeline` left `parent` (0: its own parent, whichever that is), by its history file; 0 if it did not. */
 static hf_lsn switch_point(const char *wal, uint32_t timeline, uint32_t parent)
 {
     char path[HF_PG_PATH_MAX], text[65536], *save = NULL;
@@ -84,7 +88,8 @@ static hf_lsn switch_point(const char *wal, uint32_t timeline, uint32_t parent)
     if (hf_pg_read_file(path, text, sizeof text) <= 0)
         return 0;
     for (char *l = strtok_r(text, "\n", &save); l != NULL; l = strtok_r(NULL, "\n", &save))
-        if (sscanf(l, "%u %n", &tli, &used) == 1 && tli == parent && hf_pg_parse_lsn(l + used, &at))
+        if (sscanf(l, "%u %n", &tli, &used) == 1 && (parent == 0 || tli == parent) &&
+            hf_pg_parse_lsn(l + used, &at))
             last = at;
     return last;
 }
@@ -147,4 +152,60 @@ int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_e
         }
     }
     return 0;
+}
+
+/* --- timelines heard of, and never entered ------------------------------------------------------ */
+
+bool hf_pg_timelines_unused(struct hf_pg *pg, hf_lsn end)
+{
+    char wal[HF_PG_PATH_MAX];
+    uint32_t all[TIMELINES_MAX];
+    unsigned n;
+
+    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
+        return false;
+    n = newer_timelines(wal, 1, all);
+    for (unsigned i = 0; i < n; i++)
+        if (switch_point(wal, all[i], 0) >= end)
+            return true;
+    return false;
+}
+
+/* Its history file and what was received or prepared of its WAL. */
+static int forget_timeline(struct hf_pg *pg, const char *wal, uint32_t timeline, struct hf_error *err)
+{
+    char prefix[16], path[HF_PG_PATH_MAX];
+    DIR *dir = opendir(wal);
+    struct dirent *e;
+    int code = dir == NULL ? hf_fail(err, HF_EIO, "%s: cannot read %s", pg->name, wal) : 0;
+
+    (void)snprintf(prefix, sizeof prefix, "%08X", timeline);
+    while (code == 0 && (e = readdir(dir)) != NULL) {
+        if (strncmp(e->d_name, prefix, 8) != 0 || hf_pg_path(path, sizeof path, wal, e->d_name) != 0)
+            continue;
+        if (unlink(path) != 0)
+            code = hf_fail(err, HF_EIO, "%s: cannot remove %s: %s", pg->name, path, strerror(errno));
+    }
+    if (dir != NULL)
+        (void)closedir(dir);
+    return code;
+}
+
+int hf_pg_timelines_forget(struct hf_pg *pg, hf_lsn end, struct hf_error *err)
+{
+    char wal[HF_PG_PATH_MAX];
+    uint32_t all[TIMELINES_MAX];
+    unsigned n;
+    int code = 0;
+
+    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
+        return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
+    n = newer_timelines(wal, 1, all);
+    for (unsigned i = 0; i < n && code == 0; i++) {
+        if (switch_point(wal, all[i], 0) < end)
+            continue;
+        hf_info("%s: forgetting timeline %u, which begins after all that is here", pg->name, all[i]);
+        code = forget_timeline(pg, wal, all[i], err);
+    }
+    return code != 0 ? code : hf_pg_fsync_path(wal, err);
 }

@@ -13,6 +13,7 @@ void s04_lineage_before_promotion(void);
 void i6_directory_deleted(void);
 void s08_half_rewound(void);
 void s08_rewound_too_early(void);
+void s08_another_holds_all(void);
 void s09_rewind_misled(void);
 void s16_wal_is_gone(void);
 void i1_not_greatest(void);
@@ -32,6 +33,9 @@ void i2_lease_runs_out(void);
 void s10_slow_position(void);
 void s13_cannot_promote(void);
 void s13_writes_hang(void);
+void s13_writes_fail(void);
+void s13_writes_wait_for_a_copy(void);
+void s13_barrier_waits_for_a_copy(void);
 void s14_two_incarnations(void);
 void s15_second_founding(void);
 void s18_old_appointment(void);
@@ -40,6 +44,7 @@ void s20_never_below_three(void);
 void s20_late_receiver(void);
 void i3_rule_not_loaded(void);
 void i3_settled_between(void);
+void i3_rule_not_proved(void);
 
 const struct directed directed_all[] = {
     {"S01a", "the old leader comes back with a tail", s01_ahead_of_the_fork, {{HF_MUT_ADMIT_ANY, BREAKS}}},
@@ -56,6 +61,7 @@ const struct directed directed_all[] = {
     {"S07b", "elected again after a fence", s07_no_resume, {{HF_MUT_RESUME_EPOCH, STANDS}}},
     {"S08a", "half rewound as the leader dies", s08_half_rewound, {{HF_MUT_REPORT_WHILE_REWINDING, STANDS}}},
     {"S08b", "rewound before the barrier", s08_rewound_too_early, {{HF_MUT_REWIND_EARLY, COVERED}}},
+    {"S08c", "half rewound, and another holds all", s08_another_holds_all, {{HF_MUT_NONE, 0}}},
     {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, BREAKS}}},
     {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, BREAKS}}},
     {"S12a", "restarted with a shorter lease", s12_shorter_lease,
@@ -63,6 +69,9 @@ const struct directed directed_all[] = {
     {"S12b", "a longer lease, and slow disks", s12_longer_lease, {{HF_MUT_NONE, 0}}},
     {"S13a", "the elected cannot promote", s13_cannot_promote, {{HF_MUT_NEVER_UNFIT, STANDS}}},
     {"S13b", "writes that do not end", s13_writes_hang, {{HF_MUT_NONE, 0}}},
+    {"S13c", "writes that fail", s13_writes_fail, {{HF_MUT_NONE, 0}}},
+    {"S13d", "writes that wait for a copy", s13_writes_wait_for_a_copy, {{HF_MUT_NONE, 0}}},
+    {"S13e", "a barrier that waits for a copy", s13_barrier_waits_for_a_copy, {{HF_MUT_NONE, 0}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
     {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
     {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},
@@ -77,8 +86,9 @@ const struct directed directed_all[] = {
     {"I2", "a lease runs out", i2_lease_runs_out, {{HF_MUT_IGNORE_LEASE, BREAKS}}},
     {"I3a", "from three voters to five", i3_rule_not_loaded, {{HF_MUT_RULE_NOT_LOADED, BREAKS}}},
     {"I3b", "from five voters to three", i3_settled_between, {{HF_MUT_CONFIG_TWO_AT_ONCE, STANDS}}},
+    {"I3c", "one joins, one leaves, nobody keeps up", i3_rule_not_proved, {{HF_MUT_RULE_NOT_PROVED, BREAKS}}},
     {"I4", "a crash between report and fence", i4_fence_forgotten, {{HF_MUT_FENCE_NOT_DURABLE, BREAKS}}},
-    {"I6", "a data directory is deleted", i6_directory_deleted, {{HF_MUT_NONE, 0}}},
+    {"I6", "a data directory is deleted", i6_directory_deleted, {{HF_MUT_ANY_LINEAGE, BREAKS}}},
 };
 const unsigned directed_n = sizeof directed_all / sizeof directed_all[0];
 

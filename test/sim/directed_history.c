@@ -303,6 +303,36 @@ void s08_half_rewound(void)
     settle();
 }
 
+/* S8: the same, but it is B, the leader, who is gone for good. A holds all that B ever acknowledged, and C has never
+ * taken part in B's epoch: no need to wait for B. */
+void s08_another_holds_all(void)
+{
+    struct trap *rewinds;
+
+    begin(3);
+    host_step(A, &(struct hf_event){.type = HF_EV_SWITCHOVER, .id = C->disk.durable.self, .request = 1});
+    MUST(6000, opened(C));
+    run_for(300);
+    isolate_lane(LANE_WAL, C, true);
+    writes(C, 5);
+    vanish(C);
+    isolate_lane(LANE_WAL, C, false);
+    elect(B);
+    MUST(4000, opened(B));
+    UNTIL(2000, streams_from(A, B));
+    write_acked(B);
+    rewinds = trap_set(C->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
+    host_start(C);
+    UNTIL(4000, rewinds->fired > 0);
+    run_for(20);
+    HAPPENED(C->pg.torn && C->disk.durable.hold_lsn != 0);
+    host_crash(C);
+    host_crash(B);
+    host_start(C);
+    MUST(8000, opened(A));
+    settle();
+}
+
 /* S8: a commit is on A, B and E, and E has a tail beyond it. A dies, B leads with C and D, which have none of
  * it yet, and E comes to a leader whose history it is not a prefix of. */
 static unsigned tail_on_e(void)

@@ -62,6 +62,71 @@ void s13_writes_hang(void)
     settle();
 }
 
+/* S13: the same, and they fail at once, each time. */
+void s13_writes_fail(void)
+{
+    struct trap *heartbeats;
+
+    begin(3);
+    heartbeats = trap_set(A->index, HF_ACT_WRITE, HF_WRITE_HEARTBEAT, TRAP_FAIL);
+    UNTIL(3000, heartbeats->fired > 0);
+    run_for(3000);
+    HAPPENED(opened(A));
+    MUST(8000, another_open(A));
+    settle();
+}
+
+/* S13, S16: C is gone, and B lacks WAL that A has thrown away: A's writes wait until B has copied everything. To step
+ * down meanwhile would end that, and nobody else could lead. */
+void s13_writes_wait_for_a_copy(void)
+{
+    struct trap *clones;
+    hf_epoch epoch;
+
+    begin(3);
+    host_crash(C);
+    clients(true);
+    cut(LANE_WAL, A, B, true);
+    run_for(300);
+    A->pg.first_kept = A->pg.n - 2;
+    pg_streams_cut(A->index, B->index);
+    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_HOLD);
+    cut(LANE_WAL, A, B, false);
+    UNTIL(2000, clones->fired > 0);
+    epoch = hf_decide_view(A->decide).epoch;
+    run_for(8000);
+    MUST(1, opened(A) && hf_decide_view(A->decide).epoch == epoch);
+    trap_lift(clones);
+    MUST(4000, streams_from(B, A));
+    MUST(1, hf_decide_view(A->decide).epoch == epoch);
+    settle();
+}
+
+/* S13, S16: the same for a barrier: A has been elected again, and all depends on B's copy. */
+void s13_barrier_waits_for_a_copy(void)
+{
+    struct trap *clones;
+    hf_epoch epoch;
+
+    begin(3);
+    host_crash(C);
+    clients(true);
+    cut(LANE_WAL, A, B, true);
+    run_for(300);
+    A->pg.first_kept = A->pg.n - 2;
+    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_HOLD);
+    host_crash(A);
+    cut(LANE_WAL, A, B, false);
+    host_start(A);
+    UNTIL(8000, strcmp(state(A), "barrier") == 0 && clones->fired > 0);
+    epoch = hf_decide_view(A->decide).epoch;
+    run_for(8000);
+    MUST(1, strcmp(state(A), "barrier") == 0);
+    trap_lift(clones);
+    MUST(4000, opened(A) && hf_decide_view(A->decide).epoch == epoch);
+    settle();
+}
+
 /* S14: C's volume is lost while what it said is still on its way. It comes back as another. */
 void s14_two_incarnations(void)
 {
@@ -230,5 +295,35 @@ void i3_settled_between(void)
     host_crash(C);
     run_for(1000);
     MUST(4000, opened(A) || opened(B));
+    settle();
+}
+
+/* I3: a commit is on A and B, by the rule of three. D joins and B leaves, while neither C nor D gets any WAL. Of
+ * {A, C, D}, which differs from {A, B, C, D} by one, C and D are a majority, and have never seen that commit. */
+void i3_rule_not_proved(void)
+{
+    struct trap *roles;
+
+    begin(3);
+    roles = trap_set(A->index, HF_ACT_PROPOSE, HF_ENTRY_ROLE, TRAP_HOLD);
+    scenario_node(3, 500);
+    host_start(D);
+    UNTIL(10000, roles->fired > 0);
+    cut(LANE_WAL, A, C, true);
+    cut(LANE_WAL, A, D, true);
+    write_acked(A);
+    HAPPENED(C->pg.n < A->pg.n && D->pg.n < A->pg.n);
+    trap_lift(roles);
+    UNTIL(2000, voters_of(A) == 4);
+    host_step(A, &(struct hf_event){.type = HF_EV_LEAVE, .id = B->disk.durable.self, .request = 2});
+    run_for(1000);
+    host_crash(A);
+    host_crash(B);
+    run_for(4000);
+    cut(LANE_WAL, A, C, false);
+    cut(LANE_WAL, A, D, false);
+    host_start(A);
+    host_start(B);
+    MUST(8000, anybody_open() != NULL);
     settle();
 }

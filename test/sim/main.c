@@ -36,6 +36,7 @@ static const struct {
     {MUT(ACK_WHILE_FENCING), false, false, "pings acked while fencing (S7)"},
     {MUT(RESUME_EPOCH), true, false, "a re-elected leader resumes its epoch (S7)"},
     {MUT(REPORT_WHILE_REWINDING), false, false, "report in the middle of a copy (S8)"},
+    {MUT(ANY_LINEAGE), false, false, "who copies counts, whatever it took part in (S8)"},
     {MUT(REWIND_EARLY), false, false, "rewind before the barrier (S8, S9)"},
     {MUT(TRUST_REWIND), true, false, "rewind although a timeline number repeats (S9)"},
     {MUT(SHORTER_PROMISE), false, false, "promise waited out with today's T (S12)"},
@@ -48,6 +49,7 @@ static const struct {
     {MUT(SHRINK_BELOW_3), false, false, "the dead stop counting below three (S20)"},
     {MUT(CONFIG_TWO_AT_ONCE), false, false, "two changes of the voters at once (I3)"},
     {MUT(RULE_NOT_LOADED), false, false, "the next change before the rule is loaded (I3)"},
+    {MUT(RULE_NOT_PROVED), false, false, "the next change before a write under the rule (I3)"},
 };
 enum { N_MUTATIONS = sizeof mutations / sizeof mutations[0] };
 

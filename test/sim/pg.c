@@ -86,6 +86,7 @@ struct transit {
     struct stream *s;
     uint64_t serial;
     unsigned upto;
+    uint32_t tli;
 };
 
 static void pump(void *arg);
@@ -103,6 +104,7 @@ static void reported(void *arg)
             host_step(l, &(struct hf_event){.type = HF_EV_STREAM_FLUSHED,
                                             .id = s->id,
                                             .epoch = s->epoch,
+                                            .timeline = t->tli,
                                             .lsn = pg_lsn(s->reported)});
     }
     free(t);
@@ -112,7 +114,7 @@ static void report_later(struct stream *s, unsigned upto)
 {
     struct transit *t = calloc(1, sizeof *t);
 
-    *t = (struct transit){s, s->serial, upto};
+    *t = (struct transit){s, s->serial, upto, W->nodes[s->to].pg.tli};
     sim_after(sim_between(100 * US, W->delay_max), reported, t);
 }
 
@@ -156,7 +158,7 @@ static void pump(void *arg)
     }
     if (W->now >= W->nodes[s->from].paused_until && sim_reaches(LANE_WAL, s->from, s->to)) {
         struct transit *data = calloc(1, sizeof *data);
-        *data = (struct transit){s, s->serial, W->nodes[s->from].pg.flushed};
+        *data = (struct transit){s, s->serial, W->nodes[s->from].pg.flushed, 0};
         sim_after(sim_between(100 * US, W->delay_max), received, data);
     }
     sim_after(sim_between(1 * MS, 4 * MS), pump, t);
@@ -219,7 +221,7 @@ static void connected_in_vain(struct node *leader, struct node *follower, hf_epo
         return;
     report_later(s, follower->pg.flushed);
     t = calloc(1, sizeof *t);
-    *t = (struct transit){s, s->serial, 0};
+    *t = (struct transit){s, s->serial, 0, 0};
     sim_after(5 * MS, ended, t);
 }
 
@@ -244,7 +246,7 @@ void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch)
         return;
     report_later(s, follower->pg.flushed); /* S1: its first reply carries its own LSN */
     t = calloc(1, sizeof *t);
-    *t = (struct transit){s, s->serial, 0};
+    *t = (struct transit){s, s->serial, 0, 0};
     sim_after(sim_between(200 * US, 2 * MS), pump, t);
     host_later(follower, 100 * US, &(struct hf_event){.type = HF_EV_STREAM_STATE, .ok = true});
 }
@@ -416,6 +418,11 @@ static void finish(void *arg)
             copy_wal(pg, &l->pg);
         else if (e.ok)
             e.ok = rewind_data(pg, &l->pg, &why);
+        if (e.ok && j->a.work == HF_WORK_CLONE && sim_chance(W->quiet ? 0 : 0.05)) {
+            e.ok = false; /* swapped in, and then it does not start */
+            e.swapped = true;
+            pg->state = HF_PG_DOWN;
+        }
         if (j->a.work == HF_WORK_REWIND)
             pg->torn = !e.ok && why[0] == '\0';
         if (e.ok) {
@@ -451,5 +458,7 @@ void pg_work(struct node *n, const struct hf_action *a)
     *j = (struct job){n, n->life, *a};
     if (a->work == HF_WORK_REWIND || a->work == HF_WORK_CLONE)
         n->pg.torn = n->pg.torn || a->work == HF_WORK_REWIND; /* until it is finished */
+    if (j->a.work == HF_WORK_CLONE && sim_chance(W->quiet ? 0 : 0.1))
+        most *= 12; /* longer than a leader has to open its gate (S13) */
     sim_after(sim_between(most / 4, W->now < n->slow_disk_until ? 10 * most : most), finish, j);
 }

@@ -141,15 +141,14 @@ static void on_tunnel(void *ctx, enum hf_purpose purpose, const struct hf_peer_i
         answer_held(n, n->answer, "not today");
 }
 
-static void on_flushed(void *ctx, hf_node_id id, uint64_t tag, hf_lsn flushed, hf_lsn applied)
+static void on_flushed(void *ctx, const struct hf_wal_word *word)
 {
     struct node *n = ctx;
 
-    (void)id;
     n->flushes++;
-    n->flushed_tag = tag;
-    n->flushed = flushed;
-    n->applied = applied;
+    n->flushed_tag = word->tag;
+    n->flushed = word->flushed;
+    n->applied = word->applied;
 }
 
 static void on_wal_closed(void *ctx, hf_node_id id, uint64_t tag)

@@ -15,8 +15,19 @@ static size_t put(uint8_t *at, uint64_t v, unsigned n)
     return n;
 }
 
+static size_t query(uint8_t *out, const char *text, size_t len)
+{
+    size_t n = 1;
+
+    out[0] = 'Q';
+    n += put(out + n, 4 + len, 4);
+    memcpy(out + n, text, len);
+    return n + len;
+}
+
 static size_t standby(uint8_t *out)
 {
+    static const char start[] = "START_REPLICATION SLOT \"demo_1\" 0/300000 TIMELINE 12";
     static const char parameters[] = "user\0holdfast\0application_name\0demo-1_0a0b0c0d\0";
     size_t n = 0;
 
@@ -24,10 +35,8 @@ static size_t standby(uint8_t *out)
     n += put(out + n, 3 << 16, 4);
     memcpy(out + n, parameters, sizeof parameters);
     n += sizeof parameters;
-    out[n++] = 'Q';
-    n += put(out + n, 4 + 5, 4);
-    memcpy(out + n, "IDEN", 5);
-    n += 5;
+    n += query(out + n, "IDENTIFY_SYSTEM", sizeof "IDENTIFY_SYSTEM");
+    n += query(out + n, start, sizeof start);
     out[n++] = 'd';
     n += put(out + n, 4 + 34, 4);
     out[n++] = 'r';
@@ -41,7 +50,7 @@ static size_t standby(uint8_t *out)
 
 static void test_standby_status(void **state)
 {
-    uint8_t bytes[256];
+    uint8_t bytes[512];
     size_t n = standby(bytes);
 
     (void)state;
@@ -56,7 +65,24 @@ static void test_standby_status(void **state)
         assert_string_equal(w.application_name, "demo-1_0a0b0c0d");
         assert_int_equal(w.flushed, 0x200);
         assert_int_equal(w.applied, 0x100);
+        assert_int_equal(w.timeline, 12);
     }
+}
+
+/* It goes on along the next timeline: what it said on the one before is no word about this one. */
+static void test_the_next_timeline(void **state)
+{
+    static const char next[] = "START_REPLICATION 0/200000 TIMELINE 13", other[] = "TIMELINE_HISTORY 13";
+    uint8_t bytes[512];
+    struct hf_walwatch w;
+
+    (void)state;
+    hf_walwatch_init(&w, false);
+    hf_walwatch_bytes(&w, bytes, standby(bytes));
+    hf_walwatch_bytes(&w, bytes, query(bytes, other, sizeof other));
+    assert_true(w.news && w.timeline == 12 && w.flushed == 0x200);
+    hf_walwatch_bytes(&w, bytes, query(bytes, next, sizeof next));
+    assert_true(!w.news && w.timeline == 13 && w.flushed == 0 && w.applied == 0);
 }
 
 static void test_wal_missing(void **state)
@@ -97,6 +123,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_standby_status),
+        cmocka_unit_test(test_the_next_timeline),
         cmocka_unit_test(test_wal_missing),
         cmocka_unit_test(test_hostile_bytes),
     };

@@ -72,6 +72,39 @@ static void test_position_equals_the_leaders(void **state)
     relay_open(&b.relay, true);
 }
 
+/* B has heard of a primary on timeline 7 that came to nothing, and has not a byte of it. It must not go on waiting for
+ * that timeline, and would hand down a history that never was if it were promoted (S4). */
+static void test_a_timeline_that_came_to_nothing(void **state)
+{
+    char path[HF_PG_PATH_MAX], from[HF_PG_PATH_MAX], text[4096];
+    hf_lsn before;
+    struct stat st;
+    FILE *f;
+    long n;
+
+    (void)state;
+    relay_open(&b.relay, false);
+    before = job_ok(&b, HF_WORK_POSITION).lsn;
+    (void)job_ok(&b, HF_WORK_STOP);
+    (void)snprintf(from, sizeof from, "%s/pg_wal/00000002.history", b.pg->data);
+    n = hf_pg_read_file(from, text, sizeof text);
+    assert_true(n > 0);
+    (void)snprintf(path, sizeof path, "%s/pg_wal/00000007.history", b.pg->data);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(stat(from, &st), 0);
+    assert_int_equal(fchown(fileno(f), st.st_uid, st.st_gid), 0);
+    (void)fprintf(f, "%.*s\n2\tF/0\tno recovery target specified\n", (int)n, text);
+    assert_int_equal(fclose(f), 0);
+    (void)job_ok(&b, HF_WORK_START);
+    assert_true(job_ok(&b, HF_WORK_POSITION).lsn == before);
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(access(from, F_OK), 0);
+    relay_open(&b.relay, true);
+    sql_run(&a, "create table after_seven ()");
+    sql_until(&b, "select count(*) from pg_class where relname = 'after_seven'", "1");
+}
+
 /* As a client of the read-only port: an ordinary role, by password. */
 static PGconn *reader_connect(struct server *s)
 {
@@ -606,6 +639,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_position_equals_the_leaders),
         cmocka_unit_test(test_position_in_spite_of_a_reader),
+        cmocka_unit_test(test_a_timeline_that_came_to_nothing),
         cmocka_unit_test(test_barrier_is_seen_waiting),
         cmocka_unit_test(test_cancelled_barrier_fails),
         cmocka_unit_test(test_barrier_sets_synchronous_commit),
