@@ -6,8 +6,8 @@
 #include <raft.h>
 #include <raft/uv.h>
 
+#include "consensus/mend.h"
 #include "consensus/transport.h"
-#include "consensus/vote.h"
 
 enum { TRANSFERS_KEPT = 16 };
 enum { SNAPSHOT_THRESHOLD = 256, SNAPSHOT_TRAILING = 64, CONNECT_RETRY_MS = 50 };
@@ -29,10 +29,12 @@ struct hf_consensus {
     raft_time (*io_time)(struct raft_io *);
     int (*io_append)(struct raft_io *, struct raft_io_append *, const struct raft_entry *, unsigned,
                      raft_io_append_cb);
+    int (*io_send)(struct raft_io *, struct raft_io_send *, const struct raft_message *, raft_io_send_cb);
     void (*io_close)(struct raft_io *, raft_io_close_cb);
     raft_io_close_cb io_closed;
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
+    struct hf_mend mend;
     raft_time ahead_ms; /* how far our clock has been moved by hints; only grows */
 
     bool started, failed;
@@ -143,10 +145,21 @@ static void wrapped_recv(struct raft_io *io, struct raft_message *m)
 {
     struct hf_consensus *c = of_io(io);
 
-    if (hf_consensus_second_vote(&c->raft, m))
+    if (hf_mend_second_vote(&c->raft, m))
         return; /* such a message owns no memory */
+    hf_mend_received(&c->mend, m);
     c->recv(io, m);
     watch(c);
+}
+
+static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m,
+                        raft_io_send_cb cb)
+{
+    struct hf_consensus *c = of_io(io);
+    struct raft_message mended = *m; /* raft_uv encodes it before it returns */
+
+    hf_mend_answer(&c->mend, &c->raft, &mended);
+    return c->io_send(io, req, &mended, cb);
 }
 
 static int wrapped_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick,
@@ -177,6 +190,7 @@ struct write {
     struct hf_consensus *c;
     struct raft_io_append req, *theirs;
     raft_io_append_cb cb;
+    struct hf_mend mend;
     int status;
     struct write *next;
 };
@@ -188,6 +202,7 @@ static void written_cb(struct raft_io_append *req, int status)
     char text[sizeof c->io.errmsg + 64];
 
     if (status == 0) {
+        c->mend = x->mend;
         x->cb(x->theirs, 0);
         free(x);
         return;
@@ -211,7 +226,7 @@ static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const 
 
     if (x == NULL)
         return RAFT_NOMEM;
-    *x = (struct write){.c = c, .req.data = x, .theirs = req, .cb = cb};
+    *x = (struct write){.c = c, .req.data = x, .theirs = req, .cb = cb, .mend = c->mend};
     rv = c->io_append(io, &x->req, entries, n, written_cb);
     if (rv != 0)
         free(x);
@@ -384,9 +399,11 @@ int hf_consensus_open(struct hf_consensus **out, uv_loop_t *loop,
     c->io_start = c->io.start;
     c->io_time = c->io.time;
     c->io_append = c->io.append;
+    c->io_send = c->io.send;
     c->io_close = c->io.close;
     c->io.start = wrapped_start;
     c->io.append = wrapped_append;
+    c->io.send = wrapped_send;
     c->io.close = wrapped_close;
     c->io.time = wrapped_time;
     c->fsm = (struct raft_fsm){

@@ -44,6 +44,7 @@ void s20_never_below_three(void);
 void s20_late_receiver(void);
 void i3_rule_not_loaded(void);
 void i3_settled_between(void);
+void raft_anothers_entry(void);
 void i3_rule_not_proved(void);
 
 const struct directed directed_all[] = {
@@ -88,6 +89,7 @@ const struct directed directed_all[] = {
     {"I3b", "from five voters to three", i3_settled_between, {{HF_MUT_CONFIG_TWO_AT_ONCE, STANDS}}},
     {"I3c", "one joins, one leaves, nobody keeps up", i3_rule_not_proved, {{HF_MUT_RULE_NOT_PROVED, BREAKS}}},
     {"I4", "a crash between report and fence", i4_fence_forgotten, {{HF_MUT_FENCE_NOT_DURABLE, BREAKS}}},
+    {"R1", "an answer that tells of another's entry", raft_anothers_entry, {{HF_MUT_NONE, 0}}},
     {"I6", "a data directory is deleted", i6_directory_deleted, {{HF_MUT_ANY_LINEAGE, BREAKS}}},
 };
 const unsigned directed_n = sizeof directed_all / sizeof directed_all[0];

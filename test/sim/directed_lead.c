@@ -327,3 +327,44 @@ void i3_rule_not_proved(void)
     MUST(8000, anybody_open() != NULL);
     settle();
 }
+
+/* -- Raft ----------------------------------------------------------------------------------------------- */
+
+static void only_b_talks_with(struct node *n)
+{
+    W->lane_cut[LANE_RAFT][n->index][A->index] = true;
+    W->lane_cut[LANE_RAFT][B->index][n->index] = false;
+    B->slow_disk_until = W->now + 2 * SEC;
+}
+
+/* B leads for a moment, with an entry that nobody gets. Then C is elected by A, and has an entry at the same place,
+ * which A does not get. B answers C's heartbeat, while its disk is slow. Is C's entry committed by that? B is gone
+ * before it has it, and then C is. (consensus/mend.h) */
+void raft_anothers_entry(void)
+{
+    struct trap *barrier;
+    raft_index before;
+
+    begin(3);
+    before = B->raft.commit_index;
+    barrier = trap_set(B->index, HF_ACT_RAFT_BARRIER, -1, TRAP_HOLD);
+    elect(B);
+    UNTIL(50, barrier->fired > 0 && A->raft.current_term == B->raft.current_term);
+    W->lane_cut[LANE_RAFT][B->index][A->index] = W->lane_cut[LANE_RAFT][B->index][C->index] = true;
+    trap_lift(barrier);
+    run_for(10);
+    HAPPENED(B->disk.n_entries == before + 1 && A->disk.n_entries == before);
+    trap_set(C->index, HF_ACT_RAFT_BARRIER, -1, TRAP_WATCH)->also = only_b_talks_with;
+    elect(C);
+    for (unsigned i = 0; i < 30 && C->raft.commit_index == before; i++)
+        run_for(1);
+    HAPPENED(B->role == HF_RAFT_FOLLOWER && B->raft.current_term == C->raft.current_term && C->up);
+    host_crash(B);
+    vanish(C);
+    memset(W->lane_cut, 0, sizeof W->lane_cut);
+    B->slow_disk_until = 0;
+    host_start(B);
+    MUST(8000, opened(A) || opened(B));
+    host_start(C);
+    settle();
+}

@@ -453,12 +453,12 @@ void pg_work(struct node *n, const struct hf_action *a)
                                   [HF_WORK_RULE] = 10,    [HF_WORK_REWIND] = 200,
                                   [HF_WORK_CLONE] = 500,  [HF_WORK_CHECKPOINT] = 30};
     struct job *j = calloc(1, sizeof *j);
-    uint64_t most = ms[a->work] * MS;
+    uint64_t most = ms[a->work] * (W->now < n->slow_disk_until ? 10 : 1) * MS;
 
     *j = (struct job){n, n->life, *a};
     if (a->work == HF_WORK_REWIND || a->work == HF_WORK_CLONE)
         n->pg.torn = n->pg.torn || a->work == HF_WORK_REWIND; /* until it is finished */
     if (j->a.work == HF_WORK_CLONE && sim_chance(W->quiet ? 0 : 0.1))
-        most *= 12; /* longer than a leader has to open its gate (S13) */
-    sim_after(sim_between(most / 4, W->now < n->slow_disk_until ? 10 * most : most), finish, j);
+        most = 6 * SEC; /* longer than a leader has to open its gate (S13) */
+    sim_after(sim_between(most / 4, most), finish, j);
 }

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "consensus/vote.h"
 #include "sim.h"
 
 static struct node *of_io(struct raft_io *io)
@@ -152,7 +151,7 @@ static void arrive(void *arg)
 
     if (to == NULL || !to->raft_on || !sim_reaches(LANE_RAFT, f->from, to->index) || !to->exists) {
         drop(&f->m);
-    } else if (hf_consensus_second_vote(&to->raft, &f->m)) {
+    } else if (hf_mend_second_vote(&to->raft, &f->m)) {
         drop(&f->m);
     } else if (W->now < to->paused_until) {
         sim_after(to->paused_until - W->now, arrive, f);
@@ -160,6 +159,7 @@ static void arrive(void *arg)
     } else {
         f->m.server_id = f->from_id;
         f->m.server_address = f->address;
+        hf_mend_received(&to->mend, &f->m);
         to->recv(&to->io, &f->m);
         sim_raft_watch(to);
     }
@@ -198,6 +198,7 @@ static int io_send(struct raft_io *io, struct raft_io_send *req, const struct ra
     f->to_id = m->server_id;
     memcpy(f->address, n->name, sizeof f->address);
     f->m = *m;
+    hf_mend_answer(&n->mend, &n->raft, &f->m);
     if (m->type == RAFT_IO_APPEND_ENTRIES)
         copy_batch(m->append_entries.entries, m->append_entries.n_entries,
                    &f->m.append_entries.entries);
@@ -226,6 +227,7 @@ static void appended_run(void *arg)
         known = p != a->p;
         for (unsigned i = 0; i < p->n; i++)
             store(&n->disk, &p->entries[i]);
+        n->mend = p->mend;
         p->req->cb(p->req, 0);
         free(p);
     }
@@ -242,7 +244,7 @@ static int io_append(struct raft_io *io, struct raft_io_append *req,
     static uint64_t serial;
 
     req->cb = cb;
-    *p = (struct raft_pending){NULL, req, entries, count, ++serial};
+    *p = (struct raft_pending){NULL, req, entries, count, ++serial, n->mend};
     while (*at != NULL)
         at = &(*at)->next;
     *at = p;
@@ -355,6 +357,8 @@ void sim_raft_open(struct node *n)
         .version = 1, .data = n, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore};
     memset(&n->raft, 0, sizeof n->raft);
     n->pending = NULL;
+    n->mend = (struct hf_mend){0, 0};
+    n->seen_commit = 0;
     n->ahead_ms = 0;
     if (raft_init(&n->raft, &n->io, &n->fsm, n->disk.durable.self, n->name) != 0)
         sim_fail("raft_init");
@@ -435,6 +439,20 @@ static void tell_servers(struct node *n)
     host_step(n, &e);
 }
 
+/* State machine safety: what is committed at an index anywhere is committed there everywhere. */
+static void check_committed(struct node *n)
+{
+    while (n->seen_commit < n->raft.commit_index && n->seen_commit < n->disk.n_entries &&
+           n->seen_commit < SIM_COMMITTED) {
+        raft_term term = n->disk.entries[n->seen_commit].term, *known = &W->committed[n->seen_commit];
+        n->seen_commit++;
+        if (*known != 0 && *known != term)
+            sim_fail("Raft: at %llu entries of terms %llu and %llu are committed", (unsigned long long)n->seen_commit,
+                     (unsigned long long)*known, (unsigned long long)term);
+        *known = term;
+    }
+}
+
 void sim_raft_watch(struct node *n)
 {
     enum hf_raft_role role = HF_RAFT_FOLLOWER;
@@ -451,6 +469,7 @@ void sim_raft_watch(struct node *n)
     else if (raft_state(&n->raft) == RAFT_CANDIDATE)
         role = HF_RAFT_CANDIDATE;
     raft_leader(&n->raft, &leader, &address);
+    check_committed(n);
     conf = (unsigned)(n->raft.configuration_index * 1000 + n->raft.configuration_uncommitted_index);
     if (conf != n->seen_conf) {
         n->seen_conf = conf;

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdio.h>
 
+#include "consensus/mend.h"
 #include "core/decide.h"
 #include "core/form.h"
 
@@ -82,6 +83,7 @@ struct raft_pending {
     const struct raft_entry *entries;
     unsigned n;
     uint64_t serial;
+    struct hf_mend mend; /* as it was when the write began */
 };
 
 struct node {
@@ -110,6 +112,8 @@ struct node {
     raft_io_recv_cb recv;
     uint64_t ahead_ms;
     struct raft_pending *pending;
+    struct hf_mend mend;
+    raft_index seen_commit; /* as far as check_committed has looked in this life */
     int role;
     uint64_t seen_term, seen_leader;
     unsigned seen_conf;
@@ -166,7 +170,7 @@ struct held {
 /* What a partition may cut: a firewall, or one thread that hangs, need not hit all. */
 enum lane { LANE_MSG, LANE_RAFT, LANE_WAL, LANES };
 
-enum { SIM_TERMS = 8192 };
+enum { SIM_TERMS = 8192, SIM_COMMITTED = 8192 };
 
 struct world {
     uint64_t seed, now, rng[2];
@@ -197,6 +201,7 @@ struct world {
     jmp_buf out;
     struct heap *heap;
     hf_epoch last_open_epoch;
+    raft_term committed[SIM_COMMITTED]; /* the term of the entry at index i + 1, once anybody has committed it */
     uint8_t raft_leader[SIM_TERMS]; /* who led in a term: 1 + index; 0: nobody yet */
 };
 

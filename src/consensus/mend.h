@@ -1,0 +1,58 @@
+/* What libraft 0.15 does against Raft's rules, and what is done about it, around libraft. For whoever stands
+ * between it and its disk and network: consensus.c, and the simulator.
+ *
+ *  - A server that passes its leadership on votes for the one it passes it to although it has voted for another in
+ *    the same term (electionVote, "is_transferee"): two leaders in one term. Such a request is treated as lost, which
+ *    Raft allows of any message.
+ *  - A follower answers a heartbeat with the end of its log (recvAppendEntries, "last_stored"; the same in
+ *    appendFollowerCb for a write that was begun in an older term). What lies behind the entries it was asked about may
+ *    be another leader's. The leader takes it for its own, and commits what is on no majority.
+ *  - A follower commits up to the end of its log as far as the leader has (replicationAppend, appendFollowerCb), not
+ *    up to "the index of the last new entry" (Ongaro's dissertation, figure 3.1): perhaps another leader's entry.
+ *
+ * The first two were failing seeds of the simulator; the second is its schedule R1. The third needs a leader that says more
+ * than libraft's own does; it costs nothing to be sure. */
+#ifndef HF_CONSENSUS_MEND_H
+#define HF_CONSENSUS_MEND_H
+
+#include <stdbool.h>
+#include <raft.h>
+
+/* What a follower was told last: up to here its log is the leader's of that term, if it accepts. */
+struct hf_mend {
+    raft_term term;
+    raft_index last;
+};
+
+/* True: to be treated as lost. */
+static inline bool hf_mend_second_vote(const struct raft *r, const struct raft_message *m)
+{
+    const struct raft_request_vote *v = &m->request_vote;
+
+    return m->type == RAFT_IO_REQUEST_VOTE && !v->pre_vote && v->term == r->current_term && r->voted_for != 0 &&
+           r->voted_for != v->candidate_id;
+}
+
+/* Before libraft gets any message. Kept, with each write that libraft begins upon it, until that is done. */
+static inline void hf_mend_received(struct hf_mend *k, struct raft_message *m)
+{
+    struct raft_append_entries *a = &m->append_entries;
+
+    if (m->type != RAFT_IO_APPEND_ENTRIES)
+        return;
+    *k = (struct hf_mend){a->term, a->prev_log_index + a->n_entries};
+    if (a->leader_commit > k->last)
+        a->leader_commit = k->last;
+}
+
+/* Before any message of libraft's goes out; `k` as it was kept with what the message answers. */
+static inline void hf_mend_answer(const struct hf_mend *k, const struct raft *r, struct raft_message *m)
+{
+    struct raft_append_entries_result *a = &m->append_entries_result;
+    raft_index last = k->term == r->current_term ? k->last : 0; /* 0: nothing is known of this leader's log */
+
+    if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT && a->rejected == 0 && a->last_log_index > last)
+        a->last_log_index = last;
+}
+
+#endif
