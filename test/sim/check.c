@@ -39,8 +39,7 @@ void check_open(struct node *n, hf_epoch epoch)
         (n->pg.state != HF_PG_DOWN || hf_decide_view(n->decide).pg != HF_PG_PRIMARY))
         sim_fail("%s opens its gate and PostgreSQL is no primary", n->name);
     acks_held(n, "opens its gate");
-    if (host_passes(n, epoch))
-        check_forward(n);
+    check_forward(n);
 }
 
 /* I6: the follower's history is the leader's, byte by byte. PostgreSQL would not notice. */

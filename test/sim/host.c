@@ -27,6 +27,15 @@ bool host_passes(const struct node *n, hf_epoch session)
     return n->gate_epoch != 0 && n->gate_epoch == session && sim_clock(n) < n->deadline_ns;
 }
 
+/* A gate is open when something can pass. A loop that was starved may open one whose lease is long over. */
+static void results_pass(struct node *n)
+{
+    if (n->checked_epoch == n->gate_epoch || !host_passes(n, n->gate_epoch))
+        return;
+    n->checked_epoch = n->gate_epoch;
+    check_open(n, n->gate_epoch);
+}
+
 bool host_answers(const struct node *n)
 {
     return n->up && (W->now >= n->paused_until || n->loop_only);
@@ -402,7 +411,7 @@ void host_perform(struct node *n, const struct hf_action *a)
     case HF_ACT_GATE_OPEN:
         n->gate_epoch = a->epoch;
         n->draining = false;
-        check_open(n, a->epoch);
+        results_pass(n);
         break;
     case HF_ACT_GATE_DRAIN:
         n->draining = true;
@@ -416,6 +425,7 @@ void host_perform(struct node *n, const struct hf_action *a)
         break;
     case HF_ACT_LEASE:
         n->deadline_ns = a->deadline_ns;
+        results_pass(n);
         break;
     case HF_ACT_STREAM_OPEN:
         n->relay_open = true;

@@ -118,7 +118,7 @@ struct node {
     uint64_t seen_term, seen_leader;
     unsigned seen_conf;
     /* gate and relay */
-    hf_epoch gate_epoch;
+    hf_epoch gate_epoch, checked_epoch; /* open; has been seen to be */
     bool draining;
     uint64_t deadline_ns;
     bool relay_open;

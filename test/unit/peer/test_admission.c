@@ -58,14 +58,15 @@ static void test_another_authority(void **state)
     pair_close(p);
 }
 
-/* It knows the right authority, which is no secret, but was not signed by it: the acceptor finds out. */
+/* It knows the right authority, which is no secret, but was not signed by it: the acceptor finds out. Its alert may be
+ * lost with the connection, if the dialer has already said more (TLS 1.3). */
 static void test_a_forged_certificate(void **state)
 {
     struct pair *p = pair_open(false);
 
     (void)state;
     reopen_a(p, "a", "tls/forged");
-    refused(p, "b", HF_PURPOSE_SQL, HF_ETLS, "alert");
+    refused(p, "b", HF_PURPOSE_SQL, HF_ETLS, "");
     pair_close(p);
 }
 
