@@ -272,14 +272,29 @@ def test_s08_the_newest_leader_and_a_half_rewound_follower_are_enough(cluster):
     cluster.ledger.check(cluster.ledger_counts(leader))
 
 
-def test_s08_a_half_rewound_follower_tells_no_position(cluster):
-    """Who led last is down: what the half rewound one held is not known, so nobody may lead."""
+def test_s08_half_rewound_and_another_holds_all(cluster):
+    """Who led last is down for good. The half rewound one took no part in that epoch: the third holds all of it."""
     half, leader = kill_in_the_middle_of_a_rewind(cluster)
+    third = next(n for n in cluster.names() if n not in (half, leader))
+    count = cluster.super(third, "SELECT count(*) FROM ledger")
     cluster.kill_down(leader)
     cluster.start(half)
-    third = next(n for n in cluster.names() if n not in (half, leader))
+    assert cluster.wait_open(other_than=leader, timeout=40) == third
+    assert cluster.execute("SELECT count(*) FROM ledger") == count
+    cluster.start(leader)
+    cluster.wait_healthy(60)
+
+
+def test_s08_who_lost_its_data_but_not_its_memory(cluster):
+    """It knows that it took part in the newest epoch, and not what it held: without that epoch's leader nobody leads."""
+    leader, (lost, third) = cluster.leader(), cluster.followers()
+    cluster.insert(count=3)
+    cluster.kill_down(lost)
+    cluster.kill_down(leader)
+    remove(cluster.path(lost, "data"))
+    cluster.start(lost)
     harness.wait_until("somebody is elected and gives up", lambda: any(
-        "no majority of the voters has reported" in cluster.log_text(n) for n in (half, third)), 40)
+        "no majority of the voters has reported" in cluster.log_text(n) for n in (lost, third)), 40)
     assert cluster.open_leader(cluster.status()) is None
     cluster.start(leader)
     cluster.wait_healthy(60)
