@@ -1,0 +1,199 @@
+/* Between libraft and its disk, network and clock: what it is not told, what it is told later, and what it may not say. */
+#include "consensus/private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* libraft's callbacks know only their raft_io; it is the first thing we can get back from it. */
+static struct hf_consensus *of_io(struct raft_io *io)
+{
+    return (struct hf_consensus *)(void *)((char *)io - offsetof(struct hf_consensus, io));
+}
+
+/* -- watching ---------------------------------------------------------------------------------------- */
+
+static void tell_servers(struct hf_consensus *c)
+{
+    struct hf_consensus_server list[HF_CONSENSUS_SERVERS_MAX];
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < c->raft.configuration.n && n < HF_CONSENSUS_SERVERS_MAX; i++) {
+        const struct raft_server *s = &c->raft.configuration.servers[i];
+        list[n].id = s->id;
+        list[n].voter = s->role == RAFT_VOTER;
+        list[n].idle = s->role == RAFT_SPARE;
+        (void)snprintf(list[n].address, sizeof list[n].address, "%s", s->address);
+        n++;
+    }
+    c->callbacks.servers(c->callbacks.ctx, list, n);
+}
+
+void hf_consensus_watch(struct hf_consensus *c)
+{
+    enum hf_consensus_role role = HF_CONSENSUS_FOLLOWER;
+    raft_id leader = 0;
+    const char *address = NULL;
+    int state;
+
+    if (!c->started || c->failed)
+        return;
+    state = raft_state(&c->raft);
+    if (state == RAFT_UNAVAILABLE) {
+        c->failed = true;
+        c->callbacks.failed(c->callbacks.ctx, raft_errmsg(&c->raft));
+        return;
+    }
+    if (state == RAFT_LEADER)
+        role = HF_CONSENSUS_LEADER;
+    else if (state == RAFT_CANDIDATE)
+        role = HF_CONSENSUS_CANDIDATE;
+    raft_leader(&c->raft, &leader, &address);
+    if (c->conf_index != c->raft.configuration_index ||
+        c->conf_uncommitted != c->raft.configuration_uncommitted_index) {
+        c->conf_index = c->raft.configuration_index;
+        c->conf_uncommitted = c->raft.configuration_uncommitted_index;
+        tell_servers(c);
+    }
+    if (c->role_known && role == c->role && c->raft.current_term == c->term && leader == c->leader)
+        return;
+    c->role_known = true;
+    c->role = role;
+    c->term = c->raft.current_term;
+    c->leader = leader;
+    c->callbacks.role(c->callbacks.ctx, role, c->term, leader);
+}
+
+static void wrapped_tick(struct raft_io *io)
+{
+    struct hf_consensus *c = of_io(io);
+
+    c->tick(io);
+    hf_consensus_watch(c);
+}
+
+static void wrapped_recv(struct raft_io *io, struct raft_message *m)
+{
+    struct hf_consensus *c = of_io(io);
+
+    if (hf_mend_second_vote(&c->raft, m))
+        return; /* such a message owns no memory */
+    hf_mend_received(&c->mend, m);
+    c->recv(io, m);
+    hf_consensus_watch(c);
+}
+
+static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m,
+                        raft_io_send_cb cb)
+{
+    struct hf_consensus *c = of_io(io);
+    struct raft_message mended = *m; /* raft_uv encodes it before it returns */
+
+    hf_mend_answer(&c->mend, &c->raft, &mended);
+    return c->io_send(io, req, &mended, cb);
+}
+
+static int wrapped_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick,
+                         raft_io_recv_cb recv)
+{
+    struct hf_consensus *c = of_io(io);
+
+    c->tick = tick;
+    c->recv = recv;
+    /* libraft ticks once per heartbeat; a finer tick makes timeouts and hints sharper. */
+    return c->io_start(io, msecs > 20 ? 20 : msecs, wrapped_tick, wrapped_recv);
+}
+
+static raft_time wrapped_time(struct raft_io *io)
+{
+    struct hf_consensus *c = of_io(io);
+
+    return c->io_time(io) + c->ahead_ms;
+}
+
+/* -- writes that fail -------------------------------------------------------------------------------- */
+
+/* libraft forgets an entry that could not be written, and with it all that follow; when the next of several
+ * under way fails, it looks for what it has forgotten and crashes (replication.c, appendLeaderCb). A follower's
+ * failure is told to its leader alone, as a refusal, for ever. So the host is told of the first failure, and
+ * libraft of none until it is closed: then of the newest first, which it can bear. */
+struct write {
+    struct hf_consensus *c;
+    struct raft_io_append req, *theirs;
+    raft_io_append_cb cb;
+    struct hf_mend mend;
+    int status;
+    struct write *next;
+};
+
+static void written_cb(struct raft_io_append *req, int status)
+{
+    struct write *x = req->data;
+    struct hf_consensus *c = x->c;
+    char text[sizeof c->io.errmsg + 64];
+
+    if (status == 0) {
+        c->mend = x->mend;
+        x->cb(x->theirs, 0);
+        free(x);
+        return;
+    }
+    x->status = status;
+    x->next = c->unwritten;
+    c->unwritten = x;
+    if (c->failed)
+        return;
+    c->failed = true;
+    (void)snprintf(text, sizeof text, "cannot write to %s: %s", c->dir, c->io.errmsg);
+    c->callbacks.failed(c->callbacks.ctx, text);
+}
+
+static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
+                          unsigned n, raft_io_append_cb cb)
+{
+    struct hf_consensus *c = of_io(io);
+    struct write *x = calloc(1, sizeof *x);
+    int rv;
+
+    if (x == NULL)
+        return RAFT_NOMEM;
+    *x = (struct write){.c = c, .req.data = x, .theirs = req, .cb = cb, .mend = c->mend};
+    rv = c->io_append(io, &x->req, entries, n, written_cb);
+    if (rv != 0)
+        free(x);
+    return rv;
+}
+
+static void wrapped_closed(struct raft_io *io)
+{
+    struct hf_consensus *c = of_io(io);
+
+    while (c->unwritten != NULL) {
+        struct write *x = c->unwritten;
+        c->unwritten = x->next;
+        x->cb(x->theirs, x->status);
+        free(x);
+    }
+    c->io_closed(io);
+}
+
+static void wrapped_close(struct raft_io *io, raft_io_close_cb cb)
+{
+    struct hf_consensus *c = of_io(io);
+
+    c->io_closed = cb;
+    c->io_close(io, wrapped_closed);
+}
+
+void hf_consensus_wrap_io(struct hf_consensus *c)
+{
+    c->io_start = c->io.start;
+    c->io_time = c->io.time;
+    c->io_append = c->io.append;
+    c->io_send = c->io.send;
+    c->io_close = c->io.close;
+    c->io.start = wrapped_start;
+    c->io.append = wrapped_append;
+    c->io.send = wrapped_send;
+    c->io.close = wrapped_close;
+    c->io.time = wrapped_time;
+}

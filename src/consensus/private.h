@@ -1,0 +1,87 @@
+/* The inside of src/consensus, shared by its files: consensus.c (life and state machine), io.c (between libraft and its
+ * disk, network and clock), request.c (what the host asks for). */
+#ifndef HF_CONSENSUS_PRIVATE_H
+#define HF_CONSENSUS_PRIVATE_H
+
+#include <raft.h>
+
+#include "consensus/consensus.h"
+#include "consensus/mend.h"
+#include "consensus/transport.h"
+
+enum { TRANSFERS_KEPT = 16 };
+
+struct request;
+struct write;
+
+struct hf_consensus {
+    struct hf_consensus_callbacks callbacks;
+    uv_loop_t *loop;
+    struct hf_transport transport;
+    struct raft_io io;
+    struct raft_fsm fsm;
+    struct raft raft;
+    char *dir, *address;
+
+    /* libraft's own functions, which we wrap. */
+    int (*io_start)(struct raft_io *, unsigned, raft_io_tick_cb, raft_io_recv_cb);
+    raft_time (*io_time)(struct raft_io *);
+    int (*io_append)(struct raft_io *, struct raft_io_append *, const struct raft_entry *, unsigned,
+                     raft_io_append_cb);
+    int (*io_send)(struct raft_io *, struct raft_io_send *, const struct raft_message *, raft_io_send_cb);
+    void (*io_close)(struct raft_io *, raft_io_close_cb);
+    raft_io_close_cb io_closed;
+    raft_io_tick_cb tick;
+    raft_io_recv_cb recv;
+    struct hf_mend mend;
+    raft_time ahead_ms; /* how far our clock has been moved by hints; only grows */
+
+    bool started, failed;
+    enum hf_consensus_role role;
+    uint64_t term, leader;
+    raft_index conf_index, conf_uncommitted;
+    bool role_known;
+    /* libraft sends TimeoutNow with a request inside raft_transfer and looks at it when the message has been
+     * written, which may be after the transfer's callback: the last few stay allocated. */
+    struct request *transfers[TRANSFERS_KEPT];
+    unsigned next_transfer;
+    uv_idle_t later;      /* runs when there is any of these: */
+    struct request *lost; /* failed, and their owners do not know yet: see finish() */
+    bool forgets, hinted; /* hf_consensus_forget_leader, hf_consensus_hint */
+    struct request *change; /* of the configuration, one at a time; `due`: its next step is to be taken */
+    bool change_due;
+    struct write *unwritten; /* newest first */
+    void (*close_done)(void *);
+    void *close_arg;
+};
+
+struct request {
+    struct hf_consensus *c;
+    hf_consensus_cb cb;
+    void (*barrier_cb)(void *, uint64_t, bool);
+    void *arg;
+    uint64_t term, id;
+    enum { ADD, ASSIGN_STANDBY, ASSIGN_VOTER, REMOVE } step; /* of a change */
+    char *address;                                         /* ADD */
+    struct request *next;                                  /* in lost */
+    union {
+        struct raft_apply apply;
+        struct raft_barrier barrier;
+        struct raft_transfer transfer;
+        struct raft_change change;
+    };
+};
+
+/* io.c */
+void hf_consensus_wrap_io(struct hf_consensus *c); /* after raft_uv_init, before raft_init */
+/* After everything that may have moved libraft: says what is new. */
+void hf_consensus_watch(struct hf_consensus *c);
+
+/* request.c */
+void hf_consensus_request_free(struct request *r);
+
+/* consensus.c: libraft stores whole words of 8 bytes, so our bytes travel behind their length. From raft_calloc;
+ * NULL: out of memory. */
+uint8_t *hf_consensus_framed(const uint8_t *bytes, size_t len, size_t *framed_len);
+
+#endif
