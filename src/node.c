@@ -235,6 +235,19 @@ static int consensus_begin(struct hf_node *n, struct hf_error *err)
     return 0;
 }
 
+static enum hf_pg_guard guard_of(const struct hf_node_config *c)
+{
+    switch (c->guard) {
+    case HF_NODE_GUARD_REQUIRED:
+        return HF_PG_GUARD_REQUIRED;
+    case HF_NODE_GUARD_OFF:
+        return HF_PG_GUARD_OFF;
+    case HF_NODE_GUARD_AUTO:
+        break;
+    }
+    return HF_PG_GUARD_AUTO;
+}
+
 static int agent_begin(struct hf_node *n, enum hf_pg_state *state, struct hf_error *err)
 {
     char member[HF_PG_MEMBER_MAX];
@@ -245,7 +258,8 @@ static int agent_begin(struct hf_node *n, enum hf_pg_state *state, struct hf_err
                              .bindir = n->config->bindir[0] != '\0' ? n->config->bindir : NULL,
                              .extra_conf = n->config->extra_conf[0] != '\0' ? n->config->extra_conf : NULL,
                              .wal_keep_mb = n->config->wal_keep_mb,
-                             .allow_ephemeral = n->config->allow_ephemeral};
+                             .allow_ephemeral = n->config->allow_ephemeral,
+                             .guard = guard_of(n->config)};
     int rv;
 
     hf_pg_member_name(member, n->config->name, &n->durable.uuid);

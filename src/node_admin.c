@@ -116,7 +116,7 @@ static json_t *status(struct hf_node *n)
     lsn = hf_node_lsn(n);
     for (int i = 0; i < 16; i++)
         (void)snprintf(uuid + 2 * i, 3, "%02x", v.cluster->cluster_id.b[i]);
-    o = json_pack("{s:s,s:I,s:s,s:s,s:b,s:I,s:s,s:I,s:I,s:I,s:s,s:s,s:I,s:s,s:s,s:I,s:s,s:s}", "name",
+    o = json_pack("{s:s,s:I,s:s,s:s,s:b,s:I,s:s,s:I,s:I,s:I,s:s,s:s,s:I,s:s,s:s,s:I,s:s,s:s,s:b}", "name",
                   n->config->name, "id", (json_int_t)v.durable->self, "role",
                   v.leading ? "leader" : (v.leader != 0 && n->streaming) ? "follower" : "none",
                   "state", state_word(n, &v), "voter", (int)(self != NULL && self->voter), "epoch",
@@ -126,7 +126,7 @@ static json_t *status(struct hf_node *n)
                   (json_int_t)(v.lease_deadline_ns > now ? (v.lease_deadline_ns - now) / HF_MS : 0),
                   "pg_version", pg.version_text, "lead_state", v.lead_state, "rss_kb",
                   (json_int_t)rss_kb(), "cluster", uuid, "work",
-                  v.work == HF_WORK_NONE ? "" : "busy");
+                  v.work == HF_WORK_NONE ? "" : "busy", "guarded", (int)pg.guarded);
     if (o != NULL)
         json_object_set_new(o, "members", members(n, &v, lsn));
     return o;

@@ -13,7 +13,7 @@
 
 /* What is read before it is checked and put in its place. */
 struct raw {
-    char host[128], sql_host[128], advertise[128], log_level[16], credentials[HF_PATH_MAX];
+    char host[128], sql_host[128], log_level[16], guard[16], credentials[HF_PATH_MAX];
     char dir[HF_PATH_MAX];
     unsigned sql_port, ro_port, peer_port, http_port;
     struct hf_option_list seeds, settings;
@@ -67,6 +67,9 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "a setting of PostgreSQL; may be repeated"},
         {"pg-bindir", 0, HF_OPT_TEXT, c->bindir, sizeof c->bindir, 0, 0, "HOLDFAST_PG_BINDIR", "DIR",
          "PostgreSQL's programs (default: the newest that is installed)"},
+        {"guard", 0, HF_OPT_TEXT, r->guard, sizeof r->guard, 0, 0, "HOLDFAST_GUARD", "WHEN",
+         "the module that keeps commits' waits from being cancelled: auto (if there is one for this "
+         "PostgreSQL; default), required, off"},
         {"local", 0, HF_OPT_FLAG, &c->local_runtime, 0, 0, 0, NULL, NULL,
          "all nodes are on this machine: a refused connection proves that a node is dead"},
         {"allow-ephemeral", 0, HF_OPT_FLAG, &c->allow_ephemeral, 0, 0, 0,
@@ -227,6 +230,21 @@ static int take_log_level(struct hf_node_config *c, const struct raw *r, struct 
                    r->log_level);
 }
 
+static int take_guard(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
+{
+    static const char *const words[] = {[HF_NODE_GUARD_AUTO] = "auto",
+                                        [HF_NODE_GUARD_REQUIRED] = "required",
+                                        [HF_NODE_GUARD_OFF] = "off"};
+
+    for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcmp(r->guard, words[i]) == 0) {
+            c->guard = (enum hf_node_guard)i;
+            return 0;
+        }
+    }
+    return hf_fail(err, HF_EINVAL, "--guard %s: not one of auto, required, off", r->guard);
+}
+
 /* -- files ------------------------------------------------------------------------------------------- */
 
 static int take_account(const json_t *o, const char *key, char out[HF_ACCOUNT_MAX],
@@ -327,7 +345,7 @@ static int write_settings(struct hf_node_config *c, const struct hf_option_list 
 
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err)
 {
-    struct raw r = {.host = "127.0.0.1", .log_level = "info", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
+    struct raw r = {.host = "127.0.0.1", .log_level = "info", .guard = "auto", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
                     .peer_port = 7000};
     struct hf_option o[OPTIONS_MAX];
     unsigned n;
@@ -345,6 +363,7 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     if (rv != 0)
         return rv;
     if ((rv = check_name(c, err)) == 0 && (rv = take_log_level(c, &r, err)) == 0 &&
+        (rv = take_guard(c, &r, err)) == 0 &&
         (rv = take_addresses(c, &r, err)) == 0 && (rv = take_dir(c, &r, err)) == 0 &&
         (rv = read_credentials(c, r.credentials, err)) == 0)
         rv = write_settings(c, &r.settings, err);

@@ -25,6 +25,9 @@ enum {
     HF_WAL_KEEP_MB_DEFAULT = 1024,
 };
 
+/* The module that makes waits for a majority uncancellable (src/guard). */
+enum hf_node_guard { HF_NODE_GUARD_AUTO, HF_NODE_GUARD_REQUIRED, HF_NODE_GUARD_OFF };
+
 /* Where to find a node before the cluster state names it. */
 struct hf_seed {
     char name[HF_NAME_MAX];
@@ -61,6 +64,7 @@ struct hf_node_config {
 
     char bindir[HF_PATH_MAX];     /* "": find PostgreSQL by itself */
     char extra_conf[HF_PATH_MAX]; /* a file of PostgreSQL settings; "": none */
+    enum hf_node_guard guard;
     struct hf_node_accounts accounts;
     enum hf_log_level log_level;
 };

@@ -103,6 +103,8 @@ static void metrics(struct hf_node *n, struct text *t)
         if (n->streaming)
             gauge(t, "replay_lag_bytes", "The leader's WAL that is not applied here yet.", (double)replay_lag(n));
         gauge(t, "postgresql_running", "1 while PostgreSQL runs here.", pg.running);
+        gauge(t, "guarded", "1 while PostgreSQL's waits for a majority cannot be cancelled (the guard).",
+              pg.guarded);
         gauge(t, "members", "Members of the cluster.", v.cluster->n_members);
         gauge(t, "lsn_bytes", "End of the WAL that is flushed here (a follower's: replayed).", (double)lsn);
         member_metrics(t, n, &v, lsn);

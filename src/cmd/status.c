@@ -59,7 +59,7 @@ static json_t *row(const struct hf_local *l, const struct hf_view_all *v, unsign
     if (o == NULL)
         return NULL;
     static const char *const more[] = {"id", "epoch", "timeline", "gate", "lease_ms", "pg_version",
-                                       "work", "rss_kb", "leader"};
+                                       "work", "rss_kb", "leader", "guarded"};
     for (size_t k = 0; k < sizeof more / sizeof *more; k++) {
         json_t *value = json_object_get(s, more[k]);
         if (value != NULL)
@@ -148,6 +148,23 @@ static void print_all(const json_t *o, bool colours)
         print_row(n, colours);
 }
 
+/* Only what is worth a word: nodes whose PostgreSQL runs without the guard (S11). */
+static void print_unguarded(const json_t *o)
+{
+    const json_t *n;
+    bool any = false;
+    size_t i;
+
+    json_array_foreach(json_object_get(o, "nodes"), i, n) {
+        if (!json_is_false(json_object_get(n, "guarded")))
+            continue;
+        printf("%s%s", any ? ", " : "\nwithout the guard: ", hf_json_text(n, "name"));
+        any = true;
+    }
+    if (any)
+        printf(" (hint: docs/operations.md, \"The guard\")\n");
+}
+
 static int once(const struct hf_local *l, bool json, bool colours)
 {
     struct hf_view_all v;
@@ -168,6 +185,7 @@ static int once(const struct hf_local *l, bool json, bool colours)
         printf("\n");
     } else {
         print_all(o, colours);
+        print_unguarded(o);
     }
     json_decref(o);
     if (reachable == 0 && !json)

@@ -317,8 +317,11 @@ int hf_pg_open(struct hf_pg **out, const struct hf_pg_config *c, struct hf_error
     if (code == 0)
         code = check_version(pg, err);
     if (code == 0)
+        code = hf_pg_guard_find(pg, c->guard, c->guard_dir, err);
+    if (code == 0)
         code = hf_pg_settings_write(pg, err);
     pg->status.version = pg->version;
+    pg->status.guarded = pg->guard[0] != '\0';
     (void)snprintf(pg->status.version_text, sizeof pg->status.version_text, "%s", pg->version_text);
     if (code != 0) {
         hf_pg_close(pg);

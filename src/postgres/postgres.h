@@ -37,6 +37,13 @@ struct hf_pg_hooks {
     void (*on_exit)(void *ctx, pid_t pid, int status);
 };
 
+/* The module that makes waits for a majority uncancellable (src/guard, S11). */
+enum hf_pg_guard {
+    HF_PG_GUARD_AUTO, /* if there is one for the server's version; else a warning */
+    HF_PG_GUARD_REQUIRED,
+    HF_PG_GUARD_OFF,
+};
+
 /* Strings are copied by hf_pg_open. */
 struct hf_pg_config {
     const char *node_dir; /* absolute */
@@ -48,6 +55,8 @@ struct hf_pg_config {
         *extra_conf; /* a file of PostgreSQL settings, or NULL; cannot override what safety needs */
     unsigned wal_keep_mb; /* 0: 1024 */
     bool allow_ephemeral; /* accept overlayfs and tmpfs */
+    enum hf_pg_guard guard;
+    const char *guard_dir; /* NULL: beside the program, then where `meson install` puts it */
     struct hf_pg_hooks hooks;
 };
 
@@ -116,6 +125,7 @@ struct hf_pg_status {
     uint64_t system_id;
     int version; /* 150020 for 15.20; of the binaries */
     char version_text[32];
+    bool guarded; /* the guard is loaded when it runs */
 };
 void hf_pg_status(struct hf_pg *pg, struct hf_pg_status *status);
 /* Asks the server (a millisecond). On the thread of hf_pg_run. */

@@ -51,6 +51,7 @@ struct hf_pg {
     char conf_dir[HF_PG_PATH_MAX], sock_dir[HF_PG_PATH_MAX], relay_dir[HF_PG_PATH_MAX];
     char copy_dir[HF_PG_PATH_MAX], log_file[HF_PG_PATH_MAX], mark[HF_PG_PATH_MAX];
     char bindir[HF_PG_PATH_MAX], extra_conf[HF_PG_PATH_MAX];
+    char guard[HF_PG_PATH_MAX]; /* the module; "": none */
     unsigned wal_keep_mb;
     int version;
     char version_text[32];
@@ -109,13 +110,26 @@ int hf_pg_path(char *out, size_t cap, const char *dir, const char *name);
 
 /* postgresql.conf, pg_hba.conf, pg_ident.conf; keeps the rule. */
 int hf_pg_settings_write(struct hf_pg *pg, struct hf_error *err);
-/* Before each start: the five parameters (S10), auto.conf (S19), standby.signal (S18). */
+/* The inside of a quoted value in postgresql.conf, where backslashes escape and quotes double. */
+int hf_pg_quote_conf(char *out, size_t cap, const char *value);
+/* A setting as our files have it, given to `take`; not called if there is no extra file. */
+int hf_pg_configured(struct hf_pg *pg, const char *name, hf_pg_line_fn take, void *ctx,
+                     struct hf_error *err);
+/* Before each start: the five parameters (S10), the guard (S11), auto.conf (S19), standby.signal (S18). */
 int hf_pg_settings_prepare(struct hf_pg *pg, struct hf_error *err);
 void hf_pg_rule_text(char out[HF_PG_RULE_MAX], const struct hf_pg_job *job);
 /* Writes the rule if it is not the one on disk; *changed tells. */
 int hf_pg_rule_write(struct hf_pg *pg, const char *rule, bool *changed, struct hf_error *err);
 /* A value of a libpq connection string, quoted. */
 int hf_pg_quote_conninfo(char *out, size_t cap, const char *value);
+
+/* --- guard.c ---------------------------------------------------------------------------------- */
+
+/* Fills in pg->guard. `dir`: where to look, NULL: beside the program, then where it is installed.
+ * HF_ENOENT: required, and not there. */
+int hf_pg_guard_find(struct hf_pg *pg, enum hf_pg_guard use, const char *dir, struct hf_error *err);
+/* pg/guard.conf. */
+int hf_pg_guard_settings(struct hf_pg *pg, struct hf_error *err);
 
 /* --- control.c -------------------------------------------------------------------------------- */
 

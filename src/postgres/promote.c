@@ -155,8 +155,11 @@ int hf_pg_do_rule(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_re
 /* --- PROMOTE ------------------------------------------------------------------------------------
  */
 
+/* With the guard a session whose commit waits ends only when the commit is held (S11), for which
+ * followers may have to be admitted first: it is told, and not waited for. It cannot go on either. */
 static const char end_clients_sql[] =
-    "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+    "select count(case when pg_terminate_backend(pid) and wait_event is distinct from 'SyncRep'"
+    " then 1 end) from pg_stat_activity"
     " where backend_type = 'client backend' and usename is distinct from '" HF_PG_SUPERUSER "'";
 
 /* A session opened on the follower could write after the promotion, outside the gate (S3). */

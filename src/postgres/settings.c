@@ -1,5 +1,6 @@
 /* PostgreSQL's settings, all outside PGDATA (S19): pg/postgresql.conf (rewritten at each open),
- * pg/rule.conf (the synchronous rule), pg/floor.conf (the five parameters, S10), pg/pg_hba.conf. */
+ * pg/rule.conf (the synchronous rule), pg/floor.conf (the five parameters, S10), pg/guard.conf (the
+ * module, S11), pg/pg_hba.conf. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +26,7 @@ int hf_pg_quote_conninfo(char *out, size_t cap, const char *value)
     return 0;
 }
 
-/* The inside of a quoted value in postgresql.conf, where backslashes escape and quotes double. */
-static int quote_conf(char *out, size_t cap, const char *value)
+int hf_pg_quote_conf(char *out, size_t cap, const char *value)
 {
     size_t n = 0;
 
@@ -102,16 +102,17 @@ static int conf_text(const struct hf_pg *pg, char *out, size_t cap)
                    "host=%s port=%d user=" HF_PG_SUPERUSER
                    " application_name=%s gssencmode=disable sslmode=disable",
                    host, HF_PG_PORT, pg->member);
-    if (quote_conf(quoted, sizeof quoted, conninfo) != 0 ||
-        quote_conf(sock, sizeof sock, pg->sock_dir) != 0 ||
-        quote_conf(extra, sizeof extra, pg->extra_conf) != 0)
+    if (hf_pg_quote_conf(quoted, sizeof quoted, conninfo) != 0 ||
+        hf_pg_quote_conf(sock, sizeof sock, pg->sock_dir) != 0 ||
+        hf_pg_quote_conf(extra, sizeof extra, pg->extra_conf) != 0)
         return HF_EINVAL;
     if (extra[0] != '\0')
         (void)snprintf(line, sizeof line, "include = '%s'\n", extra);
     n = snprintf(out, cap,
                  "%s%s%sunix_socket_directories = '\"%s\"'\ncluster_name = '%s'\n"
                  "primary_conninfo = '%s'\nwal_keep_size = %uMB\nmax_slot_wal_keep_size = %uMB\n"
-                 "%sinclude_if_exists = 'floor.conf'\ninclude_if_exists = 'rule.conf'\n",
+                 "%sinclude_if_exists = 'floor.conf'\ninclude_if_exists = 'guard.conf'\n"
+                 "include_if_exists = 'rule.conf'\n",
                  defaults, line, musts, sock, pg->name, quoted, pg->wal_keep_mb, pg->wal_keep_mb,
                  pg->version >= 170000 ? "allow_alter_system = off\n" : "");
     return n > 0 && (size_t)n < cap ? 0 : HF_EINVAL;
@@ -185,18 +186,16 @@ static void take_number(void *ctx, const char *line)
         *(int *)ctx = (int)v;
 }
 
-/* What our files say without floor.conf. */
-static int configured(struct hf_pg *pg, const char *name, int fallback, int *value,
-                      struct hf_error *err)
+int hf_pg_configured(struct hf_pg *pg, const char *name, hf_pg_line_fn take, void *ctx,
+                     struct hf_error *err)
 {
-    char config[HF_PG_PATH_MAX + 16];
+    char config[HF_PG_PATH_MAX + 32];
     const char *argv[] = {"postgres", "-C", name, "-D", pg->data, "-c", config, NULL};
 
-    *value = fallback;
     if (pg->extra_conf[0] == '\0')
         return 0;
     (void)snprintf(config, sizeof config, "config_file=%s/postgresql.conf", pg->conf_dir);
-    return hf_pg_tool(pg, argv, 10000, take_number, value, NULL, err);
+    return hf_pg_tool(pg, argv, 10000, take, ctx, NULL, err);
 }
 
 /* A standby must have these at least as high as its primary had: as its own control file says
@@ -221,8 +220,8 @@ static int write_floor(struct hf_pg *pg, struct hf_error *err)
     if (code == 0)
         code = hf_pg_write_file(path, "", err);
     for (size_t i = 0; code == 0 && i < sizeof five / sizeof *five; i++) {
-        int have;
-        code = configured(pg, five[i].name, five[i].ours, &have, err);
+        int have = five[i].ours;
+        code = hf_pg_configured(pg, five[i].name, take_number, &have, err);
         if (code == 0 && have < five[i].needed)
             n += (size_t)snprintf(text + n, sizeof text - n, "%s = %d\n", five[i].name,
                                   five[i].needed);
@@ -236,6 +235,8 @@ int hf_pg_settings_prepare(struct hf_pg *pg, struct hf_error *err)
     char path[HF_PG_PATH_MAX];
     int code = write_floor(pg, err);
 
+    if (code == 0)
+        code = hf_pg_guard_settings(pg, err);
     if (code == 0 && (code = hf_pg_path(path, sizeof path, pg->data, "postgresql.auto.conf")) == 0)
         code = hf_pg_write_file(path, "# Emptied by Holdfast before each start.\n", err);
     if (code == 0 && (code = hf_pg_path(path, sizeof path, pg->data, "standby.signal")) == 0)

@@ -24,6 +24,7 @@
 #include "postgres/writer.h"
 
 static char root[64];
+enum hf_pg_guard guard_of_new;
 
 int fixture_setup(void **state)
 {
@@ -225,6 +226,8 @@ void server_reopen(struct server *s, const char *name)
                              .wal_keep_mb = 128,
                              .extra_conf = s->extra_conf,
                              .allow_ephemeral = true,
+                             .guard = s->guard,
+                             .guard_dir = GUARD_DIR,
                              .hooks = {s, NULL, on_exit_hook}};
     struct hf_error err = {0};
 
@@ -237,6 +240,7 @@ void server_make(struct server *s, const char *name)
     char path[160];
 
     memset(s, 0, sizeof *s);
+    s->guard = guard_of_new;
     (void)snprintf(s->dir, sizeof s->dir, "%s/%s", root, name);
     assert_int_equal(mkdir(s->dir, 0700), 0);
     (void)snprintf(path, sizeof path, "%s/relay", s->dir);
@@ -263,6 +267,25 @@ void server_follow(struct server *s, const struct server *leader)
     relay_open(&s->copy, false);
     (void)snprintf(s->relay.target, sizeof s->relay.target, "%s/sock/.s.PGSQL.5432", leader->dir);
     (void)snprintf(s->copy.target, sizeof s->copy.target, "%s/sock/.s.PGSQL.5432", leader->dir);
+}
+
+void pair_make(struct server *leader, struct server *follower)
+{
+    const char *const names[] = {"b"};
+
+    server_make(leader, "a");
+    (void)job_ok(leader, HF_WORK_INIT);
+    (void)job_ok(leader, HF_WORK_START);
+    (void)job_ok(leader, HF_WORK_POSITION);
+    (void)job_ok(leader, HF_WORK_PROMOTE);
+    sql_run(leader, "create table t (n bigint primary key)");
+    server_make(follower, "b");
+    server_follow(follower, leader);
+    relay_open(&follower->copy, true);
+    (void)job_ok(follower, HF_WORK_CLONE);
+    relay_open(&follower->relay, true);
+    (void)job_rule(leader, HF_WORK_RULE, 1, names);
+    sql_until(leader, "select count(*) from pg_stat_replication where sync_state = 'quorum'", "1");
 }
 
 struct hf_pg_result job_rule(struct server *s, enum hf_work work, unsigned n,

@@ -27,8 +27,12 @@ struct server {
     struct hf_pg *pg;
     struct relay relay, copy;
     const char *extra_conf;
+    enum hf_pg_guard guard;
     int exits; /* unasked */
 };
+
+/* What server_make gives its servers; AUTO finds what the build made. */
+extern enum hf_pg_guard guard_of_new;
 
 /* To user postgres if root; then a directory for the whole run, removed at its end. */
 int fixture_setup(void **state);
@@ -39,6 +43,10 @@ void server_reopen(struct server *s, const char *name); /* as after a restart of
 void server_end(struct server *s);                      /* stop, close, remove */
 void server_follow(struct server *s, const struct server *leader); /* relays' target; both closed */
 void relay_open(struct relay *r, bool open);                       /* back when it is so */
+
+/* `leader`, "a", leads alone with an empty table t (n); `follower`, "b", is a copy of it that follows and
+ * counts. */
+void pair_make(struct server *leader, struct server *follower);
 
 /* Runs a job and expects it to end well (or not). */
 struct hf_pg_result job_ok(struct server *s, enum hf_work work);
