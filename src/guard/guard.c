@@ -1,54 +1,65 @@
-/* A module of PostgreSQL's that makes the wait for synchronous replication uncancellable (SAFETY S11).
+/* A module of PostgreSQL's that makes the wait for synchronous replication uncancellable (SAFETY
+ * S11).
  *
  * PostgreSQL gives this wait up for a cancel (of a user, of statement_timeout inside a CALL), for a
- * pg_terminate_backend and at the postmaster's end. The commit then stands on this server alone, and after
- * a cancel the client is told that it succeeded; only a WARNING speaks of it, which the session itself can
- * have switched off. Here a commit that began to wait ends in one of two ways: a majority holds it, or its
- * client never hears of it.
+ * pg_terminate_backend and at the postmaster's end. The commit then stands on this server alone,
+ * and after a cancel the client is told that it succeeded; only a WARNING speaks of it, which the
+ * session itself can have switched off. Here a commit that began to wait ends in one of two ways: a
+ * majority holds it, or its client never hears of it.
  *
- * How. PostgreSQL reports its WARNING from inside SyncRepWaitForLSN *before* it leaves its queue, and calls
- * emit_log_hook before it sends it anywhere. So our hook, in the place of the loop it was called from, goes
- * on waiting for this backend's syncRepState to become COMPLETE. What SyncRepWaitForLSN does when we return,
- * leaving the queue, is right also for one who has left it. It is recognised by the name of the function and by
- * our own state in shared memory, never by its text, which is translated; nothing that SQL can raise has both.
+ * How. PostgreSQL reports its WARNING from inside SyncRepWaitForLSN *before* it leaves its queue,
+ * and calls emit_log_hook before it sends it anywhere. So our hook, in the place of the loop it was
+ * called from, goes on waiting for this backend's syncRepState to become COMPLETE. What
+ * SyncRepWaitForLSN does when we return, leaving the queue, is right also for one who has left it.
+ * It is recognised by the name of the function and by our own state in shared memory, never by its
+ * text, which is translated; nothing that SQL can raise has both.
  *
  * Questions that had to be answered:
  *
- * - *The hook is called only for what goes to the server's log*, and a role may have been given a log_min_messages
- *   that hides warnings. From before a commit's record is written until the wait is over warnings are logged
- *   (arm(), disarm()): the variable is set past GUC, which looks at it again only after we have put it back.
- * - *Interrupts* are held by all callers of SyncRepWaitForLSN, so nothing is raised out of our loop; handlers
- *   set flags and our latch. Sleeping in a hook of elog is sleeping one level deeper on its stack: it holds
- *   nothing that others wait for. An ERROR of WaitLatch would be a PANIC there, as it is in PostgreSQL's own loop.
- * - *A cancel* is delivered again when the commit is safe and there is still a statement to cancel (CALL, DO,
- *   VACUUM): statement_timeout ends it then, and the client hears an error, not a success that was cut short.
- *   Where the commit was the statement's end (no active portal), or is a two-phase one, there is nothing to cancel,
- *   the client hears the truth, success, and the mark of the timeout is taken away, lest it hit the idle session.
- *   A statement that ends without having looked looks when it commits (CHECK_FOR_INTERRUPTS in on_xact).
- * - *pg_terminate_backend* ends the session when the commit is safe. PostgreSQL has by then shut the client's
- *   output off, so the client sees its connection end: it does not know the outcome, as with any lost connection.
- * - *Shutdown.* A fast one sends SIGTERM, too, and must not hang on followers that are away. It is told apart by
- *   the state in postmaster.pid, which the postmaster writes before it signals. Then the wait is given up and
- *   nothing more is sent to the client. Everybody else is being ended likewise, Holdfast has shut the gate before it
- *   stops PostgreSQL, and the end of PostgreSQL is the end of the epoch. (A smart shutdown has the same word; in
- *   its course a pg_terminate_backend gives the wait up. Holdfast never makes one.) An immediate one is SIGQUIT,
- *   which needs nobody's consent.
+ * - *The hook is called only for what goes to the server's log*, and a role may have been given a
+ * log_min_messages that hides warnings. From before a commit's record is written until the wait is
+ * over warnings are logged (arm(), disarm()): the variable is set past GUC, which looks at it again
+ * only after we have put it back.
+ * - *Interrupts* are held by all callers of SyncRepWaitForLSN, so nothing is raised out of our
+ * loop; handlers set flags and our latch. Sleeping in a hook of elog is sleeping one level deeper
+ * on its stack: it holds nothing that others wait for. An ERROR of WaitLatch would be a PANIC
+ * there, as it is in PostgreSQL's own loop.
+ * - *A cancel* is delivered again when the commit is safe and there is still a statement to cancel
+ * (CALL, DO, VACUUM): statement_timeout ends it then, and the client hears an error, not a success
+ * that was cut short. Where the commit was the statement's end (no active portal), or is a
+ * two-phase one, there is nothing to cancel, the client hears the truth, success, and the mark of
+ * the timeout is taken away, lest it hit the idle session. A statement that ends without having
+ * looked looks when it commits (CHECK_FOR_INTERRUPTS in on_xact).
+ * - *pg_terminate_backend* ends the session when the commit is safe. PostgreSQL has by then shut
+ * the client's output off, so the client sees its connection end: it does not know the outcome, as
+ * with any lost connection.
+ * - *Shutdown.* A fast one sends SIGTERM, too, and must not hang on followers that are away. It is
+ * told apart by the state in postmaster.pid, which the postmaster writes before it signals. Then
+ * the wait is given up and nothing more is sent to the client. Everybody else is being ended
+ * likewise, Holdfast has shut the gate before it stops PostgreSQL, and the end of PostgreSQL is the
+ * end of the epoch. (A smart shutdown has the same word; in its course a pg_terminate_backend gives
+ * the wait up. Holdfast never makes one.) An immediate one is SIGQUIT, which needs nobody's
+ * consent.
  * - *The postmaster's death*: given up the same way; our process ends at its next look.
- * - *synchronous_standby_names changed or emptied, SIGHUP*: others' business. Walsenders release waiters by the new
- *   rule; the checkpointer releases all when there is none. Both set COMPLETE.
- * - *Recursion*: in the loop nothing commits, and our own line in the log has another function's name.
- * - *Two-phase*: PREPARE waits as COMMIT does. COMMIT PREPARED and ROLLBACK PREPARED make no transaction event, they are armed
- *   around the utility command.
- * - *Parallel workers* write no commit record. *Autovacuum* never waits, it sets synchronous_commit = local for
- *   itself; a cancel meant for it is not affected. *Background workers* (logical replication) wait like clients.
- *   *Walsenders* on a primary commit only for commands of theirs, and end by SIGTERM as before.
+ * - *synchronous_standby_names changed or emptied, SIGHUP*: others' business. Walsenders release
+ * waiters by the new rule; the checkpointer releases all when there is none. Both set COMPLETE.
+ * - *Recursion*: in the loop nothing commits, and our own line in the log has another function's
+ * name.
+ * - *Two-phase*: PREPARE waits as COMMIT does. COMMIT PREPARED and ROLLBACK PREPARED make no
+ * transaction event, they are armed around the utility command.
+ * - *Parallel workers* write no commit record. *Autovacuum* never waits, it sets synchronous_commit
+ * = local for itself; a cancel meant for it is not affected. *Background workers* (logical
+ * replication) wait like clients. *Walsenders* on a primary commit only for commands of theirs, and
+ * end by SIGTERM as before.
  * - *Standbys* commit nothing, *single-user servers* and initdb load no preloaded libraries.
  *
- * holdfast.synchronous_commit_floor (set by the administrator in the settings, off by default: forbids nothing): the
- * weakest synchronous_commit of clients' transactions. A session that set less is raised to it for its commit. Not
- * for Holdfast's own role, which measures positions with local commits.
+ * holdfast.synchronous_commit_floor (set by the administrator in the settings, off by default:
+ * forbids nothing): the weakest synchronous_commit of clients' transactions. A session that set
+ * less is raised to it for its commit. Not for Holdfast's own role, which measures positions with
+ * local commits.
  *
- * Load it as the last of shared_preload_libraries: then no other module's emit_log_hook stands before it. */
+ * Load it as the last of shared_preload_libraries: then no other module's emit_log_hook stands
+ * before it. */
 #include "postgres.h"
 
 #include <fcntl.h>
@@ -73,7 +84,8 @@
 #include "utils/timeout.h"
 
 #if PG_VERSION_NUM < 130000 || PG_VERSION_NUM >= 180000
-#error "src/guard was read against PostgreSQL 13 to 17: read syncrep.c and elog.c of this version first"
+#error                                                                                             \
+    "src/guard was read against PostgreSQL 13 to 17: read syncrep.c and elog.c of this version first"
 #endif
 
 PG_MODULE_MAGIC;
@@ -144,10 +156,9 @@ static void wait_on(ErrorData *edata)
 {
     bool cancel = edata->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN;
 
-    ereport(LOG_SERVER_ONLY,
-            (errmsg("holdfast: the wait for a majority goes on in spite of a %s",
-                    cancel ? "cancel" : "terminate"),
-             errhidestmt(true), errhidecontext(true)));
+    ereport(LOG_SERVER_ONLY, (errmsg("holdfast: the wait for a majority goes on in spite of a %s",
+                                     cancel ? "cancel" : "terminate"),
+                              errhidestmt(true), errhidecontext(true)));
     if (await_majority()) {
         /* What it warns of has not happened. */
         edata->output_to_server = edata->output_to_client = false;

@@ -92,7 +92,8 @@ static int make_database(struct hf_pg *pg, PGconn *conn, const char *database, c
     return code;
 }
 
-/* template1 too, so that databases made later have it; template0 takes no connections. */
+/* template1 too, so that databases made later have it. Not those made from template0, which takes no
+ * connections: there the guard has to do, with which neither function cuts a wait short (S11). */
 static int revoke_everywhere(struct hf_pg *pg, PGconn *conn, struct hf_error *err)
 {
     static const char *const revoke[] = {

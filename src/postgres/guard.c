@@ -1,5 +1,5 @@
-/* Finding the guard (src/guard), the module that makes waits for a majority uncancellable, and having
- * PostgreSQL load it (SAFETY S11). */
+/* Finding the guard (src/guard), the module that makes waits for a majority uncancellable, and
+ * having PostgreSQL load it (SAFETY S11). */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,15 +58,17 @@ int hf_pg_guard_find(struct hf_pg *pg, enum hf_pg_guard use, const char *dir, st
                        "%s: there is no holdfast_guard_%d.so beside the program nor in %s (hint: "
                        "install postgresql-server-dev-%d and build again, or say --guard auto)",
                        pg->name, major, dir != NULL ? dir : HF_GUARD_DIR, major);
-    hf_warn("%s: no guard for PostgreSQL %d: there is no holdfast_guard_%d.so beside the program nor "
-            "in %s; a cancelled wait for a majority is left to the router, which a session can keep "
-            "from hearing of it (docs/safety.md; hint: install postgresql-server-dev-%d and build "
-            "again)",
-            pg->name, major, major, dir != NULL ? dir : HF_GUARD_DIR, major);
+    hf_warn(
+        "%s: no guard for PostgreSQL %d: there is no holdfast_guard_%d.so beside the program nor "
+        "in %s; a cancelled wait for a majority is left to the router, which a session can keep "
+        "from hearing of it (docs/safety.md; hint: install postgresql-server-dev-%d and build "
+        "again)",
+        pg->name, major, major, dir != NULL ? dir : HF_GUARD_DIR, major);
     return 0;
 }
 
-/* --- settings ----------------------------------------------------------------------------------- */
+/* --- settings -----------------------------------------------------------------------------------
+ */
 
 enum { LIBRARIES_MAX = 2048 };
 

@@ -115,7 +115,8 @@ int hf_pg_quote_conf(char *out, size_t cap, const char *value);
 /* A setting as our files have it, given to `take`; not called if there is no extra file. */
 int hf_pg_configured(struct hf_pg *pg, const char *name, hf_pg_line_fn take, void *ctx,
                      struct hf_error *err);
-/* Before each start: the five parameters (S10), the guard (S11), auto.conf (S19), standby.signal (S18). */
+/* Before each start: the five parameters (S10), the guard (S11), auto.conf (S19), standby.signal
+ * (S18). */
 int hf_pg_settings_prepare(struct hf_pg *pg, struct hf_error *err);
 void hf_pg_rule_text(char out[HF_PG_RULE_MAX], const struct hf_pg_job *job);
 /* Writes the rule if it is not the one on disk; *changed tells. */

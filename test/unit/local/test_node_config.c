@@ -62,6 +62,7 @@ static void a_pod(void **s)
     assert_string_equal(c.advertise_sql, "demo-1.demo:5432");
     assert_int_equal(c.lease_ms, HF_LEASE_MS_DEFAULT);
     assert_false(c.local_runtime);
+    assert_int_equal(c.guard, HF_NODE_GUARD_AUTO);
     assert_string_equal(c.extra_conf, "");
     assert_string_equal(c.accounts.app_password, "");
     assert_string_equal(c.accounts.app_role, "app");
@@ -84,6 +85,8 @@ static void wrong_usage(void **s)
     assert_int_equal(parse("--name", "demo-0", "--seed", "demo-0=nowhere"), HF_EINVAL);
     assert_int_equal(parse("--name", "demo-0", "--seed", "demo-1=h:1"), HF_EINVAL);
     assert_int_equal(parse("--name", "demo-0", "--log-level", "loud"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "--guard", "perhaps"), HF_EINVAL);
+    assert_non_null(strstr(err.text, "required"));
     assert_int_equal(parse("--name", "demo-0", "-c", "novalue"), HF_EINVAL);
     assert_int_equal(parse("--name", "demo-0", "-c", "bad name=1"), HF_EINVAL);
     assert_int_equal(parse("--name", "demo-0", "-c", "a=1\nb=2"), HF_EINVAL);

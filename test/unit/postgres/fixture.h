@@ -44,8 +44,8 @@ void server_end(struct server *s);                      /* stop, close, remove *
 void server_follow(struct server *s, const struct server *leader); /* relays' target; both closed */
 void relay_open(struct relay *r, bool open);                       /* back when it is so */
 
-/* `leader`, "a", leads alone with an empty table t (n); `follower`, "b", is a copy of it that follows and
- * counts. */
+/* `leader`, "a", leads alone with an empty table t (n); `follower`, "b", is a copy of it that
+ * follows and counts. */
 void pair_make(struct server *leader, struct server *follower);
 
 /* Runs a job and expects it to end well (or not). */

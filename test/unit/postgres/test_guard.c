@@ -19,7 +19,8 @@ enum { PATIENCE_MS = 20000 };
 
 static struct server a, b;
 
-/* --- a client ----------------------------------------------------------------------------------- */
+/* --- a client -----------------------------------------------------------------------------------
+ */
 
 struct client {
     PGconn *conn;
@@ -134,7 +135,8 @@ static bool client_has_answer(struct client *c)
     return PQisBusy(c->conn) == 0;
 }
 
-/* --- what happened ------------------------------------------------------------------------------ */
+/* --- what happened ------------------------------------------------------------------------------
+ */
 
 static unsigned log_count(const char *text)
 {
@@ -177,7 +179,8 @@ static void expect_on_follower(const char *statement, const char *value)
     sql_until(&b, statement, value);
 }
 
-/* --- the tests ---------------------------------------------------------------------------------- */
+/* --- the tests ----------------------------------------------------------------------------------
+ */
 
 static void make(enum hf_pg_guard guard)
 {
@@ -248,8 +251,8 @@ static void test_a_cancel_waits(void **state)
     client_close(&c);
 }
 
-/* The lost commit that was found: a session that hears no warnings, in a role that logs none, in a database
- * made from template0. */
+/* The lost commit that was found: a session that hears no warnings, in a role that logs none, in a
+ * database made from template0. */
 static void test_a_timeout_inside_a_call(void **state)
 {
     unsigned before = log_count(GOES_ON);
@@ -273,8 +276,8 @@ static void test_a_timeout_inside_a_call(void **state)
     sql_run(&a, "alter role app reset log_min_messages");
 }
 
-/* The procedure ends with its COMMIT and never looks again: the client hears of the cancel all the same, in the
- * statement and not behind it. */
+/* The procedure ends with its COMMIT and never looks again: the client hears of the cancel all the
+ * same, in the statement and not behind it. */
 static void test_a_cancel_of_the_last_commit_in_a_call(void **state)
 {
     unsigned before = log_count(GOES_ON);
@@ -475,7 +478,8 @@ static void test_the_postmaster_dies(void **state)
     client_close(&c);
 }
 
-/* --- without a module --------------------------------------------------------------------------- */
+/* --- without a module ---------------------------------------------------------------------------
+ */
 
 static void test_required_and_not_there(void **state)
 {
