@@ -9,7 +9,10 @@ export HOLDFAST_BUILD = $(abspath $(BUILD))
 
 .PHONY: build deps run test test-sanitize bench soak fuzz clean help
 
+# Headers of a server that came after the setup (make deps): set up again, for the guard.
 build: $(BUILD)/build.ninja
+	@grep -q holdfast_guard_ $< || ! ls /usr/include/postgresql/*/server/postgres.h >/dev/null 2>&1 || \
+	    meson setup --reconfigure $(BUILD)
 	@ninja -C $(BUILD) -j $(JOBS)
 
 $(BUILD)/build.ninja:
