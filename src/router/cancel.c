@@ -6,6 +6,9 @@
  * withheld from before it is passed until a barrier, a synchronous commit of our own, has gone
  * through: then everything that was committed locally is on a majority, whatever the cancel did.
  *
+ * Where PostgreSQL has the guard loaded (src/guard) the wait cannot be cut short, and all of this only
+ * costs a barrier for each cancel. The router cannot see that, and a promise must not hang on it.
+ *
  * All of it on a thread of its own, one request after another: it waits for PostgreSQL, and libuv's
  * pool of workers belongs to Raft's disk. */
 #include "router/cancel.h"
