@@ -207,7 +207,7 @@ def test_s11_settings_keep_the_administrators_modules_and_the_floor(fresh):
                               "holdfast.synchronous_commit_floor": "on"})
     leader = cluster.leader()
     for node in cluster.names():
-        shown = cluster.super(node, "SHOW shared_preload_libraries")[0][0]
+        shown = cluster.super(node, "SHOW shared_preload_libraries", dbname="postgres")[0][0]
         assert shown.startswith("pg_stat_statements,") and "holdfast_guard_" in shown
     conn = cluster.connect(leader)
     with conn.cursor() as cur:
@@ -240,7 +240,8 @@ def test_s11_a_node_without_the_guard_says_so(unguarded):
     assert [n["guarded"] for n in unguarded.status()["nodes"]] == [False] * 3
     assert "without the guard: demo-0, demo-1, demo-2" in unguarded.run("status").stdout
     assert "guard" in unguarded.log_text("demo-0")
-    assert "holdfast_guard" not in unguarded.super("demo-0", "SHOW shared_preload_libraries")[0][0]
+    loaded = unguarded.super("demo-0", "SHOW shared_preload_libraries", dbname="postgres")[0][0]
+    assert "holdfast_guard" not in loaded
 
 
 def test_s11_without_the_guard_the_router_withholds_what_was_cut_short(unguarded):
