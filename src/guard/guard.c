@@ -85,7 +85,7 @@
 
 #if PG_VERSION_NUM < 130000 || PG_VERSION_NUM >= 180000
 #error                                                                                             \
-    "src/guard was read against PostgreSQL 13 to 17: read syncrep.c and elog.c of this version first"
+    "src/guard is for PostgreSQL 13 to 17: read syncrep.c and elog.c of this version first"
 #endif
 
 PG_MODULE_MAGIC;
