@@ -138,18 +138,17 @@ static void stopping_run(struct hf_decide *d)
     hf_lead_set(d, HF_LEAD_YIELDING);
 }
 
-/* Who should lead next: as asked; else who reported or flushed most; in turn if that fails. */
-static hf_node_id successor(struct hf_decide *d)
+/* Of the other voters, but not who was tried last, the one who flushed most; 0: nobody. */
+static hf_node_id most_flushed(struct hf_decide *d, bool down_too)
 {
     hf_node_id voters[HF_MEMBERS_MAX], best = 0;
     hf_lsn best_lsn = 0;
     unsigned n = hf_cluster_voters(&d->cluster, voters);
 
-    if (d->handover_to != 0 && d->transfer_tried == 0)
-        return d->handover_to;
     for (unsigned i = 0; i < n; i++) {
         const struct hf_other *o;
-        if (voters[i] == hf_self(d) || voters[i] == d->transfer_tried || hf_decide_is_down(d, voters[i]))
+        if (voters[i] == hf_self(d) || voters[i] == d->transfer_tried ||
+            (!down_too && hf_decide_is_down(d, voters[i])))
             continue;
         o = hf_lead_other(d, voters[i]);
         if (best == 0 || (o != NULL && o->flushed > best_lsn)) {
@@ -157,7 +156,18 @@ static hf_node_id successor(struct hf_decide *d)
             best_lsn = o != NULL ? o->flushed : 0;
         }
     }
-    return best != 0 ? best : d->transfer_tried;
+    return best;
+}
+
+/* Who should lead next: as asked; else who flushed most; in turn if that fails. That somebody is down may be old
+ * news, and asking the dead costs nothing when nobody else is left. */
+static hf_node_id successor(struct hf_decide *d)
+{
+    hf_node_id to = d->handover_to != 0 && d->transfer_tried == 0 ? d->handover_to : most_flushed(d, false);
+
+    if (to == 0)
+        to = most_flushed(d, true);
+    return to != 0 ? to : d->transfer_tried;
 }
 
 static void yielding_run(struct hf_decide *d)

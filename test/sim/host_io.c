@@ -250,6 +250,7 @@ void host_raft_request(struct node *n, const struct hf_action *a)
         r->transfer.data = r;
         no.type = HF_EV_TRANSFERRED;
         rv = raft_transfer(&n->raft, &r->transfer, a->id, transfer_cb);
+        sim_say(n, "passes Raft leadership to %llu%s", (unsigned long long)a->id, rv == 0 ? "" : ": refused");
         break;
     default:
         r->change.data = r;
