@@ -320,6 +320,7 @@ static void on_work(void *ctx, const struct hf_pg_result *r)
                                        .ok = r->ok,
                                        .epoch = r->epoch,
                                        .lsn = r->lsn,
+                                       .down = r->down,
                                        .swapped = r->swapped,
                                        .timeline = r->timeline,
                                        .system_id = r->system_id});

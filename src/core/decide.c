@@ -232,7 +232,7 @@ static void newest_changed(struct hf_decide *d)
     d->disk.founded = true;
 }
 
-static void pg_exit(struct hf_decide *d)
+void hf_pg_lost(struct hf_decide *d)
 {
     d->pg = d->pg == HF_PG_EMPTY ? HF_PG_EMPTY : HF_PG_DOWN;
     d->end_known = false;
@@ -317,7 +317,7 @@ static void record(struct hf_decide *d, const struct hf_event *e)
         hf_lead_write(d, e);
         break;
     case HF_EV_PG_EXIT:
-        pg_exit(d);
+        hf_pg_lost(d);
         break;
     case HF_EV_GATE_SHUT:
         if (d->gate == HF_GATE_SHUTTING)

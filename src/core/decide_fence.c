@@ -49,9 +49,20 @@ static void own_report_check(struct hf_decide *d)
     }
 }
 
+/* Whose reports may count: the voters, and while the rule is in doubt the former ones. */
+static unsigned electors(const struct hf_decide *d, hf_node_id ids[2 * HF_MEMBERS_MAX])
+{
+    unsigned n = hf_cluster_voters(&d->cluster, ids);
+
+    for (unsigned i = 0; i < d->cluster.n_previous_voters; i++)
+        if (!hf_cluster_is_voter(&d->cluster, d->cluster.previous_voters[i]))
+            ids[n++] = d->cluster.previous_voters[i];
+    return n;
+}
+
 static void send_fences(struct hf_decide *d)
 {
-    hf_node_id voters[HF_MEMBERS_MAX];
+    hf_node_id voters[2 * HF_MEMBERS_MAX];
     unsigned n;
 
     if (d->now_ns < d->resend_ns)
@@ -59,7 +70,7 @@ static void send_fences(struct hf_decide *d)
     d->resend_ns = d->now_ns + d->cfg.resend_ns;
     if (report_of(d, hf_self(d)) == NULL)
         hf_voter_fence(d, d->lead_term, hf_self(d));
-    n = hf_cluster_voters(&d->cluster, voters);
+    n = electors(d, voters);
     for (unsigned i = 0; i < n; i++) {
         struct hf_msg m = {.type = HF_MSG_FENCE, .to = voters[i], .epoch = d->lead_term};
         if (voters[i] != hf_self(d) && report_of(d, voters[i]) == NULL)
@@ -102,20 +113,20 @@ static bool newest_leader_reports(const struct hf_decide *d, bool fit)
            (r->flags & (HF_FLAG_NOTHING | (fit ? HF_FLAG_UNFIT : 0))) == 0;
 }
 
-/* Who may have acknowledged something in the newest epoch, if somebody's position lies in it, is among these: who
- * tells a position, and not who is copying but has never taken a byte of that epoch. */
+/* Beside those who tell a position: who is copying and has never taken a byte of the greatest epoch that a position
+ * lies in. What was acknowledged in that epoch, or after it, is on somebody else. */
 static unsigned or_of_older_lineage(const struct hf_decide *d, hf_node_id ids[HF_MEMBERS_MAX], unsigned n)
 {
-    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
-    bool in_newest = false;
+    hf_epoch best = 0;
 
-    for (unsigned i = 0; i < n && b != NULL; i++) {
+    for (unsigned i = 0; i < n; i++) {
         struct hf_position p = hf_cluster_normalise(&d->cluster, report_of(d, ids[i])->position);
-        in_newest = in_newest || p.epoch == b->epoch;
+        if (p.epoch > best)
+            best = p.epoch;
     }
-    for (unsigned i = 0; i < d->n_reports && in_newest; i++)
+    for (unsigned i = 0; i < d->n_reports && best != 0; i++)
         if ((d->reports[i].flags & HF_FLAG_NOTHING) &&
-            (d->reports[i].position.epoch < b->epoch || HF_MUTATED(HF_MUT_ANY_LINEAGE)))
+            (d->reports[i].position.epoch < best || HF_MUTATED(HF_MUT_ANY_LINEAGE)))
             ids[n++] = d->reports[i].from;
     return n;
 }
@@ -124,8 +135,9 @@ static unsigned or_of_older_lineage(const struct hf_decide *d, hf_node_id ids[HF
  * voter in the middle of a copy tells no position, and does not know any more what it held (S8). It still
  * promises to take nothing from earlier leaders, and that is all that is needed of it
  *  - if the newest leader's own word is there: it holds all that was acknowledged;
- *  - if another's position lies in the newest epoch, and the voter itself never took part in that: all of before
- *    was in what the epoch began with, and what was acknowledged in it is on one of the others.
+ *  - if another's position lies in an epoch f, the greatest that is told, and the voter itself never took part in
+ *    that: all of before was in what f began with; an acknowledgement in f, or later, took a majority that had at
+ *    least f in their lineage, so one of them is among those who tell positions, and lies in f.
  * Without this, a half copied follower and one who holds all would wait for a third for ever. */
 static bool reports_suffice(const struct hf_decide *d, bool fit, hf_node_id ids[HF_MEMBERS_MAX], unsigned *n)
 {
@@ -170,8 +182,8 @@ static const struct hf_report *best_of(const struct hf_decide *d, const hf_node_
  * dead, or for a leader that has just handed over and holds no more than who was sent its last WAL. */
 static bool all_reported(const struct hf_decide *d)
 {
-    hf_node_id voters[HF_MEMBERS_MAX];
-    unsigned n = hf_cluster_voters(&d->cluster, voters);
+    hf_node_id voters[2 * HF_MEMBERS_MAX];
+    unsigned n = electors(d, voters);
 
     for (unsigned i = 0; i < n; i++)
         if (report_of(d, voters[i]) == NULL && !hf_decide_is_down(d, voters[i]) &&

@@ -43,6 +43,9 @@ static void copied(struct hf_decide *d, const struct hf_event *e)
 
 static void failed(struct hf_decide *d, const struct hf_event *e)
 {
+    /* Some jobs restart PostgreSQL, and a stop that was asked for is no exit of its own accord. */
+    if (e->down && (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY))
+        hf_pg_lost(d);
     d->work_retry_ns = d->now_ns + 200 * HF_MS;
     switch (e->work) {
     case HF_WORK_START:
@@ -53,7 +56,8 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
             d->reclone = true;
         break;
     case HF_WORK_PROMOTE:
-        d->pg = HF_PG_PRIMARY; /* or still a standby: follow_run stops it either way */
+        if (!e->down)
+            d->pg = HF_PG_PRIMARY; /* or still a standby: follow_run stops it either way */
         d->primary_epoch = 0;
         if (d->lead == HF_LEAD_PROMOTING)
             hf_yield_unfit(d, "the promotion failed");
@@ -308,7 +312,7 @@ static void standby_run(struct hf_decide *d, const struct hf_branch *b)
         stream_open(d, b);
         return;
     }
-    if (d->disk.lineage == b->epoch && !HF_MUTATED(HF_MUT_LINEAGE_LATE))
+    if (d->disk.lineage != d->saved.lineage && !HF_MUTATED(HF_MUT_LINEAGE_LATE))
         return; /* on its way to disk */
     if (!d->end_known) {
         hf_emit_work(d, HF_WORK_POSITION, b->epoch);

@@ -240,42 +240,56 @@ bool hf_lead_held(const struct hf_decide *d, hf_lsn lsn)
     return hf_quorum_has(&d->cluster, ids, n);
 }
 
-/* Could this voter lead, by what it reported when we were elected, or by what it has streamed since? */
-static bool could_lead(const struct hf_decide *d, hf_node_id id)
-{
-    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
+/* -- too late? (S13) ---------------------------------------------------------------------------- */
 
-    if (id == hf_self(d) || hf_decide_is_down(d, id) || b == NULL)
-        return false;
-    for (unsigned i = 0; i < d->n_others; i++) {
-        const struct hf_other *o = &d->others[i];
-        if (o->id != id)
-            continue;
-        if (o->flags & (HF_FLAG_NOTHING | HF_FLAG_UNFIT))
-            return false; /* copying from us, by its own word: to step down would end that */
-        if (d->barrier_done && o->flushed >= d->barrier_lsn)
-            return true;
-    }
-    for (unsigned i = 0; i < d->n_reports; i++) {
-        const struct hf_report *r = &d->reports[i];
-        /* One who holds less would have to stream or copy the rest from us. */
-        if (r->from == id && r->position.lsn != 0 && !(r->flags & (HF_FLAG_NOTHING | HF_FLAG_UNFIT)) &&
-            hf_cluster_compare(&d->cluster, r->position, (struct hf_position){b->parent, b->start}) >= 0)
-            return true;
-    }
-    return false;
+static bool heard_lately(const struct hf_decide *d, const struct hf_other *o)
+{
+    return o->heard_ns != 0 && d->now_ns - o->heard_ns < 2 * d->cfg.lease_ns;
 }
 
-/* Could somebody else lead instead? If not, a slow write is no reason to step down. */
-static bool others_could_lead(const struct hf_decide *d)
+/* Writes are late although a majority answers. Is there a reason to wait? Somebody takes WAL from us and gets on;
+ * or the others are no majority without one who is copying from us, which to step down would end. Else they, who
+ * hold all that was acknowledged, do better without us, or can do no worse. */
+static bool worth_waiting(const struct hf_decide *d)
 {
-    hf_node_id voters[HF_MEMBERS_MAX];
-    unsigned n = hf_cluster_voters(&d->cluster, voters);
+    hf_node_id fit[HF_MEMBERS_MAX];
+    unsigned n = 0;
+    bool copying = false;
 
-    for (unsigned i = 0; i < n; i++)
-        if (could_lead(d, voters[i]))
+    for (unsigned i = 0; i < d->n_others; i++) {
+        const struct hf_other *o = &d->others[i];
+        if (!hf_cluster_is_voter(&d->cluster, o->id) || !heard_lately(d, o))
+            continue;
+        if (o->grew_ns != 0 && d->now_ns - o->grew_ns < d->cfg.lead_limit_ns)
             return true;
-    return false;
+        copying = copying || (o->flags & HF_FLAG_NOTHING);
+        if (!(o->flags & (HF_FLAG_NOTHING | HF_FLAG_UNFIT)))
+            fit[n++] = o->id;
+    }
+    return copying && !hf_quorum_has(&d->cluster, fit, n);
+}
+
+/* A step that is done at once when all is well, and does not come to an end: a disk, Raft's or our own, may hang. */
+static bool stuck(const struct hf_decide *d)
+{
+    uint64_t limit_ns = d->cfg.lead_limit_ns;
+
+    switch (d->lead) {
+    case HF_LEAD_FENCING:
+        if (d->settled)
+            return false; /* waiting for reports is another matter */
+        break;
+    case HF_LEAD_INIT:
+    case HF_LEAD_PROMOTING:
+        limit_ns *= 4; /* real work */
+        break;
+    case HF_LEAD_APPOINTING:
+    case HF_LEAD_RECORDING:
+        break;
+    default:
+        return false;
+    }
+    return d->now_ns - d->lead_state_ns > limit_ns && !HF_MUTATED(HF_MUT_NEVER_UNFIT);
 }
 
 static void barrier_run(struct hf_decide *d)
@@ -292,7 +306,8 @@ static void barrier_run(struct hf_decide *d)
         hf_lead_set(d, HF_LEAD_OPEN);
         d->heartbeat_ns = d->heartbeat_ok_ns = d->now_ns;
         d->ping_ns = 0;
-    } else if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns && others_could_lead(d)) {
+    } else if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns && d->now_ns < d->deadline_ns &&
+               !worth_waiting(d)) {
         hf_yield_unfit(d, "the barrier is not held by a majority in time");
     }
 }
@@ -327,7 +342,7 @@ static void heartbeat_run(struct hf_decide *d)
 {
     bool proves = d->proved_config_seq != d->rule_config_seq && !d->heartbeat_failed;
 
-    if (writes_are_late(d) && d->now_ns < d->deadline_ns && others_could_lead(d)) {
+    if (writes_are_late(d) && d->now_ns < d->deadline_ns && !worth_waiting(d)) {
         hf_yield_unfit(d, "a heartbeat write is not done in time");
         return;
     }
@@ -441,6 +456,10 @@ void hf_lead_run(struct hf_decide *d)
         return;
     if (d->role != HF_RAFT_LEADER && !HF_MUTATED(HF_MUT_RESUME_EPOCH))
         return;
+    if (stuck(d)) {
+        hf_yield_unfit(d, "a step of becoming leader is not done in time");
+        return;
+    }
     do {
         before = d->lead;
         switch (d->lead) {

@@ -131,6 +131,16 @@ static bool same_voters(const struct hf_cluster *c)
     return true;
 }
 
+/* A voter stops counting first, and goes when that is settled: until then the former voters' acks, flushes and
+ * reports are needed as well, and who is no member any more is asked for none of them. */
+static void remove_step(struct hf_decide *d, const struct hf_member *m)
+{
+    struct hf_entry e = {.type = m->voter ? HF_ENTRY_ROLE : HF_ENTRY_REMOVE, .id = m->id, .member = *m};
+
+    e.member.voter = false;
+    hf_propose(d, &e);
+}
+
 static void join_run(struct hf_decide *d)
 {
     const struct hf_member *m = hf_cluster_member_named(&d->cluster, d->join.member.name);
@@ -159,10 +169,7 @@ static void join_run(struct hf_decide *d)
         a->text = "a node of this name is alive";
         d->join.used = false;
     } else if (m != NULL) {
-        /* S14: the old incarnation of this name goes first; it must never vote again. */
-        e.type = HF_ENTRY_REMOVE;
-        e.id = m->id;
-        hf_propose(d, &e);
+        remove_step(d, m); /* S14: the old incarnation of this name goes first; it must never vote again */
     } else if (d->cluster.n_members == HF_MEMBERS_MAX) {
         struct hf_action *a = hf_emit(d, HF_ACT_JOINED);
         a->request = d->join.request;
@@ -179,14 +186,14 @@ static void join_run(struct hf_decide *d)
 
 static void leave_run(struct hf_decide *d)
 {
-    struct hf_entry e = {.type = HF_ENTRY_REMOVE, .id = d->leave.id};
+    const struct hf_member *m = hf_cluster_member(&d->cluster, d->leave.id);
 
-    if (hf_cluster_member(&d->cluster, d->leave.id) == NULL) {
+    if (m == NULL) {
         hf_emit_answer(d, d->leave.request, true, "removed");
         d->leave.used = false;
         return;
     }
-    hf_propose(d, &e);
+    remove_step(d, m);
 }
 
 /* A learner that streams and is nearly there becomes a voter. */
@@ -196,7 +203,7 @@ static bool learner_run(struct hf_decide *d)
         const struct hf_member *m = &d->cluster.members[i];
         struct hf_entry e = {.type = HF_ENTRY_ROLE, .id = m->id};
         const struct hf_other *o;
-        if (m->voter)
+        if (m->voter || (d->leave.used && d->leave.id == m->id))
             continue;
         o = hf_lead_other(d, m->id);
         if (o == NULL || !o->admitted || o->flushed < d->barrier_lsn ||

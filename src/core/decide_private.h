@@ -48,6 +48,8 @@ struct hf_other {
     bool admitted;
     hf_lsn flushed;        /* of this epoch's timeline, by its own report over the stream; 0: none */
     uint8_t flags;         /* of its last ack: NOTHING, UNFIT */
+    hf_lsn most;           /* the greatest it ever said in this epoch, over all its connections */
+    uint64_t grew_ns;      /* and when */
     uint64_t heard_ns;     /* last ack of a ping */
 };
 
@@ -181,6 +183,7 @@ void hf_emit_answer(struct hf_decide *d, uint64_t request, bool ok, const char *
 void hf_propose(struct hf_decide *d, const struct hf_entry *e);
 bool hf_saved(const struct hf_decide *d); /* nothing is waiting for the disk */
 hf_node_id hf_self(const struct hf_decide *d);
+void hf_pg_lost(struct hf_decide *d); /* PostgreSQL does not run any more */
 hf_epoch hf_newest_epoch(const struct hf_decide *d);
 hf_node_id hf_newest_leader(const struct hf_decide *d);
 

@@ -57,6 +57,10 @@ void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e)
     o = hf_lead_other(d, e->id);
     if (o != NULL && o->admitted && e->lsn > o->flushed)
         o->flushed = e->lsn;
+    if (o != NULL && o->flushed > o->most) {
+        o->most = o->flushed;
+        o->grew_ns = d->now_ns;
+    }
 }
 
 /* NULL: may stream. "": not yet, keep it waiting. */

@@ -160,6 +160,8 @@ static bool position_for_report(struct hf_decide *d, struct hf_report *r)
             r->flags |= HF_FLAG_NOTHING;
         return true;
     }
+    if (d->saved.lineage != d->disk.lineage)
+        return false;
     if (!d->end_known) {
         if (d->pg == HF_PG_STANDBY || hf_voter_may_continue(d)) {
             if (d->work == HF_WORK_NONE && d->now_ns >= d->work_retry_ns)

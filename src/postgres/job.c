@@ -76,6 +76,7 @@ int hf_pg_run(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result
     if (code == 0)
         code = dispatch(pg, job, result, &err);
     result->ok = code == 0;
+    result->down = hf_pg_pid(pg) == 0;
     result->code = code;
     if (code != 0)
         (void)snprintf(result->text, sizeof result->text, "%s", err.text);

@@ -95,6 +95,7 @@ struct hf_pg_result {
     enum hf_work work;
     hf_epoch epoch; /* of the job */
     bool ok;
+    bool down;          /* no postmaster runs now */
     bool swapped;       /* CLONE: data/ is the copy, or is not there, also if not ok: never what it was */
     hf_lsn lsn;         /* POSITION; CLONE and REWIND: consistent at or past this */
     uint32_t timeline;  /* PROMOTE: the new one; START, POSITION: the present one, 0 if not known */

@@ -45,6 +45,18 @@ void s20_late_receiver(void);
 void i3_rule_not_loaded(void);
 void i3_settled_between(void);
 void raft_anothers_entry(void);
+
+void s13_barrier_hangs_with_a_tail(void);
+void s13_barrier_reaches_nobody(void);
+void s08_copied_but_not_recorded(void);
+void s08_appointed_for_nothing(void);
+void i3_two_to_one(void);
+void i3_four_to_three(void);
+void s13_recording_hangs(void);
+void s13_promotion_hangs(void);
+void s13_raft_barrier_hangs(void);
+void s10_position_leaves_it_down(void);
+void i3_former_voter_is_asked(void);
 void i3_rule_not_proved(void);
 
 const struct directed directed_all[] = {
@@ -63,8 +75,11 @@ const struct directed directed_all[] = {
     {"S08a", "half rewound as the leader dies", s08_half_rewound, {{HF_MUT_REPORT_WHILE_REWINDING, STANDS}}},
     {"S08b", "rewound before the barrier", s08_rewound_too_early, {{HF_MUT_REWIND_EARLY, COVERED}}},
     {"S08c", "half rewound, and another holds all", s08_another_holds_all, {{HF_MUT_NONE, 0}}},
+    {"S08d", "copied, and not recorded", s08_copied_but_not_recorded, {{HF_MUT_NONE, 0}}},
+    {"S08e", "half rewound, and an appointment for nothing", s08_appointed_for_nothing, {{HF_MUT_NONE, 0}}},
     {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, BREAKS}}},
     {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, BREAKS}}},
+    {"S10b", "a position that leaves PostgreSQL down", s10_position_leaves_it_down, {{HF_MUT_NONE, 0}}},
     {"S12a", "restarted with a shorter lease", s12_shorter_lease,
      {{HF_MUT_FORGET_PROMISE, BREAKS}, {HF_MUT_SHORTER_PROMISE, BREAKS}}},
     {"S12b", "a longer lease, and slow disks", s12_longer_lease, {{HF_MUT_NONE, 0}}},
@@ -73,6 +88,11 @@ const struct directed directed_all[] = {
     {"S13c", "writes that fail", s13_writes_fail, {{HF_MUT_NONE, 0}}},
     {"S13d", "writes that wait for a copy", s13_writes_wait_for_a_copy, {{HF_MUT_NONE, 0}}},
     {"S13e", "a barrier that waits for a copy", s13_barrier_waits_for_a_copy, {{HF_MUT_NONE, 0}}},
+    {"S13f", "a barrier that hangs, and a tail", s13_barrier_hangs_with_a_tail, {{HF_MUT_NONE, 0}}},
+    {"S13g", "a barrier that reaches nobody, and a tail", s13_barrier_reaches_nobody, {{HF_MUT_NONE, 0}}},
+    {"S13h", "a lineage that is never recorded", s13_recording_hangs, {{HF_MUT_NONE, 0}}},
+    {"S13i", "a promotion that never ends", s13_promotion_hangs, {{HF_MUT_NONE, 0}}},
+    {"S13j", "a Raft barrier that never ends", s13_raft_barrier_hangs, {{HF_MUT_NONE, 0}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
     {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
     {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},
@@ -88,6 +108,9 @@ const struct directed directed_all[] = {
     {"I3a", "from three voters to five", i3_rule_not_loaded, {{HF_MUT_RULE_NOT_LOADED, BREAKS}}},
     {"I3b", "from five voters to three", i3_settled_between, {{HF_MUT_CONFIG_TWO_AT_ONCE, STANDS}}},
     {"I3c", "one joins, one leaves, nobody keeps up", i3_rule_not_proved, {{HF_MUT_RULE_NOT_PROVED, BREAKS}}},
+    {"I3d", "two voters, one leaves, a slow rule", i3_two_to_one, {{HF_MUT_NONE, 0}}},
+    {"I3e", "four voters, one down, one leaves, a slow rule", i3_four_to_three, {{HF_MUT_NONE, 0}}},
+    {"I3f", "a former voter is asked", i3_former_voter_is_asked, {{HF_MUT_NONE, 0}}},
     {"I4", "a crash between report and fence", i4_fence_forgotten, {{HF_MUT_FENCE_NOT_DURABLE, BREAKS}}},
     {"R1", "an answer that tells of another's entry", raft_anothers_entry, {{HF_MUT_NONE, 0}}},
     {"I6", "a data directory is deleted", i6_directory_deleted, {{HF_MUT_ANY_LINEAGE, BREAKS}}},
@@ -128,6 +151,13 @@ bool another_open(const struct node *but)
 const char *state(const struct node *n)
 {
     return n->up && n->decide != NULL ? hf_decide_view(n->decide).lead_state : "down";
+}
+
+unsigned voters_of(const struct node *n)
+{
+    hf_node_id voters[HF_MEMBERS_MAX];
+
+    return n->up && n->decide != NULL ? hf_cluster_voters(hf_decide_view(n->decide).cluster, voters) : 0;
 }
 
 bool streams_from(const struct node *f, const struct node *l)

@@ -53,6 +53,7 @@ void resets(const struct node *n); /* n's connections end at all others, without
 void writes(struct node *n, unsigned count);
 void write_acked(struct node *n); /* one write, and waits for its acknowledgement */
 void clients(bool at_work);
+unsigned voters_of(const struct node *n); /* as it knows them; 0: it is down */
 void lift_all(void); /* every trap */
 void settle(void); /* everything is healed and started; all must be well */
 

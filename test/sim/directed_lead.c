@@ -253,13 +253,6 @@ void s20_never_below_three(void)
     settle();
 }
 
-static unsigned voters_of(const struct node *n)
-{
-    hf_node_id voters[HF_MEMBERS_MAX];
-
-    return n->up && n->decide != NULL ? hf_cluster_voters(hf_decide_view(n->decide).cluster, voters) : 0;
-}
-
 /* I3: D and E join. What A writes now gets to B alone; then A and B are gone. */
 void i3_rule_not_loaded(void)
 {

@@ -440,6 +440,7 @@ static void finish(void *arg)
     case HF_WORK_NONE:
         break;
     }
+    e.down = pg->state == HF_PG_DOWN || pg->state == HF_PG_EMPTY;
     sim_say(n, "work %d %s%s", (int)j->a.work, e.ok ? "done" : "failed ", why);
     host_step(n, &e);
     free(j);
