@@ -95,16 +95,16 @@ void s08_copied_but_not_recorded(void)
         if (W->traps[i].used && &W->traps[i] != c_disk)
             trap_lift(&W->traps[i]);
     memset(W->lane_cut, 0, sizeof W->lane_cut);
+    isolate_lane(LANE_RAFT, C, true); /* only A can be elected */
+    cut(LANE_RAFT, D, E, true);
     host_start(A);
     host_start(D);
     host_start(E);
-    for (unsigned i = 0; i < 20 && !opened(A); i++) {
-        run_for(100);
-        elect(A);
-        run_for(1500);
-    }
-    UNTIL(1, opened(A));
-    HAPPENED(A->pg.n > end && hf_decide_view(C->decide).epoch == hf_decide_view(A->decide).epoch);
+    UNTIL(20000, opened(A));
+    cut(LANE_RAFT, D, E, false);
+    isolate_lane(LANE_RAFT, C, false);
+    UNTIL(3000, hf_decide_view(C->decide).epoch == hf_decide_view(A->decide).epoch);
+    HAPPENED(A->pg.n > end);
     run_for(100);
     trap_lift(c_disk);
     run_for(2000);
