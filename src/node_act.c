@@ -89,6 +89,14 @@ static void propose(struct hf_node *n, const struct hf_entry *e)
 
 /* -- PostgreSQL ------------------------------------------------------------------------------------ */
 
+/* Are the data here of a founding that came to nothing? Then nothing in them was ever acknowledged. */
+static bool never_opened(const struct hf_view *v)
+{
+    const struct hf_branch *b = hf_cluster_branch(v->cluster, v->durable->lineage);
+
+    return v->durable->lineage == 0 || (b != NULL && b->parent == 0 && b->opened_lsn == 0);
+}
+
 static bool job_of(const struct hf_node *n, const struct hf_action *a, struct hf_pg_job *job)
 {
     struct hf_view v = hf_decide_view(n->decide);
@@ -101,6 +109,8 @@ static bool job_of(const struct hf_node *n, const struct hf_action *a, struct hf
         if (m != NULL)
             hf_pg_member_name(job->voters[job->n_voters++], m->name, &m->uuid);
     }
+    if (never_opened(&v))
+        job->replaces = v.cluster->system_id;
     /* Before the cluster state is known there is no rule to give; the one written last stays. */
     job->rule = hf_cluster_is_voter(v.cluster, v.durable->self) && v.cluster->n_members > 0;
     return job->work != HF_WORK_NONE;

@@ -31,6 +31,8 @@ static void copied(struct hf_decide *d, const struct hf_event *e)
          * acknowledged before. */
         d->disk.hold_lsn = 0;
         d->disk.hold_epoch = 0;
+        if (e->system_id != 0)
+            d->disk.system_id = e->system_id;
     } else if (d->disk.hold_lsn != 0) {
         /* Rewound: consistent only once WAL up to the copy's end has been streamed (S8). */
         d->disk.hold_epoch = d->work_epoch;

@@ -106,8 +106,10 @@ static int take_copy(struct hf_pg *pg, struct hf_error *err)
     return code;
 }
 
-/* A copy of another cluster's leader must not take the place of this one's data. */
-static int check_same_system(struct hf_pg *pg, uint64_t *system_id, struct hf_error *err)
+/* A copy of another cluster's leader must not take the place of this one's data. Data of a founding that came to
+ * nothing may go. */
+static int check_same_system(struct hf_pg *pg, const struct hf_pg_job *job, uint64_t *system_id,
+                             struct hf_error *err)
 {
     struct hf_pg_control fresh, old;
     int code = hf_pg_control_read(pg, pg->data_new, &fresh, err);
@@ -116,7 +118,7 @@ static int check_same_system(struct hf_pg *pg, uint64_t *system_id, struct hf_er
         return code;
     *system_id = fresh.system_id;
     if (hf_pg_exists(pg->data) && hf_pg_control_read(pg, pg->data, &old, NULL) == 0 &&
-        old.system_id != fresh.system_id)
+        old.system_id != fresh.system_id && job->replaces != fresh.system_id)
         return hf_fail(err, HF_EREFUSED,
                        "%s: will not replace %s of system %llu by a copy of system %llu (hint: the "
                        "leader belongs to another cluster)",
@@ -161,14 +163,15 @@ static int replayed_to(struct hf_pg *pg, hf_lsn *lsn, struct hf_error *err)
     return code;
 }
 
-int hf_pg_do_clone(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err)
+int hf_pg_do_clone(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result,
+                   struct hf_error *err)
 {
     uint64_t system_id = 0;
     struct hf_error stop_err;
     int code = take_copy(pg, err);
 
     if (code == 0)
-        code = check_same_system(pg, &system_id, err);
+        code = check_same_system(pg, job, &system_id, err);
     if (code != 0) {
         /* The data of before are untouched; room is what a full disk needs most. */
         if (hf_pg_remove_tree(pg->data_new, &stop_err) != 0)

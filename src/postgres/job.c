@@ -48,7 +48,7 @@ static int dispatch(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_
     case HF_WORK_REWIND:
         return hf_pg_do_rewind(pg, result, err);
     case HF_WORK_CLONE:
-        return hf_pg_do_clone(pg, result, err);
+        return hf_pg_do_clone(pg, job, result, err);
     case HF_WORK_CHECKPOINT:
         return do_checkpoint(pg, err);
     case HF_WORK_NONE:

@@ -89,6 +89,7 @@ struct hf_pg_job {
     bool rule;
     unsigned n_voters;
     char voters[HF_MEMBERS_MAX][HF_PG_MEMBER_MAX];
+    uint64_t replaces; /* CLONE: data of another system may be replaced by a copy of this one; 0: never */
 };
 
 struct hf_pg_result {

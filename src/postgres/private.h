@@ -189,7 +189,8 @@ int hf_pg_do_promote(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg
 int hf_pg_do_rule(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result,
                   struct hf_error *err);
 int hf_pg_do_rewind(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
-int hf_pg_do_clone(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err);
+int hf_pg_do_clone(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result,
+                   struct hf_error *err);
 
 /* walend.c: end of valid WAL on disk, without SQL (S10). Nobody may be writing WAL. */
 int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_error *err);

@@ -3,6 +3,7 @@ history of its own, and never as somebody who counts before it has what it must 
 
 import json
 import os
+import threading
 import re
 import shutil
 import time
@@ -477,3 +478,16 @@ def test_restart_of_a_follower_under_load(cluster):
             cluster.run("kill", node, "--signal", "TERM")
             writers.wait_for_ack()
             cluster.heal()
+
+
+def test_founder_that_died_before_anybody_had_copied(tmp_path):
+    """The others, empty, began anew. Its data are of a founding that came to nothing: they go, and it is one of them."""
+    with harness.Cluster(replicas=3, start=False) as c:
+        t = threading.Thread(target=lambda: c.up(check=False, timeout=60), daemon=True)
+        t.start()
+        harness.wait_until("promoted", lambda: "phase=promoted" in c.log_text("demo-0"), 30, poll=0.002)
+        c.kill_down("demo-0")
+        t.join()
+        c.wait_open(40, other_than="demo-0")
+        c.start("demo-0")
+        c.wait_healthy(60)

@@ -94,3 +94,12 @@ def test_leave_and_join_again_under_the_same_name(growing):
     growing.wait_healthy(60)
     growing.insert("demo-2")
     growing.verify()
+
+
+def test_two_to_one(tmp_path):
+    """The voter that leaves is needed until the rule without it is in force."""
+    with harness.Cluster(replicas=2) as c:
+        c.insert(count=3)
+        c.run("scale", "--replicas", "1", "--timeout", "40")
+        c.insert(count=1)
+        assert c.execute("SELECT count(*) FROM ledger") == [(4,)]
