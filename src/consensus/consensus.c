@@ -105,6 +105,7 @@ static void consensus_free(struct hf_consensus *c)
     }
     if (c->change_due)
         hf_consensus_request_free(c->change); /* libraft has never heard of it */
+    raft_configuration_close(&c->committed);
     free(c->dir);
     free(c->address);
     free(c);
@@ -202,8 +203,10 @@ int hf_consensus_start(struct hf_consensus *c, struct hf_error *err)
 {
     int rv = raft_start(&c->raft);
 
-    if (rv == 0)
+    if (rv == 0) {
+        hf_consensus_loaded_end(c);
         rv = new_term_alone(c);
+    }
     if (rv != 0)
         return fail_open(c, "cannot be read", rv, err);
     c->started = true;

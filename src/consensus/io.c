@@ -48,6 +48,7 @@ void hf_consensus_watch(struct hf_consensus *c)
     else if (state == RAFT_CANDIDATE)
         role = HF_CONSENSUS_CANDIDATE;
     raft_leader(&c->raft, &leader, &address);
+    hf_consensus_committed(c);
     if (c->conf_index != c->raft.configuration_index ||
         c->conf_uncommitted != c->raft.configuration_uncommitted_index) {
         c->conf_index = c->raft.configuration_index;
@@ -78,6 +79,7 @@ static void wrapped_recv(struct raft_io *io, struct raft_message *m)
     if (hf_mend_second_vote(&c->raft, m))
         return; /* such a message owns no memory */
     hf_mend_received(&c->mend, m);
+    hf_consensus_take_back(c, m);
     c->recv(io, m);
     hf_consensus_watch(c);
 }
@@ -90,6 +92,17 @@ static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const stru
 
     hf_mend_answer(&c->mend, &c->raft, &mended);
     return c->io_send(io, req, &mended, cb);
+}
+
+static int wrapped_load(struct raft_io *io, raft_term *term, raft_id *vote, struct raft_snapshot **snapshot,
+                        raft_index *start, struct raft_entry *entries[], size_t *n)
+{
+    struct hf_consensus *c = of_io(io);
+    int rv = c->io_load(io, term, vote, snapshot, start, entries, n);
+
+    if (rv == 0)
+        hf_consensus_loaded(c, *snapshot, *start, *entries, *n);
+    return rv;
 }
 
 static int wrapped_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick,
@@ -186,11 +199,13 @@ static void wrapped_close(struct raft_io *io, raft_io_close_cb cb)
 
 void hf_consensus_wrap_io(struct hf_consensus *c)
 {
+    c->io_load = c->io.load;
     c->io_start = c->io.start;
     c->io_time = c->io.time;
     c->io_append = c->io.append;
     c->io_send = c->io.send;
     c->io_close = c->io.close;
+    c->io.load = wrapped_load;
     c->io.start = wrapped_start;
     c->io.append = wrapped_append;
     c->io.send = wrapped_send;

@@ -30,6 +30,8 @@ struct hf_consensus {
                      raft_io_append_cb);
     int (*io_send)(struct raft_io *, struct raft_io_send *, const struct raft_message *, raft_io_send_cb);
     void (*io_close)(struct raft_io *, raft_io_close_cb);
+    int (*io_load)(struct raft_io *, raft_term *, raft_id *, struct raft_snapshot **, raft_index *,
+                   struct raft_entry **, size_t *);
     raft_io_close_cb io_closed;
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
@@ -40,6 +42,8 @@ struct hf_consensus {
     enum hf_consensus_role role;
     uint64_t term, leader;
     raft_index conf_index, conf_uncommitted;
+    struct raft_configuration committed; /* the last one that is; see configuration.c */
+    raft_index committed_index, in_doubt;
     bool role_known;
     /* libraft sends TimeoutNow with a request inside raft_transfer and looks at it when the message has been
      * written, which may be after the transfer's callback: the last few stay allocated. */
@@ -76,6 +80,13 @@ struct request {
 void hf_consensus_wrap_io(struct hf_consensus *c); /* after raft_uv_init, before raft_init */
 /* After everything that may have moved libraft: says what is new. */
 void hf_consensus_watch(struct hf_consensus *c);
+
+/* configuration.c */
+void hf_consensus_loaded(struct hf_consensus *c, const struct raft_snapshot *snapshot, raft_index start,
+                         const struct raft_entry *entries, size_t n); /* from the disk, by raft_start */
+void hf_consensus_loaded_end(struct hf_consensus *c);                 /* after raft_start */
+void hf_consensus_committed(struct hf_consensus *c);                  /* perhaps a newer one is */
+void hf_consensus_take_back(struct hf_consensus *c, const struct raft_message *m); /* before libraft gets it */
 
 /* request.c */
 void hf_consensus_request_free(struct request *r);
