@@ -411,6 +411,7 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
     char socket_dir[HF_PATH_MAX + 8];
     struct hf_peer_config pc = {.listen = n->config->listen_peer,
                                 .tls_dir = n->config->tls_dir,
+                                .domains = &n->config->domains,
                                 .name = n->config->name,
                                 .local = n->config->local_runtime,
                                 .page = n->page};
@@ -421,7 +422,7 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
                                   .max_sessions = n->config->max_sessions};
     struct hf_peer_callbacks peer_cb = hf_node_peer_callbacks(n);
     struct hf_router_callbacks router_cb = hf_node_router_callbacks(n);
-    int rv = hf_cert_check(n->config->tls_dir, n->config->name, err);
+    int rv = hf_cert_check(n->config->tls_dir, n->config->name, &n->config->domains, err);
 
     (void)snprintf(socket_dir, sizeof socket_dir, "%s/sock", n->config->dir);
     if (rv == 0)

@@ -6,10 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/net.h"
 #include "cmd/options.h"
+#include "pod/identity.h"
 
 /* What is read before it is checked and put in its place. */
 struct raw {
@@ -17,6 +19,8 @@ struct raw {
     char dir[HF_PATH_MAX];
     unsigned sql_port, ro_port, peer_port, http_port;
     struct hf_option_list seeds, settings;
+    struct hf_pod pod;
+    unsigned replicas;
 };
 
 enum { OPTIONS_MAX = 32, CREDENTIALS_MAX = 64 * 1024, SETTINGS_MAX = 32 * 1024 };
@@ -25,15 +29,23 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
 {
     const struct hf_option table[] = {
         {"name", 0, HF_OPT_TEXT, c->name, sizeof c->name, 0, 0, "HOLDFAST_NAME", "NAME",
-         "the node's name; ends in its ordinal, as demo-0 does"},
+         "the node's name; ends in its ordinal, as demo-0 does (in a pod: the hostname)"},
         {"dir", 0, HF_OPT_TEXT, r->dir, sizeof r->dir, 0, 0, "HOLDFAST_NODE_DIR", "DIR",
          "the node's directory, all that it keeps"},
         {"expect", 0, HF_OPT_NUMBER, &c->expect, 0, 1, HF_MEMBERS_MAX, "HOLDFAST_EXPECT", "N",
          "nodes that found the cluster together"},
         {"seed", 0, HF_OPT_LIST, &r->seeds, 0, 0, 0, "HOLDFAST_SEEDS", "NAME=HOST:PORT",
          "a node and its peer port; once for each known node, this one included"},
+        {"replicas", 0, HF_OPT_NUMBER, &r->replicas, 0, 1, HF_MEMBERS_MAX, "HOLDFAST_REPLICAS", "N",
+         "in a pod: --expect N, and a --seed for each pod of the StatefulSet"},
+        {"service", 0, HF_OPT_TEXT, r->pod.service, sizeof r->pod.service, 0, 0, "HOLDFAST_SERVICE", "NAME",
+         "in a pod: the headless service (default: as /etc/hosts has it)"},
+        {"namespace", 0, HF_OPT_TEXT, r->pod.namespace, sizeof r->pod.namespace, 0, 0, "HOLDFAST_NAMESPACE",
+         "NAME", "in a pod: the namespace (default: as /etc/hosts or /etc/resolv.conf has it)"},
+        {"cluster-domain", 0, HF_OPT_TEXT, r->pod.domain, sizeof r->pod.domain, 0, 0,
+         "HOLDFAST_CLUSTER_DOMAIN", "DOMAIN", "in a pod: for names in certificates (default: found likewise)"},
         {"listen", 0, HF_OPT_TEXT, r->host, sizeof r->host, 0, 0, "HOLDFAST_LISTEN", "HOST",
-         "address of the peer port, and of the SQL ports unless --sql-host (default 127.0.0.1)"},
+         "address of the peer port, and of the SQL ports unless --sql-host; * for all (default 127.0.0.1, in a pod *)"},
         {"sql-host", 0, HF_OPT_TEXT, r->sql_host, sizeof r->sql_host, 0, 0, "HOLDFAST_SQL_HOST",
          "HOST", "address of the SQL ports"},
         {"sql-port", 0, HF_OPT_NUMBER, &r->sql_port, 0, 1, 65535, "HOLDFAST_SQL_PORT", "PORT",
@@ -50,7 +62,7 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
         {"advertise-sql", 0, HF_OPT_TEXT, c->advertise_sql, sizeof c->advertise_sql, 0, 0,
          "HOLDFAST_ADVERTISE_SQL", "HOST:PORT", "where clients reach the SQL port, for status"},
         {"tls-dir", 0, HF_OPT_TEXT, c->tls_dir, sizeof c->tls_dir, 0, 0, "HOLDFAST_TLS_DIR", "DIR",
-         "ca.crt, node.crt, node.key (default DIR/tls)"},
+         "ca.crt and node.crt, node.key or tls.crt, tls.key (default DIR/tls)"},
         {"credentials", 0, HF_OPT_TEXT, r->credentials, sizeof r->credentials, 0, 0,
          "HOLDFAST_CREDENTIALS", "FILE", "JSON: roles and database to create (docs/operations.md)"},
         {"lease-ms", 0, HF_OPT_NUMBER, &c->lease_ms, 0, HF_LEASE_MS_MIN, HF_LEASE_MS_MAX,
@@ -159,10 +171,63 @@ static int take_seeds(struct hf_node_config *c, const struct hf_option_list *lis
     return 0;
 }
 
-static int take_addresses(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
+/* A pod knows where the others are by their names alone (pod/identity.h). */
+static int take_pod(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
 {
-    const char *sql_host = r->sql_host[0] != '\0' ? r->sql_host : r->host;
-    int rv = join_addr(c->listen_sql, sql_host, r->sql_port, err);
+    char name[HF_NAME_MAX];
+    int rv = 0;
+
+    if (!hf_domains_of_service(&c->domains, r->pod.service, r->pod.namespace, r->pod.domain))
+        return hf_fail(err, HF_EINVAL, "--service, --namespace, --cluster-domain: too long together");
+    for (unsigned i = 0; rv == 0 && i < c->expect; i++) {
+        struct hf_seed *s = &c->seeds[c->n_seeds++];
+        rv = hf_pod_address(&r->pod, i, r->peer_port, s->name, s->addr, err);
+    }
+    if (rv == 0 && c->ordinal >= c->expect && c->n_seeds < HF_MEMBERS_MAX) { /* `kubectl scale` added it */
+        struct hf_seed *s = &c->seeds[c->n_seeds++];
+        rv = hf_pod_address(&r->pod, c->ordinal, r->peer_port, s->name, s->addr, err);
+    }
+    if (rv == 0 && c->advertise_peer[0] == '\0')
+        rv = hf_pod_address(&r->pod, c->ordinal, r->peer_port, name, c->advertise_peer, err);
+    if (rv == 0 && c->advertise_sql[0] == '\0')
+        rv = hf_pod_address(&r->pod, c->ordinal, r->sql_port, name, c->advertise_sql, err);
+    return rv;
+}
+
+/* Flags say less in a pod: the rest is found. Not for nodes of the local runtime, which may run in one, too. */
+static int find_pod(struct hf_node_config *c, struct raw *r, struct hf_error *err)
+{
+    bool asked = r->pod.service[0] != '\0' || r->replicas != 0;
+
+    if (c->expect == 0)
+        c->expect = r->replicas != 0 ? r->replicas : 1;
+    if (c->local_runtime || r->seeds.n > 0 || (!asked && !hf_pod_inside())) {
+        r->pod.service[0] = '\0';
+        return 0;
+    }
+    strcpy(r->pod.name, c->name);
+    hf_pod_complete(&r->pod);
+    strcpy(c->name, r->pod.name);
+    if (r->pod.service[0] != '\0' && r->pod.namespace[0] != '\0')
+        return 0;
+    if (asked || c->expect > 1)
+        return hf_fail(err, HF_EINVAL,
+                       "pod %s: its %s is not known (hint: the StatefulSet's serviceName must name a headless "
+                       "service; or set HOLDFAST_SERVICE and HOLDFAST_NAMESPACE, or --seed)",
+                       c->name, r->pod.service[0] == '\0' ? "headless service" : "namespace");
+    r->pod.service[0] = '\0';
+    return 0;
+}
+
+static int take_addresses(struct hf_node_config *c, struct raw *r, struct hf_error *err)
+{
+    const char *sql_host;
+    int rv;
+
+    if (r->host[0] == '\0')
+        strcpy(r->host, r->pod.service[0] != '\0' ? "*" : "127.0.0.1");
+    sql_host = r->sql_host[0] != '\0' ? r->sql_host : r->host;
+    rv = join_addr(c->listen_sql, sql_host, r->sql_port, err);
 
     if (rv == 0)
         rv = join_addr(c->listen_ro, sql_host, r->ro_port, err);
@@ -171,13 +236,13 @@ static int take_addresses(struct hf_node_config *c, const struct raw *r, struct 
     if (rv == 0 && r->http_port != 0)
         rv = join_addr(c->listen_http, r->host, r->http_port, err);
     if (rv == 0)
-        rv = take_seeds(c, &r->seeds, err);
+        rv = r->pod.service[0] != '\0' ? take_pod(c, r, err) : take_seeds(c, &r->seeds, err);
+    if (rv == 0 && c->advertise_peer[0] == '\0')
+        rv = join_addr(c->advertise_peer, strcmp(r->host, "*") == 0 ? c->name : r->host, r->peer_port, err);
+    if (rv == 0 && c->advertise_sql[0] == '\0')
+        rv = join_addr(c->advertise_sql, strcmp(sql_host, "*") == 0 ? c->name : sql_host, r->sql_port, err);
     if (rv != 0)
         return rv;
-    if (c->advertise_peer[0] == '\0')
-        strcpy(c->advertise_peer, c->listen_peer);
-    if (c->advertise_sql[0] == '\0')
-        strcpy(c->advertise_sql, c->listen_sql);
     rv = check_addr("--advertise-peer", c->advertise_peer, err);
     if (rv == 0)
         rv = check_addr("--advertise-sql", c->advertise_sql, err);
@@ -192,6 +257,11 @@ static int take_dir(struct hf_node_config *c, const struct raw *r, struct hf_err
 
     if (r->dir[0] == '\0')
         return hf_fail(err, HF_EINVAL, "--dir: missing");
+    /* A volume's root holds lost+found and has fsGroup's mode: the node's directory is one below it. */
+    if (r->pod.service[0] != '\0' && mkdir(r->dir, 0700) != 0 && errno != EEXIST)
+        return hf_fail(err, HF_EIO, "cannot make %s: %s (hint: is the volume mounted above it, and may uid %u "
+                                    "write there? fsGroup in the pod's securityContext)",
+                       r->dir, strerror(errno), (unsigned)geteuid());
     real = realpath(r->dir, NULL);
     if (real == NULL || stat(real, &st) != 0) {
         free(real);
@@ -345,14 +415,13 @@ static int write_settings(struct hf_node_config *c, const struct hf_option_list 
 
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err)
 {
-    struct raw r = {.host = "127.0.0.1", .log_level = "info", .guard = "auto", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
+    struct raw r = {.log_level = "info", .guard = "auto", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
                     .peer_port = 7000};
     struct hf_option o[OPTIONS_MAX];
     unsigned n;
     int rv;
 
     memset(c, 0, sizeof *c);
-    c->expect = 1;
     c->lease_ms = HF_LEASE_MS_DEFAULT;
     c->hold_ms = HF_HOLD_MS_DEFAULT;
     c->dead_after_ms = 300000;
@@ -362,7 +431,7 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     rv = hf_options_parse(o, n, argc, argv, NULL, err);
     if (rv != 0)
         return rv;
-    if ((rv = check_name(c, err)) == 0 && (rv = take_log_level(c, &r, err)) == 0 &&
+    if ((rv = find_pod(c, &r, err)) == 0 && (rv = check_name(c, err)) == 0 && (rv = take_log_level(c, &r, err)) == 0 &&
         (rv = take_guard(c, &r, err)) == 0 &&
         (rv = take_addresses(c, &r, err)) == 0 && (rv = take_dir(c, &r, err)) == 0 &&
         (rv = read_credentials(c, r.credentials, err)) == 0)

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "base/cert.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "core/types.h"
@@ -46,6 +47,7 @@ struct hf_node_config {
     char dir[HF_PATH_MAX];  /* the node's directory: absolute, exists, ours */
     char tls_dir[HF_PATH_MAX];
     char admin_socket[HF_PATH_MAX]; /* <dir>/admin.sock */
+    struct hf_domains domains;      /* in which nodes may be named by certificates; none outside Kubernetes */
     unsigned expect;        /* nodes at founding, 1 .. HF_MEMBERS_MAX */
 
     char listen_sql[HF_ADDR_MAX], listen_ro[HF_ADDR_MAX], listen_peer[HF_ADDR_MAX]; /* "host:port" */

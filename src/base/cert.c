@@ -15,9 +15,9 @@
 
 #include "base/file.h"
 
-enum { CA_DAYS = 3650, NODE_DAYS = 730, FILE_MAX = 64 * 1024 };
+enum { CA_DAYS = 3650, NODE_DAYS = 730, FILE_MAX = 64 * 1024, SAN_MAX = 8192 };
 
-static int fail_ssl(struct hf_error *err, const char *what, const char *path)
+int hf_cert_fail(struct hf_error *err, const char *what, const char *path)
 {
     char text[160] = "";
     unsigned long e = ERR_peek_last_error();
@@ -40,44 +40,40 @@ static BIO *read_bio(const char *path, char **data, struct hf_error *err)
     bio = BIO_new_mem_buf(*data, (int)len);
     if (bio == NULL) {
         free(*data);
-        (void)fail_ssl(err, "cannot read", path);
+        (void)hf_cert_fail(err, "cannot read", path);
     }
     return bio;
 }
 
-static X509 *read_cert(const char *dir, const char *file, struct hf_error *err)
+X509 *hf_cert_read(const char *path, struct hf_error *err)
 {
-    char path[4096], *data;
+    char *data;
     X509 *cert;
-    BIO *bio;
+    BIO *bio = read_bio(path, &data, err);
 
-    (void)snprintf(path, sizeof path, "%s/%s", dir, file);
-    bio = read_bio(path, &data, err);
     if (bio == NULL)
         return NULL;
     cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
     BIO_free(bio);
     free(data);
     if (cert == NULL)
-        (void)fail_ssl(err, "not a certificate:", path);
+        (void)hf_cert_fail(err, "not a certificate:", path);
     return cert;
 }
 
-static EVP_PKEY *read_key(const char *dir, const char *file, struct hf_error *err)
+EVP_PKEY *hf_cert_read_key(const char *path, struct hf_error *err)
 {
-    char path[4096], *data;
+    char *data;
     EVP_PKEY *key;
-    BIO *bio;
+    BIO *bio = read_bio(path, &data, err);
 
-    (void)snprintf(path, sizeof path, "%s/%s", dir, file);
-    bio = read_bio(path, &data, err);
     if (bio == NULL)
         return NULL;
     key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
     BIO_free(bio);
     free(data);
     if (key == NULL)
-        (void)fail_ssl(err, "not a private key:", path);
+        (void)hf_cert_fail(err, "not a private key:", path);
     return key;
 }
 
@@ -96,7 +92,7 @@ static int write_cert(X509 *cert, const char *dir, const char *file, struct hf_e
     int rv;
 
     if (bio == NULL || PEM_write_bio_X509(bio, cert) != 1)
-        rv = fail_ssl(err, "cannot write", file);
+        rv = hf_cert_fail(err, "cannot write", file);
     else
         rv = write_bio(bio, dir, file, 0644, err);
     BIO_free(bio);
@@ -109,7 +105,7 @@ static int write_key(EVP_PKEY *key, const char *dir, const char *file, struct hf
     int rv;
 
     if (bio == NULL || PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1)
-        rv = fail_ssl(err, "cannot write", file);
+        rv = hf_cert_fail(err, "cannot write", file);
     else
         rv = write_bio(bio, dir, file, 0600, err);
     BIO_free(bio);
@@ -167,30 +163,35 @@ static X509 *blank(EVP_PKEY *key, const char *common_name, const X509_NAME *issu
     return cert;
 }
 
+static bool new_authority(const char *cluster, EVP_PKEY **key, X509 **cert)
+{
+    *cert = NULL;
+    *key = EVP_EC_gen("P-256");
+    if (*key != NULL)
+        *cert = blank(*key, cluster, NULL, CA_DAYS);
+    return *cert != NULL && add_ext(*cert, *cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
+           add_ext(*cert, *cert, NID_key_usage, "critical,keyCertSign,cRLSign") &&
+           add_ext(*cert, *cert, NID_subject_key_identifier, "hash") &&
+           X509_sign(*cert, *key, EVP_sha256()) != 0;
+}
+
 int hf_cert_make_ca(const char *dir, const char *cluster, struct hf_error *err)
 {
     char path[4096];
     EVP_PKEY *key = NULL;
     X509 *cert = NULL;
-    int rv = HF_ETLS;
+    int rv;
 
     (void)snprintf(path, sizeof path, "%s/ca.key", dir);
     if (access(path, F_OK) == 0)
         return 0;
-    key = EVP_EC_gen("P-256");
-    if (key != NULL)
-        cert = blank(key, cluster, NULL, CA_DAYS);
-    if (cert == NULL || !add_ext(cert, cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
-        !add_ext(cert, cert, NID_key_usage, "critical,keyCertSign,cRLSign") ||
-        !add_ext(cert, cert, NID_subject_key_identifier, "hash") ||
-        X509_sign(cert, key, EVP_sha256()) == 0) {
-        rv = fail_ssl(err, "cannot make a certificate authority in", dir);
-        goto cleanup;
-    }
-    rv = write_cert(cert, dir, "ca.crt", err);
+    rv = new_authority(cluster, &key, &cert)
+             ? 0
+             : hf_cert_fail(err, "cannot make a certificate authority in", dir);
+    if (rv == 0)
+        rv = write_cert(cert, dir, "ca.crt", err);
     if (rv == 0)
         rv = write_key(key, dir, "ca.key", err);
-cleanup:
     X509_free(cert);
     EVP_PKEY_free(key);
     return rv;
@@ -213,38 +214,71 @@ static int names_value(const char *const *names, unsigned n, char *out, size_t c
     return 0;
 }
 
-int hf_cert_make_node(const char *ca_dir, const char *out_dir, const char *const *names, unsigned n,
-                      struct hf_error *err)
+/* The whole file, which may hold several authorities while one takes another's place. */
+static int copy_authorities(const char *from, const char *to_dir, struct hf_error *err)
 {
-    EVP_PKEY *ca_key = NULL, *key = NULL;
-    X509 *ca = NULL, *cert = NULL;
-    char san[2048];
-    int rv = n > 0 ? names_value(names, n, san, sizeof san, err)
-                   : hf_fail(err, HF_EINVAL, "a certificate needs a name");
+    char path[4096], *data;
+    size_t len;
+    int rv = hf_file_read(from, FILE_MAX, &data, &len, err);
 
     if (rv != 0)
         return rv;
+    (void)snprintf(path, sizeof path, "%s/ca.crt", to_dir);
+    rv = hf_file_write(path, data, len, 0644, err);
+    free(data);
+    return rv;
+}
+
+static X509 *signed_cert(const struct hf_cert_wish *w, const char *san, EVP_PKEY *key, X509 *ca,
+                         EVP_PKEY *ca_key)
+{
+    X509 *cert = blank(key, w->common_name != NULL ? w->common_name : w->names[0],
+                       X509_get_subject_name(ca), w->days > 0 ? w->days : NODE_DAYS);
+
+    if (cert == NULL)
+        return NULL;
+    if (add_ext(cert, ca, NID_basic_constraints, "critical,CA:FALSE") &&
+        add_ext(cert, ca, NID_key_usage, "critical,digitalSignature") &&
+        add_ext(cert, ca, NID_ext_key_usage, w->client ? "clientAuth" : "serverAuth,clientAuth") &&
+        (san[0] == '\0' || add_ext(cert, ca, NID_subject_alt_name, san)) &&
+        X509_sign(cert, ca_key, EVP_sha256()) != 0)
+        return cert;
+    X509_free(cert);
+    return NULL;
+}
+
+int hf_cert_make(const char *ca_dir, const char *out_dir, const struct hf_cert_wish *w, struct hf_error *err)
+{
+    EVP_PKEY *ca_key = NULL, *key = NULL;
+    X509 *ca = NULL, *cert = NULL;
+    char san[SAN_MAX] = "", ca_path[4096], key_path[4096], crt_file[64], key_file[64];
+    int rv = names_value(w->names, w->n, san, sizeof san, err);
+
+    if (rv == 0 && w->n == 0 && w->common_name == NULL)
+        rv = hf_fail(err, HF_EINVAL, "a certificate needs a name");
+    if (rv != 0)
+        return rv;
     rv = HF_ETLS;
-    ca = read_cert(ca_dir, "ca.crt", err);
-    ca_key = ca != NULL ? read_key(ca_dir, "ca.key", err) : NULL;
+    (void)snprintf(ca_path, sizeof ca_path, "%s/ca.crt", ca_dir);
+    (void)snprintf(key_path, sizeof key_path, "%s/ca.key", ca_dir);
+    (void)snprintf(crt_file, sizeof crt_file, "%s.crt", w->stem != NULL ? w->stem : "node");
+    (void)snprintf(key_file, sizeof key_file, "%s.key", w->stem != NULL ? w->stem : "node");
+    ca = hf_cert_read(ca_path, err);
+    ca_key = ca != NULL ? hf_cert_read_key(key_path, err) : NULL;
     if (ca_key == NULL)
         goto cleanup;
     key = EVP_EC_gen("P-256");
     if (key != NULL)
-        cert = blank(key, names[0], X509_get_subject_name(ca), NODE_DAYS);
-    if (cert == NULL || !add_ext(cert, ca, NID_basic_constraints, "critical,CA:FALSE") ||
-        !add_ext(cert, ca, NID_key_usage, "critical,digitalSignature") ||
-        !add_ext(cert, ca, NID_ext_key_usage, "serverAuth,clientAuth") ||
-        !add_ext(cert, ca, NID_subject_alt_name, san) ||
-        X509_sign(cert, ca_key, EVP_sha256()) == 0) {
-        rv = fail_ssl(err, "cannot make a certificate in", out_dir);
+        cert = signed_cert(w, san, key, ca, ca_key);
+    if (cert == NULL) {
+        rv = hf_cert_fail(err, "cannot make a certificate in", out_dir);
         goto cleanup;
     }
-    rv = write_cert(ca, out_dir, "ca.crt", err);
+    rv = strcmp(ca_dir, out_dir) != 0 ? copy_authorities(ca_path, out_dir, err) : 0;
     if (rv == 0)
-        rv = write_key(key, out_dir, "node.key", err);
+        rv = write_key(key, out_dir, key_file, err);
     if (rv == 0)
-        rv = write_cert(cert, out_dir, "node.crt", err);
+        rv = write_cert(cert, out_dir, crt_file, err);
 cleanup:
     X509_free(cert);
     X509_free(ca);
@@ -253,67 +287,77 @@ cleanup:
     return rv;
 }
 
-/* -- checking ---------------------------------------------------------------------------------------- */
-
-static void time_text(const ASN1_TIME *t, char *out, size_t cap)
-{
-    BIO *bio = BIO_new(BIO_s_mem());
-    int n = 0;
-
-    if (bio != NULL && ASN1_TIME_print(bio, t) == 1)
-        n = BIO_read(bio, out, (int)cap - 1);
-    out[n > 0 ? n : 0] = '\0';
-    BIO_free(bio);
-}
-
-static int check_pair(const char *dir, const char *name, X509 *ca, X509 *cert, EVP_PKEY *key,
+int hf_cert_make_node(const char *ca_dir, const char *out_dir, const char *const *names, unsigned n,
                       struct hf_error *err)
 {
-    char when[64];
-
-    if (X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0) {
-        time_text(X509_get0_notAfter(cert), when, sizeof when);
-        return hf_fail(err, HF_ETLS,
-                       "certificate %s/node.crt expired on %s (hint: make a new one; `holdfast up` does "
-                       "it at the next start after `holdfast down`)",
-                       dir, when);
-    }
-    if (X509_cmp_current_time(X509_get0_notBefore(cert)) > 0) {
-        time_text(X509_get0_notBefore(cert), when, sizeof when);
-        return hf_fail(err, HF_ETLS,
-                       "certificate %s/node.crt is not valid before %s (hint: is this machine's clock "
-                       "right?)",
-                       dir, when);
-    }
-    if (X509_verify(cert, X509_get0_pubkey(ca)) != 1) {
-        ERR_clear_error();
-        return hf_fail(err, HF_ETLS,
-                       "certificate %s/node.crt is not signed by %s/ca.crt (hint: both must come from "
-                       "this cluster's authority)",
-                       dir, dir);
-    }
-    if (X509_check_host(cert, name, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) != 1)
-        return hf_fail(err, HF_ETLS, "certificate %s/node.crt does not carry the name %s", dir, name);
-    if (X509_check_private_key(cert, key) != 1) {
-        ERR_clear_error();
-        return hf_fail(err, HF_ETLS, "%s/node.key does not fit %s/node.crt", dir, dir);
-    }
-    return 0;
+    return hf_cert_make(ca_dir, out_dir, &(struct hf_cert_wish){.names = names, .n = n}, err);
 }
 
-int hf_cert_check(const char *dir, const char *name, struct hf_error *err)
+/* -- authorities that take each other's place ---------------------------------------------------------- */
+
+/* Writes dir/ca.crt: `first`, and behind it those of dir/ca.crt, or none of them. */
+static int write_authorities(const char *dir, X509 *first, bool and_old, struct hf_error *err)
 {
-    X509 *ca = read_cert(dir, "ca.crt", err), *cert = NULL;
+    char path[4096], *old = NULL;
+    BIO *bio = BIO_new(BIO_s_mem());
+    size_t len = 0;
+    int rv = 0;
+
+    (void)snprintf(path, sizeof path, "%s/ca.crt", dir);
+    if (and_old)
+        rv = hf_file_read(path, FILE_MAX, &old, &len, err);
+    if (rv == 0 && (bio == NULL || PEM_write_bio_X509(bio, first) != 1 ||
+                    (len > 0 && BIO_write(bio, old, (int)len) != (int)len)))
+        rv = hf_cert_fail(err, "cannot write", path);
+    if (rv == 0)
+        rv = write_bio(bio, dir, "ca.crt", 0644, err);
+    BIO_free(bio);
+    free(old);
+    return rv;
+}
+
+int hf_cert_renew_ca(const char *dir, struct hf_error *err)
+{
+    char path[4096], cluster[128] = "holdfast";
     EVP_PKEY *key = NULL;
+    X509 *old, *cert = NULL;
+    int rv;
+
+    (void)snprintf(path, sizeof path, "%s/ca.crt", dir);
+    old = hf_cert_read(path, err);
+    if (old == NULL)
+        return HF_ETLS;
+    (void)X509_NAME_get_text_by_NID(X509_get_subject_name(old), NID_commonName, cluster, sizeof cluster);
+    X509_free(old);
+    rv = new_authority(cluster, &key, &cert) ? 0 : hf_cert_fail(err, "cannot make an authority in", dir);
+    /* The trust first: a key without it would sign what nobody accepts. */
+    if (rv == 0)
+        rv = write_authorities(dir, cert, true, err);
+    if (rv == 0)
+        rv = write_key(key, dir, "ca.key", err);
+    X509_free(cert);
+    EVP_PKEY_free(key);
+    return rv;
+}
+
+int hf_cert_forget_ca(const char *dir, struct hf_error *err)
+{
+    char path[4096], crt[4096];
+    X509 *ca, *cert;
     int rv = HF_ETLS;
 
-    if (ca != NULL)
-        cert = read_cert(dir, "node.crt", err);
-    if (cert != NULL)
-        key = read_key(dir, "node.key", err);
-    if (key != NULL)
-        rv = check_pair(dir, name, ca, cert, key, err);
-    EVP_PKEY_free(key);
+    (void)snprintf(path, sizeof path, "%s/ca.crt", dir);
+    (void)snprintf(crt, sizeof crt, "%s/node.crt", dir);
+    ca = hf_cert_read(path, err);
+    cert = ca != NULL ? hf_cert_read(crt, err) : NULL;
+    if (cert != NULL && X509_verify(cert, X509_get0_pubkey(ca)) == 1)
+        rv = write_authorities(dir, ca, false, err);
+    else if (cert != NULL)
+        rv = hf_fail(err, HF_EREFUSED,
+                     "%s is still signed by an authority that would be forgotten (hint: first a new one: "
+                     "`holdfast certs rotate`)",
+                     crt);
+    ERR_clear_error();
     X509_free(cert);
     X509_free(ca);
     return rv;

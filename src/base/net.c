@@ -86,18 +86,37 @@ int hf_net_connect(const struct sockaddr *sa, socklen_t len, struct hf_error *er
     return fd;
 }
 
+/* "*:port": one socket for both families, or IPv4 alone where the kernel has no other. */
+static int listen_everywhere(const char *addr, struct hf_error *err)
+{
+    char every[32];
+    int fd;
+
+    (void)snprintf(every, sizeof every, "[::]%s", addr + 1);
+    fd = hf_net_listen(every, err);
+    if (fd >= 0 || fd == HF_EBUSY)
+        return fd;
+    (void)snprintf(every, sizeof every, "0.0.0.0%s", addr + 1);
+    return hf_net_listen(every, err);
+}
+
 int hf_net_listen(const char *addr, struct hf_error *err)
 {
     struct sockaddr_storage sa;
     socklen_t len;
-    int one = 1, fd, rv = resolve(addr, AI_PASSIVE, &sa, &len, err);
+    int one = 1, zero = 0, fd, rv;
 
+    if (addr[0] == '*' && addr[1] == ':')
+        return listen_everywhere(addr, err);
+    rv = resolve(addr, AI_PASSIVE, &sa, &len, err);
     if (rv != 0)
         return rv;
     fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return hf_fail(err, HF_EIO, "cannot make a socket: %s", strerror(errno));
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (sa.ss_family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
     if (bind(fd, (struct sockaddr *)&sa, len) != 0 || listen(fd, BACKLOG) != 0) {
         int e = errno;
         close(fd);

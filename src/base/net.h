@@ -16,7 +16,7 @@ int hf_net_resolve(const char *addr, struct sockaddr_storage *out, socklen_t *le
                    struct hf_error *err);
 /* Starts to connect. Returns the socket (connected when writable), or negative. */
 int hf_net_connect(const struct sockaddr *sa, socklen_t len, struct hf_error *err);
-/* Listens on "host:port". A port in use is named, with how to find who has it. */
+/* Listens on "host:port"; the host * is every address, IPv6 and IPv4. A port in use is named, with how to find who has it. */
 int hf_net_listen(const char *addr, struct hf_error *err);
 /* Listens on a Unix socket; an old one of the same name is removed. */
 int hf_net_listen_unix(const char *path, mode_t mode, struct hf_error *err);

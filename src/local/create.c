@@ -120,7 +120,7 @@ int hf_local_make_node(const struct hf_local *l, unsigned ordinal, struct hf_err
     hf_local_node_name(l, ordinal, name);
     hf_local_node_path(l, ordinal, "tls", path);
     /* Missing, expired, or damaged: the authority is ours, so a new one costs nothing. */
-    if (hf_cert_check(path, name, NULL) == 0)
+    if (hf_cert_check(path, name, NULL, NULL) == 0)
         return 0;
     return hf_cert_make_node(pki, path, names, 1, err);
 }

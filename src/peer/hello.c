@@ -148,7 +148,7 @@ const char *hf_hello_stranger(const struct conn *c, char *text, size_t cap)
     uv_mutex_lock(&c->pump->owner->mutex);
     self = c->pump->owner->self;
     uv_mutex_unlock(&c->pump->owner->mutex);
-    if (!hf_tls_peer_is(c->ssl, c->from.name)) {
+    if (!hf_tls_peer_is(&c->pump->owner->tls, c->ssl, c->from.name)) {
         (void)snprintf(text, cap, "the certificate does not carry the name %s", c->from.name);
         return text;
     }

@@ -605,6 +605,11 @@ void hf_peer_identify(struct hf_peer *p, const struct hf_peer_identity *self)
     }
 }
 
+int hf_peer_reload(struct hf_peer *p, const char *tls_dir, struct hf_error *err)
+{
+    return hf_pumps_reload(p->pumps, tls_dir, err);
+}
+
 void hf_peer_dial(struct hf_peer *p, const char *name, const char *addr, enum hf_purpose purpose,
                   const void *payload, size_t len, int fd, const struct hf_dial *d)
 {

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <uv.h>
 
+#include "base/cert.h"
 #include "base/error.h"
 #include "base/sentinel_page.h"
 #include "core/message.h"
@@ -66,7 +67,8 @@ struct hf_peer_callbacks {
 
 struct hf_peer_config {
     const char *listen;  /* "host:port" */
-    const char *tls_dir; /* ca.crt, node.crt, node.key */
+    const char *tls_dir; /* see base/cert.h */
+    const struct hf_domains *domains; /* in which nodes may be named by their certificates; may be NULL */
     const char *name;
     /* All nodes are processes of this machine, started by `holdfast up`. On the loopback, then, a refused
      * connection proves a death, and once both ends have proved by TLS who they are, bytes go without it:
@@ -78,6 +80,9 @@ struct hf_peer_config {
 int hf_peer_open(struct hf_peer **out, uv_loop_t *loop, const struct hf_peer_config *config,
                  const struct hf_peer_callbacks *callbacks, struct hf_error *err);
 void hf_peer_close(struct hf_peer *p); /* joins the threads; no callback comes after */
+/* Connections from now on use the certificates that lie in the directory now. On failure nothing changes. From
+ * any thread. */
+int hf_peer_reload(struct hf_peer *p, const char *tls_dir, struct hf_error *err);
 /* Who we say we are from now on. Nodes of different clusters refuse each other. */
 void hf_peer_identify(struct hf_peer *p, const struct hf_peer_identity *self);
 /* With whom to stay connected for messages; replaces the former list. At most 32. */

@@ -346,6 +346,11 @@ void hf_pumps_cut(struct hf_pumps *p, enum hf_purpose purpose, bool dialed, void
     }
 }
 
+int hf_pumps_reload(struct hf_pumps *p, const char *tls_dir, struct hf_error *err)
+{
+    return hf_tls_reload(&p->tls, tls_dir, err);
+}
+
 /* -- life ------------------------------------------------------------------------------------------------ */
 
 void hf_pumps_identify(struct hf_pumps *p, const struct hf_peer_identity *self)
@@ -420,7 +425,7 @@ int hf_pumps_open(struct hf_pumps **out, uv_loop_t *control, const struct hf_pee
     p->callbacks = *callbacks;
     (void)snprintf(p->name, sizeof p->name, "%s", config->name);
     p->local = config->local;
-    rv = hf_tls_open(&p->tls, config->tls_dir, err);
+    rv = hf_tls_open(&p->tls, config->tls_dir, config->domains, err);
     if (rv == 0) {
         rv = listen_all(p, config->listen, err);
     }

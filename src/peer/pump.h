@@ -19,6 +19,7 @@ struct hf_pumps_callbacks { /* on the control loop */
 int hf_pumps_open(struct hf_pumps **out, uv_loop_t *control, const struct hf_peer_config *config,
                   const struct hf_pumps_callbacks *callbacks, struct hf_error *err);
 void hf_pumps_close(struct hf_pumps *p);
+int hf_pumps_reload(struct hf_pumps *p, const char *tls_dir, struct hf_error *err); /* any thread */
 void hf_pumps_identify(struct hf_pumps *p, const struct hf_peer_identity *self);
 void hf_pumps_dial(struct hf_pumps *p, const char *name, const char *addr, enum hf_purpose purpose,
                    const void *payload, size_t len, int fd, const struct hf_dial *d);

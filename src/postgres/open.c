@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <glob.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,6 +203,38 @@ static int make_dir(const struct hf_pg *pg, const char *path, struct hf_error *e
     return check_mode(pg, path, err);
 }
 
+/* A passwd file of our own, by way of Debian's libnss-wrapper, which the image has. */
+static int name_nameless(struct hf_pg *pg, struct hf_error *err)
+{
+    char strings[2048], path[HF_PG_PATH_MAX], text[256];
+    struct passwd pw, *found = NULL;
+    glob_t lib;
+    int code = 0;
+
+    if (getpwuid_r(geteuid(), &pw, strings, sizeof strings, &found) == 0 && found != NULL)
+        return 0;
+    if (glob("/usr/lib/*/libnss_wrapper.so", 0, NULL, &lib) != 0) {
+        hf_warn("%s: uid %u has no name, which initdb asks for (hint: a line in /etc/passwd, or apt-get install "
+                "libnss-wrapper)",
+                pg->name, (unsigned)geteuid());
+        return 0;
+    }
+    (void)snprintf(text, sizeof text, "holdfast:x:%u:%u::/:/bin/false\n", (unsigned)geteuid(),
+                   (unsigned)getegid());
+    if (hf_pg_path(path, sizeof path, pg->conf_dir, "passwd") == 0) {
+        (void)snprintf(pg->nameless[0], sizeof pg->nameless[0], "LD_PRELOAD=%s", lib.gl_pathv[0]);
+        (void)snprintf(pg->nameless[1], sizeof pg->nameless[1], "NSS_WRAPPER_PASSWD=%s", path);
+        code = hf_pg_write_file(path, text, err);
+    }
+    (void)snprintf(text, sizeof text, "holdfast:x:%u:\n", (unsigned)getegid());
+    if (code == 0 && hf_pg_path(path, sizeof path, pg->conf_dir, "group") == 0) {
+        (void)snprintf(pg->nameless[2], sizeof pg->nameless[2], "NSS_WRAPPER_GROUP=%s", path);
+        code = hf_pg_write_file(path, text, err);
+    }
+    globfree(&lib);
+    return code;
+}
+
 static int check_file_system(const struct hf_pg *pg, bool allow_ephemeral, struct hf_error *err)
 {
     enum { OVERLAY = 0x794c7630, TMPFS = 0x01021994, RAMFS = (int)0x858458f6 };
@@ -312,6 +345,8 @@ int hf_pg_open(struct hf_pg **out, const struct hf_pg_config *c, struct hf_error
         code = set_paths(pg, c, err);
     if (code == 0)
         code = check_directories(pg, c, err);
+    if (code == 0)
+        code = name_nameless(pg, err);
     if (code == 0)
         code = find_bindir(pg, c->bindir, err);
     if (code == 0)

@@ -59,6 +59,10 @@ struct hf_pg {
     int wake_fd; /* eventfd: readable while interrupted */
     atomic_bool interrupted;
 
+    /* A user without a name, as some clusters give to pods: initdb refuses to work for such. These variables give
+     * PostgreSQL's tools a name for it (open.c). "": not needed, or nothing there to do it. */
+    char nameless[3][HF_PG_PATH_MAX + 32];
+
     PGconn *conn; /* only the thread of hf_pg_run; kept for speed; NULL when not connected */
 
     /* Only in a twin: the barrier's connection, made ahead (writer.h). */

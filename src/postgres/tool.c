@@ -154,7 +154,7 @@ int hf_pg_tool(struct hf_pg *pg, const char *const *argv, int timeout_ms, hf_pg_
     struct hf_pg_tool_result local;
     struct reader reader = {.line = line, .ctx = ctx};
     char path[HF_PG_PATH_MAX], path_env[HF_PG_PATH_MAX + 64];
-    const char *envp[5] = {env[0], env[1], env[2], path_env, NULL};
+    const char *envp[8] = {env[0], env[1], env[2], path_env, NULL};
     uint64_t deadline_ns = hf_clock_ns() + (uint64_t)timeout_ms * HF_MS;
     int fds[2], why;
     pid_t pid, parent = getpid();
@@ -166,6 +166,8 @@ int hf_pg_tool(struct hf_pg *pg, const char *const *argv, int timeout_ms, hf_pg_
     if (hf_pg_path(path, sizeof path, pg->bindir, argv[0]) != 0)
         return hf_fail(err, HF_EINVAL, "path too long: %s/%s", pg->bindir, argv[0]);
     (void)snprintf(path_env, sizeof path_env, "PATH=%s:/usr/bin:/bin", pg->bindir);
+    for (unsigned i = 0; i < 3 && pg->nameless[0][0] != '\0'; i++)
+        envp[4 + i] = pg->nameless[i];
     if (pipe2(fds, O_CLOEXEC) != 0)
         return hf_fail(err, HF_EIO, "cannot make a pipe for %s: %s", argv[0], strerror(errno));
     pid = fork();

@@ -39,15 +39,15 @@ static void test_certificates(void **state)
     assert_int_equal(hf_cert_make_ca(path("ca"), "demo", &err), 0);
     assert_int_equal(hf_cert_make_ca(path("other"), "demo", &err), 0);
     assert_int_equal(hf_cert_make_node(path("ca"), path("node"), names, 2, &err), 0);
-    assert_int_equal(hf_cert_check(path("node"), "demo-0", &err), 0);
-    assert_int_equal(hf_cert_check(path("node"), "demo-0.demo.svc", &err), 0);
-    assert_int_not_equal(hf_cert_check(path("node"), "demo-1", &err), 0);
+    assert_int_equal(hf_cert_check(path("node"), "demo-0", NULL, &err), 0);
+    assert_int_equal(hf_cert_check(path("node"), "demo-0.demo.svc", NULL, &err), 0);
+    assert_int_not_equal(hf_cert_check(path("node"), "demo-1", NULL, &err), 0);
     assert_non_null(strstr(err.text, "demo-1"));
     /* The authority of another cluster. */
     assert_int_equal(hf_file_read(path("other/ca.crt"), 65536, &bytes, &len, &err), 0);
     assert_int_equal(hf_file_write(path("node/ca.crt"), bytes, len, 0644, &err), 0);
     free(bytes);
-    assert_int_not_equal(hf_cert_check(path("node"), "demo-0", &err), 0);
+    assert_int_not_equal(hf_cert_check(path("node"), "demo-0", NULL, &err), 0);
     assert_non_null(strstr(err.text, "not signed by"));
 }
 
