@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 PYTHON = /usr/bin/python3
 export HOLDFAST_BUILD = $(abspath $(BUILD))
 
-.PHONY: build deps run test test-sanitize bench soak fuzz clean help
+.PHONY: build deps run test test-pods image test-sanitize bench soak fuzz clean help
 
 # Headers of a server that came after the setup (make deps): set up again, for the guard.
 build: $(BUILD)/build.ninja
@@ -23,6 +23,8 @@ help:
 	@echo "make run            install what is missing, build, start three nodes, show them at work"
 	@echo "make test           install what is missing, build, run every test"
 	@echo "make test-sanitize  every test again, under the address and undefined-behaviour sanitizers"
+	@echo "make image          a container image, without a container engine: $(BUILD)/holdfast-image.tar"
+	@echo "make test-pods      the image as the pods of a StatefulSet, on this machine; needs root"
 	@echo "make bench          failover, creation and steady-state measurements"
 	@echo "make soak           the long tests, with fresh seeds, until one fails"
 	@echo "make fuzz           fuzzers, a minute each"
@@ -47,6 +49,16 @@ test-sanitize: deps
 	@ninja -C $(SANITIZE_BUILD) -j $(JOBS)
 	@ASAN_OPTIONS=abort_on_error=1:detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    HOLDFAST_TEST_PATIENCE=3 HOLDFAST_BUILD=$(abspath $(SANITIZE_BUILD)) scripts/test $(SANITIZE_BUILD)
+
+# docs/image.md
+image: deps
+	@$(MAKE) --no-print-directory build
+	@deploy/image/build $(BUILD) $(BUILD)
+
+test-pods: deps
+	@scripts/deps runc dnsmasq-base
+	@$(MAKE) --no-print-directory build
+	@test/pods/run
 
 bench: deps
 	@$(MAKE) --no-print-directory build

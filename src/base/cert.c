@@ -237,7 +237,9 @@ static X509 *signed_cert(const struct hf_cert_wish *w, const char *san, EVP_PKEY
 
     if (cert == NULL)
         return NULL;
+    /* By key, too: an authority and the one that takes its place have the same name. */
     if (add_ext(cert, ca, NID_basic_constraints, "critical,CA:FALSE") &&
+        add_ext(cert, ca, NID_authority_key_identifier, "keyid") &&
         add_ext(cert, ca, NID_key_usage, "critical,digitalSignature") &&
         add_ext(cert, ca, NID_ext_key_usage, w->client ? "clientAuth" : "serverAuth,clientAuth") &&
         (san[0] == '\0' || add_ext(cert, ca, NID_subject_alt_name, san)) &&

@@ -1,0 +1,68 @@
+"""Debian packages as they come from the machine's own apt sources: fetched (apt checks their signatures), looked
+into, never installed. No maintainer script runs, so nothing here needs root."""
+
+import glob
+import hashlib
+import io
+import os
+import re
+import subprocess
+import tarfile
+
+
+class Package:
+    def __init__(self, path):
+        self.path = path
+        self.control = subprocess.run(["dpkg-deb", "-f", path], check=True, capture_output=True,
+                                      text=True).stdout
+        self.field = {k: v.strip() for k, v in re.findall(r"^([A-Za-z-]+): (.*)$", self.control, re.M)}
+        self.name, self.version = self.field["Package"], self.field["Version"]
+        with open(path, "rb") as f:
+            self.sha256 = hashlib.sha256(f.read()).hexdigest()
+
+    def members(self):
+        """(tar entry, bytes or None) of every file, as the package has them."""
+        data = subprocess.run(["dpkg-deb", "--fsys-tarfile", self.path], check=True, capture_output=True).stdout
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            for entry in tar:
+                yield entry, tar.extractfile(entry).read() if entry.isreg() else None
+
+
+def fetch(names, cache):
+    """The newest versions apt would install, as Package objects; kept in `cache` from run to run."""
+    os.makedirs(cache, exist_ok=True)
+    wanted = {}
+    answer = subprocess.run(["apt-get", "download", "--print-uris", *sorted(names)], capture_output=True,
+                            text=True, cwd=cache, check=False)
+    if answer.returncode != 0:
+        raise SystemExit(f"image: apt-get download: {answer.stderr.strip()} (hint: apt-get update)")
+    for file, _size in re.findall(r"^'[^']*' (\S+) (\d+)", answer.stdout, re.M):
+        wanted[file.split("_")[0]] = os.path.join(cache, file)
+    missing = [n for n, path in wanted.items() if not os.path.exists(path)]
+    if missing:
+        subprocess.run(["apt-get", "download", "-q", *sorted(missing)], check=True, cwd=cache,
+                       stdout=subprocess.DEVNULL)
+    return [Package(wanted[n]) for n in sorted(names)]
+
+
+def owner_of(path):
+    """The installed package that a file of this machine belongs to."""
+    for candidate in (path, os.path.realpath(path), re.sub("^/usr", "", os.path.realpath(path))):
+        answer = subprocess.run(["dpkg-query", "-S", candidate], capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
+            return answer.stdout.split(":")[0].strip()
+    raise SystemExit(f"image: {path} belongs to no package")
+
+
+def library(soname):
+    """Where this machine has a shared library; None: nowhere."""
+    found = [p for d in ("/usr/lib/*-linux-gnu", "/lib/*-linux-gnu", "/usr/lib") for p in
+             glob.glob(f"{d}/{soname}")]
+    return found[0] if found else None
+
+
+def newest_postgresql():
+    majors = [int(p.split("/")[4]) for p in glob.glob("/usr/lib/postgresql/*/bin/postgres")]
+    if not majors:
+        raise SystemExit("image: PostgreSQL is not installed here (hint: make deps)")
+    return max(m for m in majors if m <= 17)
