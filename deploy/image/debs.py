@@ -31,18 +31,28 @@ class Package:
 def fetch(names, cache):
     """The newest versions apt would install, as Package objects; kept in `cache` from run to run."""
     os.makedirs(cache, exist_ok=True)
-    wanted = {}
-    answer = subprocess.run(["apt-get", "download", "--print-uris", *sorted(names)], capture_output=True,
-                            text=True, cwd=cache, check=False)
-    if answer.returncode != 0:
-        raise SystemExit(f"image: apt-get download: {answer.stderr.strip()} (hint: apt-get update)")
-    for file, _size in re.findall(r"^'[^']*' (\S+) (\d+)", answer.stdout, re.M):
-        wanted[file.split("_")[0]] = os.path.join(cache, file)
-    missing = [n for n, path in wanted.items() if not os.path.exists(path)]
+    answer = subprocess.run(["apt-cache", "show", "--no-all-versions", *sorted(names)], capture_output=True,
+                            text=True, check=False)
+    found = {}
+    for record in answer.stdout.split("\n\n"):
+        field = dict(re.findall(r"^(Package|Version|Architecture|SHA256): (.*)$", record, re.M))
+        if "SHA256" in field:
+            file = "{Package}_{0}_{Architecture}.deb".format(field["Version"].replace(":", "%3a"), **field)
+            found[field["Package"]] = os.path.join(cache, file), field["SHA256"]
+    unknown = set(names) - set(found)
+    if unknown:
+        raise SystemExit(f"image: apt does not know {', '.join(sorted(unknown))} (hint: apt-get update)")
+    missing = [n for n in sorted(names) if not os.path.exists(found[n][0])]
     if missing:
-        subprocess.run(["apt-get", "download", "-q", *sorted(missing)], check=True, cwd=cache,
-                       stdout=subprocess.DEVNULL)
-    return [Package(wanted[n]) for n in sorted(names)]
+        done = subprocess.run(["apt-get", "download", "-q", *missing], capture_output=True, text=True, cwd=cache,
+                              check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"image: apt-get download: {done.stderr.strip()} (hint: apt-get update)")
+    packages = [Package(found[n][0]) for n in sorted(names)]
+    for package in packages:
+        if package.sha256 != found[package.name][1]:
+            raise SystemExit(f"image: {package.path} is not what apt's index says (hint: remove it)")
+    return packages
 
 
 def owner_of(path):

@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/net.h"
 
-enum { SETUP_MS = 3000 };
+enum { SETUP_MS = 3000, IMPATIENT_MS = 250 };
 
 static void net_cb(uv_poll_t *poll, int status, int events);
 
@@ -24,7 +24,7 @@ static void handle_closed(uv_handle_t *handle)
 {
     struct conn *c = handle->data;
 
-    if (--c->handles > 0 || c->resolving)
+    if (--c->handles > 0)
         return;
     free(c->in.bytes);
     free(c->out.bytes);
@@ -47,8 +47,8 @@ void hf_conn_close(struct conn *c, int status, const char *text)
     *c->at = c->next;
     if (c->next != NULL)
         c->next->at = c->at;
-    if (c->resolving)
-        (void)uv_cancel((uv_req_t *)&c->resolve);
+    if (c->question != NULL)
+        c->question->arg = NULL;
     if (c->net_polled)
         uv_close((uv_handle_t *)&c->net_poll, handle_closed);
     if (c->plain_polled)
@@ -369,25 +369,11 @@ static int connect_to(struct conn *c)
     return fd >= 0 ? fd : hf_net_connect((struct sockaddr *)&c->to, c->to_len, NULL);
 }
 
-static void resolved_cb(uv_getaddrinfo_t *req, int status, struct addrinfo *list)
+static void connect_begin(struct conn *c, const struct hf_address *to)
 {
-    struct conn *c = req->data;
-
-    c->resolving = false;
-    if (c->state == CONN_CLOSED) {
-        uv_freeaddrinfo(list);
-        c->handles++;
-        handle_closed((uv_handle_t *)&c->timer);
-        return;
-    }
-    if (status != 0 || list == NULL) {
-        uv_freeaddrinfo(list);
-        hf_conn_close(c, HF_ENOENT, "the name cannot be resolved");
-        return;
-    }
-    memcpy(&c->to, list->ai_addr, list->ai_addrlen);
-    c->to_len = list->ai_addrlen;
-    uv_freeaddrinfo(list);
+    c->to = to->sa;
+    c->to_len = to->len;
+    (void)uv_timer_start(&c->timer, timeout_cb, SETUP_MS, 0);
     c->fd = connect_to(c);
     if (c->fd < 0) {
         int rv = c->fd;
@@ -399,25 +385,60 @@ static void resolved_cb(uv_getaddrinfo_t *req, int status, struct addrinfo *list
     hf_conn_want(c, UV_WRITABLE);
 }
 
+static void resolved_cb(struct hf_question *q)
+{
+    struct conn *c = q->arg;
+
+    if (c != NULL)
+        c->question = NULL;
+    if (c == NULL || c->state != CONN_RESOLVE)
+        (void)0; /* closed, or went to where the name was before */
+    else if (q->answer.len == 0)
+        hf_conn_close(c, HF_ENOENT, "the name cannot be resolved");
+    else
+        connect_begin(c, &q->answer);
+    free(q);
+}
+
+/* The DNS is slow: perhaps the node is still where it was. Else there is the whole time left to wait. */
+static void impatient_cb(uv_timer_t *timer)
+{
+    struct conn *c = timer->data;
+    struct hf_address last = hf_resolver_last(c->pump->owner->resolver, c->addr);
+
+    if (last.len > 0)
+        connect_begin(c, &last);
+    else
+        (void)uv_timer_start(&c->timer, timeout_cb, SETUP_MS, 0);
+}
+
 void hf_conn_dial(struct hf_pump *pump, struct conn *c)
 {
-    char host[HF_ADDR_MAX], port[16];
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct hf_address number = hf_resolver_number(c->addr);
+    struct hf_question *q;
 
     c->dialed = true;
     c->fd = -1;
     c->state = CONN_RESOLVE;
     conn_begin(pump, c);
-    if (hf_net_split(c->addr, host, sizeof host, port, sizeof port, NULL) != 0) {
-        hf_conn_close(c, HF_EINVAL, "bad address");
+    if (number.len > 0) {
+        connect_begin(c, &number);
         return;
     }
-    c->resolve.data = c;
-    if (uv_getaddrinfo(&pump->loop, &c->resolve, resolved_cb, host, port, &hints) != 0) {
+    q = calloc(1, sizeof *q);
+    if (q == NULL || pump->stopping) {
+        free(q);
+        hf_conn_close(c, HF_ENOMEM, "cannot resolve");
+        return;
+    }
+    *q = (struct hf_question){.mailbox = pump->mailbox, .done = resolved_cb, .arg = c};
+    if (!hf_resolver_ask(pump->owner->resolver, c->addr, q)) {
+        free(q);
         hf_conn_close(c, HF_EIO, "cannot resolve");
         return;
     }
-    c->resolving = true;
+    c->question = q;
+    (void)uv_timer_start(&c->timer, impatient_cb, IMPATIENT_MS, 0);
 }
 
 void hf_conn_accept(struct hf_pump *pump, int fd)

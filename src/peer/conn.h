@@ -4,6 +4,7 @@
 
 #include "base/tls.h"
 #include "peer/pump.h"
+#include "peer/resolve.h"
 #include "peer/walthin.h"
 #include "peer/walwatch.h"
 
@@ -23,6 +24,7 @@ struct hf_pumps {
     char name[HF_NAME_MAX];
     bool local;
     struct hf_tls tls;
+    struct hf_resolver *resolver;
     struct hf_mailbox *control; /* to the host's loop */
     uv_mutex_t mutex;           /* guards self */
     struct hf_peer_identity self;
@@ -70,8 +72,8 @@ struct conn {
     SSL *ssl;
     uv_poll_t net_poll, plain_poll;
     uv_timer_t timer;
-    uv_getaddrinfo_t resolve;
-    bool net_polled, plain_polled, resolving;
+    struct hf_question *question; /* to the resolver; NULL: none */
+    bool net_polled, plain_polled;
     int net_events, plain_events;
     unsigned handles; /* not yet closed */
 

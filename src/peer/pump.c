@@ -434,6 +434,7 @@ int hf_pumps_open(struct hf_pumps **out, uv_loop_t *control, const struct hf_pee
         free(p);
         return rv;
     }
+    p->resolver = must(hf_resolver_open());
     p->control = must(hf_mailbox_open(control));
     if (uv_mutex_init(&p->mutex) != 0)
         abort();
@@ -456,12 +457,14 @@ int hf_pumps_open(struct hf_pumps **out, uv_loop_t *control, const struct hf_pee
 void hf_pumps_close(struct hf_pumps *p)
 {
     p->closing = true;
+    hf_resolver_mute(p->resolver);
     for (int i = 0; i < HF_PUMPS; i++)
         hf_mailbox_post(p->pumps[i].mailbox, stop_run, &p->pumps[i]);
     for (int i = 0; i < HF_PUMPS; i++) {
         (void)uv_thread_join(&p->pumps[i].thread);
         (void)uv_loop_close(&p->pumps[i].loop);
     }
+    hf_resolver_close(p->resolver);
     /* Last: a listener that is gone is what peers in the local runtime take as proof. */
     if (p->beside.fd >= 0)
         close(p->beside.fd);
