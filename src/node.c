@@ -432,6 +432,8 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
     if (rv == 0 && n->config->listen_http[0] != '\0')
         rv = hf_http_open(&n->http, &n->loop, n->config->listen_http, hf_node_http, n, err);
     if (rv == 0)
+        rv = hf_node_watch(n, err);
+    if (rv == 0)
         rv = hf_admin_open(&n->admin, &n->loop, n->config->admin_socket, hf_node_admin, n, err);
     return rv;
 }

@@ -87,6 +87,9 @@ static void metrics(struct hf_node *n, struct text *t)
     metric(t, "info", "gauge", "The version of Holdfast, and the node's name.");
     put(t, "holdfast_info{version=\"%s\",node=\"%s\"} 1\n", HF_VERSION, n->config->name);
     gauge(t, "uptime_seconds", "Since the node's process began.", (double)(now - n->started_ns) / 1e9);
+    if (n->certificate_end_s != 0)
+        gauge(t, "certificate_end_timestamp_seconds", "When this node's certificate ends.",
+              (double)n->certificate_end_s);
     router_metrics(t, n);
     if (n->decide != NULL) {
         struct hf_view v = hf_decide_view(n->decide);

@@ -67,6 +67,7 @@ struct hf_node {
     struct hf_admin *admin;
     struct hf_http *http; /* NULL: no such port */
     struct hf_peer_identity identity;
+    int64_t certificate_end_s; /* by the wall clock; 0: not known yet */
     bool accounts_made;
 
     /* Persisting, on libuv's thread pool; one at a time. */
@@ -142,6 +143,9 @@ void hf_node_form_run(struct hf_node *n);
 void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *body);
 char *hf_node_status_text(struct hf_node *n);     /* JSON, malloc'ed; NULL: out of memory */
 hf_lsn hf_node_lsn(const struct hf_node *n);      /* only of a member */
+
+/* node_watch.c: files that change while the node runs. */
+int hf_node_watch(struct hf_node *n, struct hf_error *err);
 
 /* node_http.c: the operations port. */
 void hf_node_http(void *ctx, const char *path, const char *max_lag, struct hf_http_answer *answer);
