@@ -56,7 +56,7 @@ image: deps
 	@deploy/image/build $(BUILD) $(BUILD)
 
 test-pods: deps
-	@scripts/deps runc dnsmasq-base
+	@scripts/deps
 	@$(MAKE) --no-print-directory build
 	@test/pods/run
 

@@ -28,9 +28,22 @@ class Package:
                 yield entry, tar.extractfile(entry).read() if entry.isreg() else None
 
 
+def refresh():
+    """apt's index, once and only if something was not found: it may be missing, or older than the packages."""
+    if os.geteuid() != 0 or refresh.done:
+        return False
+    refresh.done = True
+    return subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=False).returncode == 0
+
+
+refresh.done = False
+
+
 def fetch(names, cache):
     """The newest versions apt would install, as Package objects; kept in `cache` from run to run."""
     os.makedirs(cache, exist_ok=True)
+    if not names:
+        return []
     answer = subprocess.run(["apt-cache", "show", "--no-all-versions", *sorted(names)], capture_output=True,
                             text=True, check=False)
     found = {}
@@ -40,12 +53,16 @@ def fetch(names, cache):
             file = "{Package}_{0}_{Architecture}.deb".format(field["Version"].replace(":", "%3a"), **field)
             found[field["Package"]] = os.path.join(cache, file), field["SHA256"]
     unknown = set(names) - set(found)
+    if unknown and refresh():
+        return fetch(names, cache)
     if unknown:
         raise SystemExit(f"image: apt does not know {', '.join(sorted(unknown))} (hint: apt-get update)")
     missing = [n for n in sorted(names) if not os.path.exists(found[n][0])]
     if missing:
         done = subprocess.run(["apt-get", "download", "-q", *missing], capture_output=True, text=True, cwd=cache,
                               check=False)
+        if done.returncode != 0 and refresh():
+            return fetch(names, cache)
         if done.returncode != 0:
             raise SystemExit(f"image: apt-get download: {done.stderr.strip()} (hint: apt-get update)")
     packages = [Package(found[n][0]) for n in sorted(names)]

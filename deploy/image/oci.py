@@ -15,7 +15,7 @@ class Layer:
         with tarfile.open(fileobj=plain, mode="w", format=tarfile.GNU_FORMAT) as tar:
             tree.write(tar, base, mtime)
         packed = io.BytesIO()
-        with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=9, mtime=0) as out:
+        with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as out:
             out.write(plain.getvalue())
         self.why, self.data = why, packed.getvalue()
         self.diff_id = "sha256:" + hashlib.sha256(plain.getvalue()).hexdigest()

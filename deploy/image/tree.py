@@ -32,6 +32,7 @@ MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 class File:
     def __init__(self, kind, mode=0o644, data=b"", target="", uid=0, gid=0):
         self.kind, self.mode, self.data, self.target, self.uid, self.gid = kind, mode, data, target, uid, gid
+        self.needed = None  # shared libraries, once looked at
 
 
 def merged(path):
@@ -71,6 +72,8 @@ class Tree:
             notice = fnmatch.fnmatch(name, "usr/share/doc/*/copyright")
             if only is not None and not notice and not any(fnmatch.fnmatch(name, p) for p in only):
                 continue
+            # A package may share another's directory, and with it the notice.
+            notice = notice or entry.issym() and fnmatch.fnmatch(name, "usr/share/doc/*") and name.count("/") == 3
             if name.startswith("usr/share/doc/") and not notice or any(fnmatch.fnmatch(name, p) for p in UNWANTED):
                 continue
             path = merged(entry.name)
@@ -105,6 +108,11 @@ class Tree:
                     executable = os.stat(full).st_mode & stat.S_IXUSR
                     self.add(path, File("file", 0o755 if executable else 0o644, f.read()))
 
+    def notices_elsewhere(self):
+        """Packages that are not in the image, but whose copyright notice another one refers to."""
+        links = [f.target for p, f in self.files.items() if f.kind == "link" and fnmatch.fnmatch(p, "usr/share/doc/*")]
+        return {t for t in links if f"usr/share/doc/{t}/copyright" not in self.files}
+
     # -- shared libraries -------------------------------------------------------------------------------------
 
     def lost_libraries(self):
@@ -112,7 +120,9 @@ class Tree:
         have = {posixpath.basename(p) for p in self.files if ".so" in p}
         lost = {}
         for path, file in self.files.items():
-            for soname in needed(file.data) if file.kind == "file" else ():
+            if file.needed is None:
+                file.needed = needed(file.data)
+            for soname in file.needed:
                 if soname not in have:
                     lost.setdefault(soname, path)
         return lost

@@ -56,3 +56,10 @@ def stateful(request, image, network):
     yield make
     for s in made:
         s.destroy()
+
+
+def pytest_unconfigure(config):
+    """The last line, as every suite has it (scripts/sum)."""
+    stats = getattr(config.pluginmanager.get_plugin("terminalreporter"), "stats", {})
+    print(f"pods tests: {len(stats.get('passed', []))} passed, "
+          f"{len(stats.get('failed', [])) + len(stats.get('error', []))} failed")
