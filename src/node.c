@@ -265,6 +265,8 @@ static int agent_begin(struct hf_node *n, enum hf_pg_state *state, struct hf_err
     hf_pg_member_name(member, n->config->name, &n->durable.uuid);
     rv = hf_agent_open(&n->agent, &c, &n->loop, &cb, err);
     if (rv == 0)
+        rv = hf_node_settings_begin(n, err);
+    if (rv == 0)
         rv = hf_pg_probe(hf_agent_pg(n->agent), state, err);
     return rv;
 }
@@ -374,6 +376,7 @@ static int node_close(struct hf_node *n)
 
     if (n->router != NULL)
         hf_router_close(n->router);
+    hf_node_watch_close(n);
     if (n->agent != NULL) {
         if (hf_pg_pid(hf_agent_pg(n->agent)) > 0)
             hf_warn("postgres: still runs; the sentinel ends it");

@@ -23,7 +23,7 @@ struct raw {
     unsigned replicas;
 };
 
-enum { OPTIONS_MAX = 32, CREDENTIALS_MAX = 64 * 1024, SETTINGS_MAX = 32 * 1024 };
+enum { OPTIONS_MAX = 40, CREDENTIALS_MAX = 64 * 1024, SETTINGS_MAX = 32 * 1024 };
 
 static unsigned options(struct hf_option *o, struct hf_node_config *c, struct raw *r)
 {
@@ -77,6 +77,9 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "MB", "WAL kept for followers that come back (default 1024)"},
         {"set", 'c', HF_OPT_LIST, &r->settings, 0, 0, 0, "HOLDFAST_SETTINGS", "NAME=VALUE",
          "a setting of PostgreSQL; may be repeated"},
+        {"settings-file", 0, HF_OPT_TEXT, c->settings_file, sizeof c->settings_file, 0, 0,
+         "HOLDFAST_SETTINGS_FILE", "FILE",
+         "settings of PostgreSQL, as in postgresql.conf; taken again when it changes (docs/settings.md)"},
         {"pg-bindir", 0, HF_OPT_TEXT, c->bindir, sizeof c->bindir, 0, 0, "HOLDFAST_PG_BINDIR", "DIR",
          "PostgreSQL's programs (default: the newest that is installed)"},
         {"guard", 0, HF_OPT_TEXT, r->guard, sizeof r->guard, 0, 0, "HOLDFAST_GUARD", "WHEN",
@@ -390,11 +393,16 @@ static int setting_line(FILE *f, const char *item, struct hf_error *err)
 static int write_settings(struct hf_node_config *c, const struct hf_option_list *list,
                           struct hf_error *err)
 {
-    char *text = NULL;
+    char *text = NULL, flags[HF_PATH_MAX + 32];
     size_t len = 0;
     FILE *f;
     int rv = 0;
 
+    (void)snprintf(flags, sizeof flags, "%s/%s.conf", c->dir, c->settings_file[0] != '\0' ? "flags" : "settings");
+    if (c->settings_file[0] != '\0') {
+        (void)snprintf(c->extra_conf, sizeof c->extra_conf, "%s/settings.conf", c->dir);
+        (void)unlink(flags); /* of an earlier start */
+    }
     if (list->n == 0)
         return 0;
     f = open_memstream(&text, &len);
@@ -408,7 +416,7 @@ static int write_settings(struct hf_node_config *c, const struct hf_option_list 
         rv = hf_fail(err, HF_EINVAL, "-c: more than %d bytes of settings", SETTINGS_MAX);
     (void)snprintf(c->extra_conf, sizeof c->extra_conf, "%s/settings.conf", c->dir);
     if (rv == 0)
-        rv = hf_file_write(c->extra_conf, text, len, 0600, err);
+        rv = hf_file_write(flags, text, len, 0600, err);
     free(text);
     return rv;
 }

@@ -65,7 +65,8 @@ struct hf_node_config {
     bool allow_ephemeral;
 
     char bindir[HF_PATH_MAX];     /* "": find PostgreSQL by itself */
-    char extra_conf[HF_PATH_MAX]; /* a file of PostgreSQL settings; "": none */
+    char extra_conf[HF_PATH_MAX]; /* a file of PostgreSQL settings in force; "": none */
+    char settings_file[HF_PATH_MAX]; /* where they come from, if they may change; "": nowhere */
     enum hf_node_guard guard;
     struct hf_node_accounts accounts;
     enum hf_log_level log_level;

@@ -91,6 +91,9 @@ static void on_message(void *ctx, const struct hf_peer_identity *from, const str
     if (n->form != NULL && n->decide == NULL) {
         hf_form_message(n->form, hf_clock_ns(), m);
         hf_node_form_run(n);
+    } else if (m->type == HF_MSG_SETTINGS || m->type == HF_MSG_RESTART) {
+        if (m->from == from->id) /* as its certificate has it */
+            hf_node_settings_message(n, m);
     } else if (m->type >= HF_MSG_PROBE) {
         formation(n, from, m);
     } else {

@@ -90,6 +90,12 @@ static void metrics(struct hf_node *n, struct text *t)
     if (n->certificate_end_s != 0)
         gauge(t, "certificate_end_timestamp_seconds", "When this node's certificate ends.",
               (double)n->certificate_end_s);
+    if (n->settings.on) {
+        gauge(t, "settings_pending_restart", "1 while settings of the file wait for a restart.",
+              n->settings.seen.names[0] != '\0');
+        gauge(t, "settings_refused", "1 while the file's settings are refused and those before stay in force.",
+              n->settings.seen.problem[0] != '\0');
+    }
     router_metrics(t, n);
     if (n->decide != NULL) {
         struct hf_view v = hf_decide_view(n->decide);

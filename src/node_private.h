@@ -19,6 +19,7 @@
 #include "peer/peer.h"
 #include "peer/relay.h"
 #include "postgres/agent.h"
+#include "postgres/user_settings.h"
 #include "router/router.h"
 
 enum { HF_EXIT_ANEW = 254 }; /* inside only: empty the directory, then HF_EXIT_AGAIN */
@@ -40,6 +41,30 @@ struct hf_waiting {
     struct hf_uuid uuid;            /* join: of the volume */
     char name[HF_NAME_MAX];         /* join: to whom to answer, and where */
     char addr[HF_ADDR_MAX];
+};
+
+/* PostgreSQL's settings from a file that may change (node_settings.c). */
+struct hf_settings_look {
+    uint64_t looked_at, have; /* fingerprints; have: in force */
+    unsigned looks;
+    bool unsettled;           /* something may wait for a restart */
+    bool news;                /* not said yet */
+    char problem[sizeof(((struct hf_error *)0)->text)];
+    char names[HF_SETTINGS_NAMES_MAX]; /* what waits for a restart */
+};
+struct hf_settings {
+    bool on;
+    struct hf_settings_look look; /* the pool's, while node_watch.c looks */
+    struct hf_settings_look seen; /* the control thread's copy */
+    bool ask_again;
+    uint64_t restarted_for, restarted_ns;
+    hf_epoch epoch;
+    uint64_t quiet_since_ns;
+    struct hf_settings_said {
+        hf_node_id id;
+        uint64_t have, heard_ns, sent_ns;
+        bool waits;
+    } said[HF_MEMBERS_MAX];
 };
 
 struct hf_node {
@@ -67,8 +92,10 @@ struct hf_node {
     struct hf_admin *admin;
     struct hf_http *http; /* NULL: no such port */
     struct hf_peer_identity identity;
+    struct hf_watch *watch;
     int64_t certificate_end_s; /* by the wall clock; 0: not known yet */
     bool accounts_made;
+    struct hf_settings settings;
 
     /* Persisting, on libuv's thread pool; one at a time. */
     uv_work_t persist_req;
@@ -144,8 +171,15 @@ void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *bo
 char *hf_node_status_text(struct hf_node *n);     /* JSON, malloc'ed; NULL: out of memory */
 hf_lsn hf_node_lsn(const struct hf_node *n);      /* only of a member */
 
+/* node_settings.c */
+int hf_node_settings_begin(struct hf_node *n, struct hf_error *err);
+void hf_node_settings_look(struct hf_node *n); /* on the thread pool; one at a time */
+void hf_node_settings_tick(struct hf_node *n); /* between two looks */
+void hf_node_settings_message(struct hf_node *n, const struct hf_msg *m);
+
 /* node_watch.c: files that change while the node runs. */
 int hf_node_watch(struct hf_node *n, struct hf_error *err);
+void hf_node_watch_close(struct hf_node *n); /* it looks no more: agent and peers may go */
 
 /* node_http.c: the operations port. */
 void hf_node_http(void *ctx, const char *path, const char *max_lag, struct hf_http_answer *answer);

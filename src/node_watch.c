@@ -1,4 +1,4 @@
-/* Files that change under a running node: certificates (a Secret's volume). Looked at now and then, on libuv's thread
+/* Files that change under a running node: certificates (a Secret's volume) and settings (a ConfigMap's). Looked at now and then, on libuv's thread
  * pool, since a file system may hang. Kubernetes swaps a link, so what is read may be half old and half new: it is
  * checked as a whole, and taken only if it is good; what is in use stays in use until then. */
 #include "node_private.h"
@@ -16,6 +16,8 @@ struct hf_watch {
     uv_timer_t timer;
     uv_work_t work;
     bool busy;
+    uv_mutex_t lock; /* while it looks; guards: */
+    bool closed;
 
     /* Certificates; on the pool's thread while busy. */
     uint64_t in_use, looked_at; /* fingerprints */
@@ -48,7 +50,14 @@ static void look_at_certificates(struct hf_watch *w)
 
 static void look(uv_work_t *work)
 {
-    look_at_certificates(work->data);
+    struct hf_watch *w = work->data;
+
+    uv_mutex_lock(&w->lock);
+    if (!w->closed) {
+        look_at_certificates(w);
+        hf_node_settings_look(w->n);
+    }
+    uv_mutex_unlock(&w->lock);
 }
 
 static void warn_of_end(struct hf_watch *w, int64_t now_s)
@@ -74,6 +83,9 @@ static void looked(uv_work_t *work, int status)
     int64_t now_s = (int64_t)time(NULL);
 
     w->busy = false;
+    if (w->n->ending)
+        return;
+    hf_node_settings_tick(w->n);
     if (status == 0 && w->looked_at != w->in_use) {
         if (w->good && w->in_use != 0)
             hf_info("certificates: those in %s are new; connections from now on use them", w->n->config->tls_dir);
@@ -98,13 +110,25 @@ static void timer_cb(uv_timer_t *timer)
         w->busy = uv_queue_work(&w->n->loop, &w->work, look, looked) == 0;
 }
 
+void hf_node_watch_close(struct hf_node *n)
+{
+    if (n->watch == NULL)
+        return;
+    if (n->agent != NULL)
+        hf_pg_interrupt(hf_agent_pg(n->agent), true);
+    uv_mutex_lock(&n->watch->lock);
+    n->watch->closed = true;
+    uv_mutex_unlock(&n->watch->lock);
+}
+
 int hf_node_watch(struct hf_node *n, struct hf_error *err)
 {
     struct hf_watch *w = calloc(1, sizeof *w);
 
-    if (w == NULL)
+    if (w == NULL || uv_mutex_init(&w->lock) != 0)
         return hf_fail(err, HF_ENOMEM, "out of memory");
     w->n = n;
+    n->watch = w;
     w->work.data = w->timer.data = w;
     w->warned_at_days = WARN_DAYS;
     /* What hf_peer_open() has read. If it has changed since, the first look finds that. */

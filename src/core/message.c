@@ -6,11 +6,11 @@ enum { VERSION = 1 };
 
 #define FLAGS_ALL                                                                                  \
     (HF_FLAG_UNFIT | HF_FLAG_NOTHING | HF_FLAG_REWIND | HF_FLAG_OPEN | HF_FLAG_REFUSED |           \
-     HF_FLAG_UNFOUNDED | HF_FLAG_COPY)
+     HF_FLAG_UNFOUNDED | HF_FLAG_COPY | HF_FLAG_PENDING)
 
 static bool makes_sense(const struct hf_msg *m)
 {
-    return m->type >= HF_MSG_PING && m->type <= HF_MSG_JOINED && !(m->flags & ~FLAGS_ALL) &&
+    return m->type >= HF_MSG_PING && m->type <= HF_MSG_RESTART && !(m->flags & ~FLAGS_ALL) &&
            m->n_order <= HF_MEMBERS_MAX;
 }
 
@@ -98,7 +98,8 @@ bool hf_msg_decode(struct hf_msg *m, const uint8_t *buf, size_t len)
 const char *hf_msg_name(uint8_t type)
 {
     static const char *const names[] = {"?",       "PING",   "ACK",   "FENCE",   "REPORT", "RELEASE",
-                                        "PROBE",   "PROBED", "ADOPT", "ADOPTED", "JOIN",   "JOINED"};
+                                        "PROBE",   "PROBED", "ADOPT", "ADOPTED", "JOIN",   "JOINED",
+                                        "SETTINGS", "RESTART"};
 
     return type < sizeof names / sizeof names[0] ? names[type] : names[0];
 }

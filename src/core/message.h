@@ -19,6 +19,9 @@ enum hf_msg_type {
     HF_MSG_ADOPTED,  /* back: it is on my disk */
     HF_MSG_JOIN,     /* empty volume -> leader: let me in */
     HF_MSG_JOINED,   /* back: your Raft id; or a redirect to `leader` */
+    /* Not the core's business (node_settings.c): */
+    HF_MSG_SETTINGS, /* follower -> leader: my settings are `seq`; HF_FLAG_PENDING: they wait for a restart */
+    HF_MSG_RESTART,  /* back: you may; echoes sent_ns */
 };
 
 enum hf_msg_flag {
@@ -28,6 +31,7 @@ enum hf_msg_flag {
     HF_FLAG_OPEN = 8,     /* PING: the gate is open */
     HF_FLAG_UNFOUNDED = 32, /* PROBED: adopted, but no epoch was appointed yet (S15) */
     HF_FLAG_COPY = 64,      /* PING: PostgreSQL here is primary in this epoch: it may be copied */
+    HF_FLAG_PENDING = 128,  /* SETTINGS */
     HF_FLAG_REFUSED = 16, /* PROBED, ADOPTED, JOINED: no; `text` says why */
 };
 

@@ -119,6 +119,8 @@ int hf_pg_quote_conf(char *out, size_t cap, const char *value);
 /* A setting as our files have it, given to `take`; not called if there is no extra file. */
 int hf_pg_configured(struct hf_pg *pg, const char *name, hf_pg_line_fn take, void *ctx,
                      struct hf_error *err);
+/* The same text as postgresql.conf at `path`, with another file of the user's. */
+int hf_pg_settings_write_to(const struct hf_pg *pg, const char *path, const char *extra, struct hf_error *err);
 /* Before each start: the five parameters (S10), the guard (S11), auto.conf (S19), standby.signal
  * (S18). */
 int hf_pg_settings_prepare(struct hf_pg *pg, struct hf_error *err);

@@ -90,7 +90,7 @@ static const char musts[] = "listen_addresses = ''\n"
                             "logging_collector = off\n"
                             "log_destination = 'stderr'\n";
 
-static int conf_text(const struct hf_pg *pg, char *out, size_t cap)
+static int conf_text(const struct hf_pg *pg, const char *extra_conf, char *out, size_t cap)
 {
     char host[HF_PG_PATH_MAX + 8], conninfo[2 * HF_PG_PATH_MAX], quoted[3 * HF_PG_PATH_MAX];
     char sock[2 * HF_PG_PATH_MAX], extra[2 * HF_PG_PATH_MAX], line[2 * HF_PG_PATH_MAX + 16] = "";
@@ -104,7 +104,7 @@ static int conf_text(const struct hf_pg *pg, char *out, size_t cap)
                    host, HF_PG_PORT, pg->member);
     if (hf_pg_quote_conf(quoted, sizeof quoted, conninfo) != 0 ||
         hf_pg_quote_conf(sock, sizeof sock, pg->sock_dir) != 0 ||
-        hf_pg_quote_conf(extra, sizeof extra, pg->extra_conf) != 0)
+        hf_pg_quote_conf(extra, sizeof extra, extra_conf) != 0)
         return HF_EINVAL;
     if (extra[0] != '\0')
         (void)snprintf(line, sizeof line, "include = '%s'\n", extra);
@@ -123,21 +123,30 @@ static int conf_path(const struct hf_pg *pg, const char *name, char out[HF_PG_PA
     return hf_pg_path(out, HF_PG_PATH_MAX, pg->conf_dir, name);
 }
 
-int hf_pg_settings_write(struct hf_pg *pg, struct hf_error *err)
+int hf_pg_settings_write_to(const struct hf_pg *pg, const char *path, const char *extra, struct hf_error *err)
 {
     char *text = malloc(65536);
-    char path[HF_PG_PATH_MAX];
     int code;
 
     if (text == NULL)
         return hf_fail(err, HF_ENOMEM, "no memory for the settings");
-    code = conf_text(pg, text, 65536);
+    code = conf_text(pg, extra, text, 65536);
     if (code != 0)
         (void)hf_fail(err, code, "%s: cannot write settings: a path in %s is too long or strange",
                       pg->name, pg->node_dir);
-    if (code == 0 && (code = conf_path(pg, "postgresql.conf", path)) == 0)
+    if (code == 0)
         code = hf_pg_write_file(path, text, err);
     free(text);
+    return code;
+}
+
+int hf_pg_settings_write(struct hf_pg *pg, struct hf_error *err)
+{
+    char path[HF_PG_PATH_MAX];
+    int code = conf_path(pg, "postgresql.conf", path);
+
+    if (code == 0)
+        code = hf_pg_settings_write_to(pg, path, pg->extra_conf, err);
     if (code == 0 && (code = conf_path(pg, "pg_hba.conf", path)) == 0)
         code = hf_pg_write_file(path, hba, err);
     if (code == 0 && (code = conf_path(pg, "pg_ident.conf", path)) == 0)
