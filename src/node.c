@@ -352,7 +352,7 @@ void hf_node_end(struct hf_node *n, int status)
 static void sigterm_cb(uv_signal_t *handle, int signum)
 {
     (void)signum;
-    hf_node_shutdown(handle->data);
+    hf_node_terminate(handle->data);
 }
 
 /* Empties this node's directory of what belongs to a founding that came to nothing (core/form.h). */
@@ -447,8 +447,10 @@ static int identify(struct hf_node *n, struct hf_error *err)
     struct hf_member founding[HF_MEMBERS_MAX];
     unsigned n_founding = 0;
     bool exists;
-    int rv = hf_state_load(n->config->dir, &n->durable, &exists, err);
+    int rv = hf_node_leave_begin(n, err);
 
+    if (rv == 0)
+        rv = hf_state_load(n->config->dir, &n->durable, &exists, err);
     if (rv == 0)
         rv = hf_founding_load(n->config->dir, founding, &n_founding, err);
     if (rv != 0)

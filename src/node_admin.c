@@ -215,12 +215,14 @@ void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *bo
         answer = ask_core(n, request, body, HF_EV_SWITCHOVER, "to");
     else if (strcmp(op, "leave") == 0)
         answer = ask_core(n, request, body, HF_EV_LEAVE, "name");
+    else if (strcmp(op, "remove") == 0)
+        answer = hf_node_remove(n, json_string_value(json_object_get(body, "name")));
     else if (strcmp(op, "shutdown") == 0) {
         hf_node_shutdown(n);
         answer = json_pack("{s:b}", "ok", 1);
     } else {
         answer = json_pack("{s:s}", "error",
-                           "unknown op (known: status, history, switchover, leave, shutdown)");
+                           "unknown op (known: status, history, switchover, leave, remove, shutdown)");
     }
     if (answer != NULL)
         hf_admin_reply(request, answer);

@@ -182,6 +182,7 @@ static int take_pod(struct hf_node_config *c, const struct raw *r, struct hf_err
 
     if (!hf_domains_of_service(&c->domains, r->pod.service, r->pod.namespace, r->pod.domain))
         return hf_fail(err, HF_EINVAL, "--service, --namespace, --cluster-domain: too long together");
+    strcpy(c->namespace, r->pod.namespace);
     for (unsigned i = 0; rv == 0 && i < c->expect; i++) {
         struct hf_seed *s = &c->seeds[c->n_seeds++];
         rv = hf_pod_address(&r->pod, i, r->peer_port, s->name, s->addr, err);

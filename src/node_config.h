@@ -48,6 +48,7 @@ struct hf_node_config {
     char tls_dir[HF_PATH_MAX];
     char admin_socket[HF_PATH_MAX]; /* <dir>/admin.sock */
     struct hf_domains domains;      /* in which nodes may be named by certificates; none outside Kubernetes */
+    char namespace[64];     /* Kubernetes'; "": not in a pod of a StatefulSet */
     unsigned expect;        /* nodes at founding, 1 .. HF_MEMBERS_MAX */
 
     char listen_sql[HF_ADDR_MAX], listen_ro[HF_ADDR_MAX], listen_peer[HF_ADDR_MAX]; /* "host:port" */

@@ -94,6 +94,9 @@ static void on_message(void *ctx, const struct hf_peer_identity *from, const str
     } else if (m->type == HF_MSG_SETTINGS || m->type == HF_MSG_RESTART) {
         if (m->from == from->id) /* as its certificate has it */
             hf_node_settings_message(n, m);
+    } else if (m->type >= HF_MSG_LEAVE) {
+        if (m->from == from->id)
+            hf_node_leave_message(n, from, m);
     } else if (m->type >= HF_MSG_PROBE) {
         formation(n, from, m);
     } else {

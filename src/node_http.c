@@ -155,7 +155,7 @@ void hf_node_http(void *ctx, const char *path, const char *max_lag, struct hf_ht
         word(a, true, ""); /* we are here: the loop turns, and every port listens */
     } else if (strcmp(path, "/readyz") == 0) {
         /* Never a question of quorum: a StatefulSet that starts its pods one by one would wait for ever. */
-        word(a, !n->ending && !n->stopping, "the node is shutting down\n");
+        word(a, !n->ending && !n->stopping && !n->terminating, "the node is shutting down\n");
     } else if (strcmp(path, "/leader") == 0) {
         word(a, n->decide != NULL && hf_decide_view(n->decide).leading && hf_router_gate_is_open(n->router),
              "not the leader, or its gate is shut\n");

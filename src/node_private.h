@@ -93,6 +93,8 @@ struct hf_node {
     struct hf_http *http; /* NULL: no such port */
     struct hf_peer_identity identity;
     struct hf_watch *watch;
+    struct hf_leave *leave;
+    bool terminating; /* SIGTERM has come; perhaps this node leaves first */
     int64_t certificate_end_s; /* by the wall clock; 0: not known yet */
     bool accounts_made;
     struct hf_settings settings;
@@ -176,6 +178,14 @@ int hf_node_settings_begin(struct hf_node *n, struct hf_error *err);
 void hf_node_settings_look(struct hf_node *n); /* on the thread pool; one at a time */
 void hf_node_settings_tick(struct hf_node *n); /* between two looks */
 void hf_node_settings_message(struct hf_node *n, const struct hf_msg *m);
+
+/* node_leave.c */
+int hf_node_leave_begin(struct hf_node *n, struct hf_error *err); /* before anything else is read from the disk */
+void hf_node_leave_tick(struct hf_node *n);
+void hf_node_leave_tidy(const struct hf_node *n); /* on the thread pool, while streaming */
+void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *from, const struct hf_msg *m);
+void hf_node_terminate(struct hf_node *n); /* SIGTERM */
+json_t *hf_node_remove(struct hf_node *n, const char *name);
 
 /* node_watch.c: files that change while the node runs. */
 int hf_node_watch(struct hf_node *n, struct hf_error *err);

@@ -18,6 +18,7 @@ struct hf_watch {
     bool busy;
     uv_mutex_t lock; /* while it looks; guards: */
     bool closed;
+    bool streams; /* as the control thread saw it */
 
     /* Certificates; on the pool's thread while busy. */
     uint64_t in_use, looked_at; /* fingerprints */
@@ -56,6 +57,8 @@ static void look(uv_work_t *work)
     if (!w->closed) {
         look_at_certificates(w);
         hf_node_settings_look(w->n);
+        if (w->streams)
+            hf_node_leave_tidy(w->n);
     }
     uv_mutex_unlock(&w->lock);
 }
@@ -86,6 +89,7 @@ static void looked(uv_work_t *work, int status)
     if (w->n->ending)
         return;
     hf_node_settings_tick(w->n);
+    hf_node_leave_tick(w->n);
     if (status == 0 && w->looked_at != w->in_use) {
         if (w->good && w->in_use != 0)
             hf_info("certificates: those in %s are new; connections from now on use them", w->n->config->tls_dir);
@@ -106,8 +110,10 @@ static void timer_cb(uv_timer_t *timer)
 {
     struct hf_watch *w = timer->data;
 
-    if (!w->busy && !w->n->ending)
-        w->busy = uv_queue_work(&w->n->loop, &w->work, look, looked) == 0;
+    if (w->busy || w->n->ending)
+        return;
+    w->streams = w->n->streaming;
+    w->busy = uv_queue_work(&w->n->loop, &w->work, look, looked) == 0;
 }
 
 void hf_node_watch_close(struct hf_node *n)

@@ -1,5 +1,6 @@
 /* holdfast scale: more or fewer nodes, each joining or leaving properly. */
 #include "cmd/cmd.h"
+#include "cmd/scale_pod.h"
 
 #include <string.h>
 
@@ -188,7 +189,7 @@ static int scale(struct scale *s, struct hf_error *err)
 int hf_cmd_scale(int argc, char **argv)
 {
     static struct scale s;
-    char dir[HF_PATH_MAX] = "";
+    char dir[HF_PATH_MAX] = "", socket[HF_PATH_MAX];
     unsigned timeout_s = 120;
     const struct hf_option o[] = {
         HF_DIR_OPTION(dir),
@@ -201,7 +202,9 @@ int hf_cmd_scale(int argc, char **argv)
         "Adds nodes, or removes those with the highest ordinals, one at a time. A new node copies the\n"
         "leader's data, catches up and then votes; a leaving node hands leadership over if it has it, stops\n"
         "to count, and its directory is removed. Clients see no more than a hand-over. Returns when it is\n"
-        "done. An odd number is best: four nodes survive the loss of no more than three do.\n",
+        "done. An odd number is best: four nodes survive the loss of no more than three do.\n\n"
+        "In a pod (kubectl exec demo-0 -- holdfast scale --replicas 3) members leave in the same way; their\n"
+        "pods are Kubernetes' to end.\n",
         o, sizeof o / sizeof *o};
     struct hf_error err;
     int status, rv;
@@ -210,6 +213,10 @@ int hf_cmd_scale(int argc, char **argv)
         return status;
     if (s.to == 0)
         return hf_cmd_wrong_usage("scale", "--replicas is missing");
+    if (dir[0] == '\0' && hf_scale_is_pod(socket)) {
+        rv = hf_scale_pod(socket, s.to, timeout_s, &err);
+        return rv == 0 ? 0 : hf_cmd_fail(&err);
+    }
     if (hf_cmd_open(&s.local, dir, &err) != 0)
         return hf_cmd_fail(&err);
     s.end_ms = hf_cmd_now_ms() + timeout_s * 1000ul;

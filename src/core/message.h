@@ -22,6 +22,10 @@ enum hf_msg_type {
     /* Not the core's business (node_settings.c): */
     HF_MSG_SETTINGS, /* follower -> leader: my settings are `seq`; HF_FLAG_PENDING: they wait for a restart */
     HF_MSG_RESTART,  /* back: you may; echoes sent_ns */
+    /* node_leave.c: */
+    HF_MSG_LEAVE,    /* any -> leader: member `id` is to leave */
+    HF_MSG_MEMBER,   /* any -> any: am I, `id`, a member? Only a leader answers, and only if not */
+    HF_MSG_LEFT,     /* back: `id` (of `uuid`) is no member any more */
 };
 
 enum hf_msg_flag {

@@ -32,6 +32,11 @@ def main():
     mount("-t", "tmpfs", "-o", "size=64m,mode=1777,nosuid,nodev", "tmpfs", f"{root}/dev/shm")
     mount("-t", "tmpfs", "-o", "size=16m,mode=1777,nosuid,nodev", "tmpfs", f"{root}/tmp")
     mount("-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", f"{root}/etc/holdfast")
+    if spec["account"]:
+        account = f"{root}/run/secrets/kubernetes.io/serviceaccount"
+        mount("-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", f"{root}/run")
+        os.makedirs(account)
+        mount("--bind", spec["account"], account)
     for name, source in spec["directories"].items():  # below /etc/holdfast, as volumes of Secrets and ConfigMaps
         os.mkdir(f"{root}/etc/holdfast/{name}")
         mount("--bind", source, f"{root}/etc/holdfast/{name}")

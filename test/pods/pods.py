@@ -135,7 +135,7 @@ class Pod:
         set_.mount_volume(ordinal)
         config = set_.image.config["config"]
         spec = {"name": self.name, "root": os.path.join(self.files, "root"), "image": set_.image.rootfs,
-                "files": self.files, "volume": set_.volume(ordinal), "directories": set_.directories,
+                "files": self.files, "volume": set_.volume(ordinal), "directories": set_.directories, "account": set_.account,
                 "uid": set_.uid, "gid": set_.uid, "fs_group": set_.fs_group,
                 "argv": config["Entrypoint"] + config["Cmd"],
                 "env": {**set_.image.env, "KUBERNETES_SERVICE_HOST": "10.96.0.1", **set_.env}}
@@ -237,7 +237,7 @@ class StatefulSet:
                     **(env or {})}
         if _ephemeral(directory):
             self.env["HOLDFAST_ALLOW_EPHEMERAL"] = "1"
-        self.directories = {}
+        self.directories, self.account = {}, None
         self.config_volume("credentials", {"accounts.json": json.dumps({"accounts": APP}).encode()})
         if certificates:
             self.holdfast("certs", "make", "--dir", self.pki, "--name", name, "--service", self.service,

@@ -1,0 +1,299 @@
+/* A member that is to leave for good, and one that finds out that it was removed (docs/kubernetes.md, "Scale").
+ *
+ * - "remove" on any node's admin socket asks the leader to let a member go; `holdfast scale` in a pod uses it.
+ * - On SIGTERM a pod that may read its StatefulSet looks whether there is still a place for its ordinal. If not, it
+ *   asks the leader to let it go, and stops once it is no member.
+ * - A node that neither leads nor follows for a while asks the others whether it is still a member: its pod may have
+ *   come back with a volume of before.
+ *
+ * LEFT is said only by a leader whose gate is open, of an id that neither the newest voters nor those before have. Ids
+ * are never used again, so whoever hears it of its own id has no promise left to keep: at its next start it joins as
+ * a new member. The file "left" carries that over; its old data stay beside until the new copy streams. */
+#include "node.h"
+#include "node_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "pod/api.h"
+
+enum { ASK_MS = 200, API_MS = 3000, LEAVE_MAX_MS = 20000, ALONE_MS = 5000, MEMBER_MS = 2000 };
+
+struct hf_leave {
+    struct hf_node *n;
+    uv_timer_t timer;
+    uv_work_t work;
+    struct hf_pod_scale scale;
+    int answer; /* of the API */
+    struct hf_error why;
+    bool leaving;
+    bool belongs; /* has led or followed since it started */
+    bool out;     /* was let go while it ran: it waits for its end */
+    uint64_t begun_ns, alone_since_ns, asked_ns;
+};
+
+/* -- messages ---------------------------------------------------------------------------------------------- */
+
+static void send_to(struct hf_node *n, const char *name, const char *addr, enum hf_msg_type type, hf_node_id id)
+{
+    struct hf_view v = hf_decide_view(n->decide);
+    struct hf_msg m = {.type = (uint8_t)type, .from = v.durable->self, .id = id, .epoch = v.epoch,
+                       .cluster_id = v.durable->cluster_id, .uuid = v.durable->uuid};
+
+    (void)snprintf(m.peer, sizeof m.peer, "%s", n->config->advertise_peer);
+    hf_peer_send(n->peer, name, addr, &m);
+}
+
+static bool is_gone(const struct hf_cluster *c, hf_node_id id)
+{
+    if (id == 0 || id >= c->next_id || hf_cluster_member(c, id) != NULL)
+        return false;
+    for (unsigned i = 0; i < c->n_previous_voters; i++)
+        if (c->previous_voters[i] == id)
+            return false;
+    return true;
+}
+
+/* On the leader. A member that leads itself hands over first, and is asked again by whoever wants it gone. */
+static void let_go(struct hf_node *n, const struct hf_view *v, hf_node_id id)
+{
+    bool self = id == v->durable->self;
+
+    hf_node_step(n, &(struct hf_event){.type = self ? HF_EV_SWITCHOVER : HF_EV_LEAVE, .id = self ? 0 : id});
+}
+
+static bool leads(const struct hf_node *n, const struct hf_view *v)
+{
+    return v->leading && v->gate_open && !v->draining && hf_router_gate_is_open(n->router);
+}
+
+/* Asks the leader, which may be this node. */
+static void ask_leave(struct hf_node *n, hf_node_id id)
+{
+    struct hf_view v = hf_decide_view(n->decide);
+    char name[HF_NAME_MAX], addr[HF_ADDR_MAX];
+
+    if (leads(n, &v))
+        let_go(n, &v, id);
+    else if (v.leader != 0 && v.leader != v.durable->self && hf_node_where(n, v.leader, name, addr))
+        send_to(n, name, addr, HF_MSG_LEAVE, id);
+}
+
+json_t *hf_node_remove(struct hf_node *n, const char *name)
+{
+    const struct hf_member *m;
+
+    if (n->decide == NULL)
+        return json_pack("{s:s}", "error", "this node is not a member of a cluster yet");
+    m = hf_cluster_member_named(hf_decide_view(n->decide).cluster, name != NULL ? name : "");
+    if (m == NULL)
+        return json_pack("{s:s+}", "error", "no such member: ", name != NULL ? name : "");
+    ask_leave(n, m->id);
+    return json_pack("{s:b}", "ok", 1);
+}
+
+static void retire(struct hf_node *n)
+{
+    struct hf_leave *l = n->leave;
+    char path[HF_PATH_MAX + 16], text[32];
+    struct hf_error err;
+
+    (void)snprintf(path, sizeof path, "%s/left", n->config->dir);
+    (void)snprintf(text, sizeof text, "%llu\n", (unsigned long long)n->durable.self);
+    if (hf_file_write(path, text, strlen(text), 0600, &err) != 0) {
+        hf_err("leave: %s", err.text);
+        return; /* asked again, and told again */
+    }
+    if (l->leaving) {
+        hf_info("leave: this node is no member any more");
+        (void)uv_timer_stop(&l->timer);
+        l->leaving = false;
+        hf_node_shutdown(n);
+    } else if (l->belongs) {
+        /* By `holdfast scale`: its pod is to go next. Would it join again at once, nothing were gained. */
+        hf_warn("leave: this node is no member any more; it waits to be stopped, and joins anew if it is started "
+                "again");
+        l->out = true;
+    } else {
+        hf_warn("leave: this node was removed while it was away: it starts again, to join as a new member");
+        hf_node_end(n, HF_EXIT_AGAIN);
+    }
+}
+
+void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *from, const struct hf_msg *m)
+{
+    struct hf_view v;
+
+    if (n->decide == NULL)
+        return;
+    v = hf_decide_view(n->decide);
+    if (m->type == HF_MSG_LEFT) {
+        if (m->id == v.durable->self && !n->ending && memcmp(&m->cluster_id, &v.durable->cluster_id, 16) == 0 &&
+            memcmp(&m->uuid, &v.durable->uuid, 16) == 0)
+            retire(n);
+        return;
+    }
+    if (!leads(n, &v) || memcmp(&m->cluster_id, &v.durable->cluster_id, 16) != 0)
+        return;
+    if (is_gone(v.cluster, m->id)) {
+        const char *addr = hf_node_seed_addr(n, from->name);
+        struct hf_msg left = {.type = HF_MSG_LEFT, .from = v.durable->self, .id = m->id, .epoch = v.epoch,
+                              .cluster_id = v.durable->cluster_id, .uuid = m->uuid};
+        if (m->id == m->from) /* the peer's own address, since it is in no list any more */
+            hf_peer_send(n->peer, from->name, addr != NULL ? addr : m->peer, &left);
+    } else if (m->type == HF_MSG_LEAVE && hf_cluster_member(v.cluster, m->id) != NULL) {
+        let_go(n, &v, m->id);
+    }
+}
+
+/* -- SIGTERM in a pod -------------------------------------------------------------------------------------- */
+
+static void ask_api(uv_work_t *work)
+{
+    struct hf_leave *l = work->data;
+    const struct hf_node_config *c = l->n->config;
+    char set[HF_NAME_MAX];
+
+    (void)snprintf(set, sizeof set, "%.*s", (int)(strrchr(c->name, '-') - c->name), c->name);
+    l->answer = hf_pod_scale(HF_POD_ACCOUNT, c->namespace, set, API_MS, &l->scale, &l->why);
+}
+
+static void leave_cb(uv_timer_t *timer)
+{
+    struct hf_leave *l = timer->data;
+    struct hf_node *n = l->n;
+
+    if (n->ending)
+        return;
+    if (hf_clock_ns() - l->begun_ns > LEAVE_MAX_MS * HF_MS) {
+        hf_warn("leave: nobody let this node go in time; it stops as a member (hint: `holdfast scale` on another)");
+        (void)uv_timer_stop(timer);
+        l->leaving = false;
+        hf_node_shutdown(n);
+        return;
+    }
+    ask_leave(n, n->durable.self);
+}
+
+static void api_answered(uv_work_t *work, int status)
+{
+    struct hf_leave *l = work->data;
+    struct hf_node *n = l->n;
+
+    if (n->ending)
+        return;
+    /* No replicas at all is how people stop a StatefulSet, and start it again. */
+    if (status == 0 && l->answer == 0 && l->scale.replicas > 0 &&
+        (n->config->ordinal < l->scale.first || n->config->ordinal >= l->scale.first + l->scale.replicas)) {
+        hf_info("leave: the StatefulSet has %u replicas: there is no place for this pod any more", l->scale.replicas);
+        l->leaving = true;
+        l->begun_ns = hf_clock_ns();
+        (void)uv_timer_start(&l->timer, leave_cb, 0, ASK_MS);
+        return;
+    }
+    if (l->answer != 0 && l->answer != HF_ENOENT)
+        hf_info("leave: not asked for: %s", l->why.text);
+    hf_node_shutdown(n);
+}
+
+void hf_node_terminate(struct hf_node *n)
+{
+    struct hf_leave *l = n->leave;
+
+    if (l == NULL || n->decide == NULL || n->config->namespace[0] == '\0' || n->terminating ||
+        access(HF_POD_ACCOUNT "/token", R_OK) != 0) {
+        if (!n->terminating || n->decide == NULL)
+            hf_node_shutdown(n);
+        n->terminating = true;
+        return;
+    }
+    n->terminating = true; /* /readyz says so from now on */
+    l->work.data = l;
+    if (uv_queue_work(&n->loop, &l->work, ask_api, api_answered) != 0)
+        hf_node_shutdown(n);
+}
+
+/* -- am I still a member? ---------------------------------------------------------------------------------- */
+
+void hf_node_leave_tick(struct hf_node *n)
+{
+    struct hf_leave *l = n->leave;
+    uint64_t now = hf_clock_ns();
+    struct hf_view v;
+
+    if (n->decide == NULL || n->stopping || l->leaving || l->out)
+        return;
+    v = hf_decide_view(n->decide);
+    if (v.leading || n->streaming || v.work != HF_WORK_NONE || !hf_form_founded(&n->durable)) {
+        l->alone_since_ns = now;
+        l->belongs = l->belongs || v.leading || n->streaming;
+        return;
+    }
+    if (now - l->alone_since_ns < ALONE_MS * HF_MS || now - l->asked_ns < MEMBER_MS * HF_MS)
+        return;
+    l->asked_ns = now;
+    for (unsigned i = 0; i < n->config->n_seeds; i++)
+        if (strcmp(n->config->seeds[i].name, n->config->name) != 0)
+            send_to(n, n->config->seeds[i].name, n->config->seeds[i].addr, HF_MSG_MEMBER, v.durable->self);
+    for (unsigned i = 0; i < v.cluster->n_members; i++) {
+        const struct hf_member *m = &v.cluster->members[i];
+        if (m->id != v.durable->self && hf_node_seed_addr(n, m->name) == NULL)
+            send_to(n, m->name, m->peer, HF_MSG_MEMBER, v.durable->self);
+    }
+}
+
+/* -- before a start ---------------------------------------------------------------------------------------- */
+
+int hf_node_leave_begin(struct hf_node *n, struct hf_error *err)
+{
+    static const char *const parts[] = {"raft", "founding.json", "founding.id", "state.json"};
+    char left[HF_PATH_MAX + 16], data[HF_PATH_MAX + 16], beside[HF_PATH_MAX + 16], path[HF_PATH_MAX + 32];
+    struct hf_leave *l = calloc(1, sizeof *l);
+    int rv = 0;
+
+    if (l == NULL)
+        return hf_fail(err, HF_ENOMEM, "out of memory");
+    l->n = n;
+    l->timer.data = l;
+    l->alone_since_ns = hf_clock_ns();
+    (void)uv_timer_init(&n->loop, &l->timer);
+    n->leave = l;
+    (void)snprintf(left, sizeof left, "%s/left", n->config->dir);
+    if (access(left, F_OK) != 0)
+        return 0;
+    hf_info("leave: this node had left the cluster: it joins as a new member");
+    (void)snprintf(data, sizeof data, "%s/data", n->config->dir);
+    (void)snprintf(beside, sizeof beside, "%s/data.left", n->config->dir);
+    /* The mark goes last: until then all of this is done again. */
+    if (access(data, F_OK) == 0) {
+        rv = hf_dir_remove(beside, err);
+        if (rv == 0 && rename(data, beside) != 0)
+            rv = hf_fail(err, HF_EIO, "cannot rename %s: %s", data, strerror(errno));
+    }
+    for (unsigned i = 0; i < sizeof parts / sizeof *parts && rv == 0; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", n->config->dir, parts[i]);
+        rv = hf_dir_remove(path, err);
+    }
+    if (rv == 0)
+        rv = hf_dir_sync(n->config->dir, err);
+    if (rv == 0)
+        rv = hf_dir_remove(left, err);
+    return rv;
+}
+
+/* On the thread pool: old data, once new ones stream. */
+void hf_node_leave_tidy(const struct hf_node *n)
+{
+    char path[HF_PATH_MAX + 16];
+    struct hf_error err;
+
+    (void)snprintf(path, sizeof path, "%s/data.left", n->config->dir);
+    if (access(path, F_OK) == 0 && hf_dir_remove(path, &err) != 0)
+        hf_warn("leave: %s", err.text);
+}
