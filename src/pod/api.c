@@ -31,7 +31,7 @@ struct exchange {
 static bool await(const struct exchange *x)
 {
     uint64_t now = hf_clock_ns();
-    struct pollfd p = {.events = BIO_should_write(x->bio) ? POLLOUT : POLLIN};
+    struct pollfd p = {.events = BIO_should_read(x->bio) ? POLLIN : POLLOUT}; /* out: a connection is made, too */
     int fd = -1;
 
     if (!BIO_should_retry(x->bio) || now >= x->end_ns)
@@ -68,6 +68,8 @@ static int connect_to(struct exchange *x, const char *ca, const char *host, cons
             goto failed;
     return 0;
 failed:
+    if (hf_clock_ns() >= x->end_ns)
+        return hf_fail(err, HF_ETIMEOUT, "Kubernetes' API: no connection to %s in time", host);
     return hf_cert_fail(err, "Kubernetes' API: cannot connect to", host);
 }
 
