@@ -187,6 +187,8 @@ int hf_pg_user_settings_take(struct hf_pg *pg, const char *text, struct hf_error
         code = hf_pg_rename(candidate, pg->extra_conf, err);
     else
         (void)unlink(candidate);
+    if (code == 0) /* its list of libraries begins with theirs, which may be another now */
+        code = hf_pg_guard_settings(pg, err);
     if (code == 0)
         (void)hf_pg_server_signal(pg, SIGHUP); /* none may run */
     return code;

@@ -26,6 +26,7 @@ def test_pods_and_volumes_come_and_go(stateful):
     # Any pod takes any connection; names, not addresses, are what they know of each other.
     assert [rows(p) for p in s.pods.values()] == [100, 100, 100]
     assert all(".svc:7000" in m["peer"] for m in s.leader().status()["members"])
+    assert "no guard" not in s.log_text(0), "the image lacks the module (src/guard)"
     # The leader's pod goes, politely: another leads, the pod comes back with a new address.
     old = s.leader()
     s.replace(old.ordinal)
