@@ -1,4 +1,4 @@
-/* A member that is to leave for good, and one that finds out that it was removed (docs/kubernetes.md, "Scale").
+/* A member that is to leave for good, and one that finds out that it was removed (docs/pods.md, "Scale").
  *
  * - "remove" on any node's admin socket asks the leader to let a member go; `holdfast scale` in a pod uses it.
  * - On SIGTERM a pod that may read its StatefulSet looks whether there is still a place for its ordinal. If not, it
