@@ -209,6 +209,7 @@ struct hf_view {
     bool leading;          /* this node leads `epoch` */
     bool gate_open;        /* opened, not shut: results pass while the lease lasts */
     bool draining;
+    bool settled;          /* on the leader: no change of members is under way; every voter counts in Raft, too */
     uint64_t lease_deadline_ns;
     enum hf_pg_state pg;
     enum hf_work work;     /* under way */

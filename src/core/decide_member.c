@@ -196,6 +196,22 @@ static void leave_run(struct hf_decide *d)
     remove_step(d, m);
 }
 
+/* Nothing is left to do: the newest voters count in every way, in PostgreSQL's rule and in Raft. */
+bool hf_member_settled(const struct hf_decide *d)
+{
+    if (!same_voters(&d->cluster) || d->rule_config_seq != d->cluster.config_seq)
+        return false;
+    for (unsigned i = 0; i < d->n_servers; i++)
+        if (hf_cluster_member(&d->cluster, d->servers[i].id) == NULL)
+            return false;
+    for (unsigned i = 0; i < d->cluster.n_members; i++) {
+        const struct hf_raft_server *s = server_of(d, d->cluster.members[i].id);
+        if (s == NULL || s->idle || s->voter != d->cluster.members[i].voter)
+            return false;
+    }
+    return true;
+}
+
 /* A learner that streams and is nearly there becomes a voter. */
 static bool learner_run(struct hf_decide *d)
 {

@@ -236,6 +236,7 @@ void hf_follow_close(struct hf_decide *d); /* cut the stream; confirmed by strea
 void hf_member_join(struct hf_decide *d, const struct hf_event *e);
 void hf_member_leave(struct hf_decide *d, const struct hf_event *e);
 bool hf_member_found(struct hf_decide *d); /* true: the founding is complete */
+bool hf_member_settled(const struct hf_decide *d);
 void hf_member_run(struct hf_decide *d);
 
 #endif

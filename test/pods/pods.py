@@ -373,8 +373,10 @@ class StatefulSet:
 
         def look():
             leader = self.leader()
-            members = (leader.status() if leader else {}).get("members", [])
-            return len(members) == n and all(m["voter"] for m in members) and \
+            status = leader.status() if leader else {}
+            members = status.get("members", [])
+            # Settled: until Raft's own configuration has followed, a voter does not count in elections.
+            return status.get("settled") and len(members) == n and all(m["voter"] for m in members) and \
                 sum(m["streaming"] for m in members) == n - 1
         wait_for(f"{n} voters, all streaming", look, seconds)
 
