@@ -1,14 +1,17 @@
-/* A member that is to leave for good, and one that finds out that it was removed (docs/pods.md, "Scale").
+/* A member that is to leave for good, and one that finds out that it was removed (docs/pods.md,
+ * "Scale").
  *
- * - "remove" on any node's admin socket asks the leader to let a member go; `holdfast scale` in a pod uses it.
- * - On SIGTERM a pod that may read its StatefulSet looks whether there is still a place for its ordinal. If not, it
- *   asks the leader to let it go, and stops once it is no member.
- * - A node that neither leads nor follows for a while asks the others whether it is still a member: its pod may have
- *   come back with a volume of before.
+ * - "remove" on any node's admin socket asks the leader to let a member go; `holdfast scale` in a
+ * pod uses it.
+ * - On SIGTERM a pod that may read its StatefulSet looks whether there is still a place for its
+ * ordinal. If not, it asks the leader to let it go, and stops once it is no member.
+ * - A node that neither leads nor follows for a while asks the others whether it is still a member:
+ * its pod may have come back with a volume of before.
  *
- * LEFT is said only by a leader whose gate is open, of an id that neither the newest voters nor those before have. Ids
- * are never used again, so whoever hears it of its own id has no promise left to keep: at its next start it joins as
- * a new member. The file "left" carries that over; its old data stay beside until the new copy streams. */
+ * LEFT is said only by a leader whose gate is open, of an id that neither the newest voters nor
+ * those before have. Ids are never used again, so whoever hears it of its own id has no promise
+ * left to keep: at its next start it joins as a new member. The file "left" carries that over; its
+ * old data stay beside until the new copy streams. */
 #include "node.h"
 #include "node_private.h"
 
@@ -38,13 +41,18 @@ struct hf_leave {
     uint64_t begun_ns, alone_since_ns, asked_ns;
 };
 
-/* -- messages ---------------------------------------------------------------------------------------------- */
+/* -- messages ---------------------------------------------------------------------------------- */
 
-static void send_to(struct hf_node *n, const char *name, const char *addr, enum hf_msg_type type, hf_node_id id)
+static void send_to(struct hf_node *n, const char *name, const char *addr, enum hf_msg_type type,
+                    hf_node_id id)
 {
     struct hf_view v = hf_decide_view(n->decide);
-    struct hf_msg m = {.type = (uint8_t)type, .from = v.durable->self, .id = id, .epoch = v.epoch,
-                       .cluster_id = v.durable->cluster_id, .uuid = v.durable->uuid};
+    struct hf_msg m = {.type = (uint8_t)type,
+                       .from = v.durable->self,
+                       .id = id,
+                       .epoch = v.epoch,
+                       .cluster_id = v.durable->cluster_id,
+                       .uuid = v.durable->uuid};
 
     (void)snprintf(m.peer, sizeof m.peer, "%s", n->config->advertise_peer);
     hf_peer_send(n->peer, name, addr, &m);
@@ -60,12 +68,14 @@ static bool is_gone(const struct hf_cluster *c, hf_node_id id)
     return true;
 }
 
-/* On the leader. A member that leads itself hands over first, and is asked again by whoever wants it gone. */
+/* On the leader. A member that leads itself hands over first, and is asked again by whoever wants
+ * it gone. */
 static void let_go(struct hf_node *n, const struct hf_view *v, hf_node_id id)
 {
     bool self = id == v->durable->self;
 
-    hf_node_step(n, &(struct hf_event){.type = self ? HF_EV_SWITCHOVER : HF_EV_LEAVE, .id = self ? 0 : id});
+    hf_node_step(
+        n, &(struct hf_event){.type = self ? HF_EV_SWITCHOVER : HF_EV_LEAVE, .id = self ? 0 : id});
 }
 
 static bool leads(const struct hf_node *n, const struct hf_view *v)
@@ -116,17 +126,21 @@ static void retire(struct hf_node *n)
         l->leaving = false;
         hf_node_shutdown(n);
     } else if (l->belongs) {
-        /* By `holdfast scale`: its pod is to go next. Would it join again at once, nothing were gained. */
-        hf_warn("leave: this node is no member any more; it waits to be stopped, and joins anew if it is started "
+        /* By `holdfast scale`: its pod is to go next. Would it join again at once, nothing were
+         * gained. */
+        hf_warn("leave: this node is no member any more; it waits to be stopped, and joins anew if "
+                "it is started "
                 "again");
         l->out = true;
     } else {
-        hf_warn("leave: this node was removed while it was away: it starts again, to join as a new member");
+        hf_warn("leave: this node was removed while it was away: it starts again, to join as a new "
+                "member");
         hf_node_end(n, HF_EXIT_AGAIN);
     }
 }
 
-void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *from, const struct hf_msg *m)
+void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *from,
+                           const struct hf_msg *m)
 {
     struct hf_view v;
 
@@ -134,7 +148,8 @@ void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *fro
         return;
     v = hf_decide_view(n->decide);
     if (m->type == HF_MSG_LEFT) {
-        if (m->id == v.durable->self && !n->ending && memcmp(&m->cluster_id, &v.durable->cluster_id, 16) == 0 &&
+        if (m->id == v.durable->self && !n->ending &&
+            memcmp(&m->cluster_id, &v.durable->cluster_id, 16) == 0 &&
             memcmp(&m->uuid, &v.durable->uuid, 16) == 0)
             retire(n);
         return;
@@ -143,8 +158,12 @@ void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *fro
         return;
     if (is_gone(v.cluster, m->id)) {
         const char *addr = hf_node_seed_addr(n, from->name);
-        struct hf_msg left = {.type = HF_MSG_LEFT, .from = v.durable->self, .id = m->id, .epoch = v.epoch,
-                              .cluster_id = v.durable->cluster_id, .uuid = m->uuid};
+        struct hf_msg left = {.type = HF_MSG_LEFT,
+                              .from = v.durable->self,
+                              .id = m->id,
+                              .epoch = v.epoch,
+                              .cluster_id = v.durable->cluster_id,
+                              .uuid = m->uuid};
         if (m->id == m->from) /* the peer's own address, since it is in no list any more */
             hf_peer_send(n->peer, from->name, addr != NULL ? addr : m->peer, &left);
     } else if (m->type == HF_MSG_LEAVE && hf_cluster_member(v.cluster, m->id) != NULL) {
@@ -152,7 +171,7 @@ void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *fro
     }
 }
 
-/* -- SIGTERM in a pod -------------------------------------------------------------------------------------- */
+/* -- SIGTERM in a pod -------------------------------------------------------------------------- */
 
 static void ask_api(uv_work_t *work)
 {
@@ -172,7 +191,8 @@ static void leave_cb(uv_timer_t *timer)
     if (n->ending)
         return;
     if (hf_clock_ns() - l->begun_ns > LEAVE_MAX_MS * HF_MS) {
-        hf_warn("leave: nobody let this node go in time; it stops as a member (hint: `holdfast scale` on another)");
+        hf_warn("leave: nobody let this node go in time; it stops as a member (hint: `holdfast "
+                "scale` on another)");
         (void)uv_timer_stop(timer);
         l->leaving = false;
         hf_node_shutdown(n);
@@ -190,8 +210,10 @@ static void api_answered(uv_work_t *work, int status)
         return;
     /* No replicas at all is how people stop a StatefulSet, and start it again. */
     if (status == 0 && l->answer == 0 && l->scale.replicas > 0 &&
-        (n->config->ordinal < l->scale.first || n->config->ordinal >= l->scale.first + l->scale.replicas)) {
-        hf_info("leave: the StatefulSet has %u replicas: there is no place for this pod any more", l->scale.replicas);
+        (n->config->ordinal < l->scale.first ||
+         n->config->ordinal >= l->scale.first + l->scale.replicas)) {
+        hf_info("leave: the StatefulSet has %u replicas: there is no place for this pod any more",
+                l->scale.replicas);
         l->leaving = true;
         l->begun_ns = hf_clock_ns();
         (void)uv_timer_start(&l->timer, leave_cb, 0, ASK_MS);
@@ -219,7 +241,7 @@ void hf_node_terminate(struct hf_node *n)
         hf_node_shutdown(n);
 }
 
-/* -- am I still a member? ---------------------------------------------------------------------------------- */
+/* -- am I still a member? ---------------------------------------------------------------------- */
 
 void hf_node_leave_tick(struct hf_node *n)
 {
@@ -240,7 +262,8 @@ void hf_node_leave_tick(struct hf_node *n)
     l->asked_ns = now;
     for (unsigned i = 0; i < n->config->n_seeds; i++)
         if (strcmp(n->config->seeds[i].name, n->config->name) != 0)
-            send_to(n, n->config->seeds[i].name, n->config->seeds[i].addr, HF_MSG_MEMBER, v.durable->self);
+            send_to(n, n->config->seeds[i].name, n->config->seeds[i].addr, HF_MSG_MEMBER,
+                    v.durable->self);
     for (unsigned i = 0; i < v.cluster->n_members; i++) {
         const struct hf_member *m = &v.cluster->members[i];
         if (m->id != v.durable->self && hf_node_seed_addr(n, m->name) == NULL)
@@ -248,12 +271,13 @@ void hf_node_leave_tick(struct hf_node *n)
     }
 }
 
-/* -- before a start ---------------------------------------------------------------------------------------- */
+/* -- before a start ---------------------------------------------------------------------------- */
 
 int hf_node_leave_begin(struct hf_node *n, struct hf_error *err)
 {
     static const char *const parts[] = {"raft", "founding.json", "founding.id", "state.json"};
-    char left[HF_PATH_MAX + 16], data[HF_PATH_MAX + 16], beside[HF_PATH_MAX + 16], path[HF_PATH_MAX + 32];
+    char left[HF_PATH_MAX + 16], data[HF_PATH_MAX + 16], beside[HF_PATH_MAX + 16],
+        path[HF_PATH_MAX + 32];
     struct hf_leave *l = calloc(1, sizeof *l);
     int rv = 0;
 

@@ -1,14 +1,18 @@
 /* PostgreSQL's settings from a file that may change (docs/settings.md).
  *
- * Every node watches its own copy of the file, tries what is new, takes it and has PostgreSQL read it again. What
- * needs a restart is applied to one node at a time, by the leader's word:
+ * Every node watches its own copy of the file, tries what is new, takes it and has PostgreSQL read
+ * it again. What needs a restart is applied to one node at a time, by the leader's word:
  *
- * - a follower tells the leader, every few seconds, which settings it has and whether they wait for a restart;
- * - the leader lets one follower restart, and the next only when every other node has streamed again for a while;
- * - when all followers have what the leader has and none waits, the leader hands over, which restarts its own server.
+ * - a follower tells the leader, every few seconds, which settings it has and whether they wait for
+ * a restart;
+ * - the leader lets one follower restart, and the next only when every other node has streamed
+ * again for a while;
+ * - when all followers have what the leader has and none waits, the leader hands over, which
+ * restarts its own server.
  *
- * So followers have a raised max_connections before any leader has. A leave to restart is void after a time that is
- * shorter than the wait before the next one: even a late message, or a new leader, cannot make two restart at once. */
+ * So followers have a raised max_connections before any leader has. A leave to restart is void
+ * after a time that is shorter than the wait before the next one: even a late message, or a new
+ * leader, cannot make two restart at once. */
 #include "node_private.h"
 
 #include <stdio.h>
@@ -21,14 +25,14 @@
 #include "base/log.h"
 
 enum {
-    LEAVE_MS = 4000,     /* a leave to restart is good for so long after it was asked for */
-    QUIET_MS = 6000,     /* everyone streams for so long before the next restart */
-    HEARD_MS = 10000,    /* what a follower said is worth something */
-    AGAIN_MS = 60000,    /* a restart that did not help is not repeated before */
-    LOOK_EVERY = 8,      /* looks between two questions to a server that has nothing pending */
+    LEAVE_MS = 4000,  /* a leave to restart is good for so long after it was asked for */
+    QUIET_MS = 6000,  /* everyone streams for so long before the next restart */
+    HEARD_MS = 10000, /* what a follower said is worth something */
+    AGAIN_MS = 60000, /* a restart that did not help is not repeated before */
+    LOOK_EVERY = 8,   /* looks between two questions to a server that has nothing pending */
 };
 
-/* -- the file, on libuv's thread pool (node_watch.c) ------------------------------------------------------ */
+/* -- the file, on libuv's thread pool (node_watch.c) ------------------------------------------- */
 
 static uint64_t fingerprint(const char *text)
 {
@@ -88,7 +92,8 @@ void hf_node_settings_look(struct hf_node *n)
         return;
     take_file(n, s);
     if (s->unsettled || ++s->looks % LOOK_EVERY == 0)
-        s->unsettled = hf_pg_pending(hf_agent_pg(n->agent), s->names, NULL) != 0 || s->names[0] != '\0';
+        s->unsettled =
+            hf_pg_pending(hf_agent_pg(n->agent), s->names, NULL) != 0 || s->names[0] != '\0';
 }
 
 int hf_node_settings_begin(struct hf_node *n, struct hf_error *err)
@@ -100,20 +105,23 @@ int hf_node_settings_begin(struct hf_node *n, struct hf_error *err)
     take_file(n, s);
     s->news = false;
     if (s->problem[0] != '\0' && access(n->config->extra_conf, F_OK) != 0)
-        return hf_fail(err, HF_EINVAL, "settings: %s: %s (hint: correct the file; nothing was started with it)",
+        return hf_fail(err, HF_EINVAL,
+                       "settings: %s: %s (hint: correct the file; nothing was started with it)",
                        n->config->settings_file, s->problem);
     if (s->problem[0] != '\0')
-        hf_err("settings: %s is refused, those before stay in force: %s", n->config->settings_file, s->problem);
+        hf_err("settings: %s is refused, those before stay in force: %s", n->config->settings_file,
+               s->problem);
     n->settings.seen = *s;
     n->settings.on = true; /* from here on it is looked at */
     return 0;
 }
 
-/* -- who may restart, on the control thread --------------------------------------------------------------- */
+/* -- who may restart, on the control thread ---------------------------------------------------- */
 
 static bool waits(const struct hf_settings *s, uint64_t now)
 {
-    return s->seen.names[0] != '\0' && (s->restarted_for != s->seen.have || now - s->restarted_ns > AGAIN_MS * HF_MS);
+    return s->seen.names[0] != '\0' &&
+           (s->restarted_for != s->seen.have || now - s->restarted_ns > AGAIN_MS * HF_MS);
 }
 
 static void restart(struct hf_node *n, uint64_t now)
@@ -130,8 +138,13 @@ static void restart(struct hf_node *n, uint64_t now)
 static void tell_leader(struct hf_node *n, const struct hf_view *v, uint64_t now)
 {
     const struct hf_settings *s = &n->settings;
-    struct hf_msg m = {.type = HF_MSG_SETTINGS, .from = v->durable->self, .to = v->leader,
-                       .cluster_id = v->durable->cluster_id, .epoch = v->epoch, .seq = s->seen.have, .sent_ns = now,
+    struct hf_msg m = {.type = HF_MSG_SETTINGS,
+                       .from = v->durable->self,
+                       .to = v->leader,
+                       .cluster_id = v->durable->cluster_id,
+                       .epoch = v->epoch,
+                       .seq = s->seen.have,
+                       .sent_ns = now,
                        .flags = waits(s, now) ? HF_FLAG_PENDING : 0};
     char name[HF_NAME_MAX], addr[HF_ADDR_MAX];
 
@@ -155,7 +168,8 @@ static bool all_stream(const struct hf_node *n, const struct hf_view *v)
     return true;
 }
 
-static const struct hf_settings_said *said_by(const struct hf_settings *s, hf_node_id id, uint64_t now)
+static const struct hf_settings_said *said_by(const struct hf_settings *s, hf_node_id id,
+                                              uint64_t now)
 {
     for (unsigned i = 0; i < HF_MEMBERS_MAX; i++)
         if (s->said[i].id == id && now - s->said[i].heard_ns < HEARD_MS * HF_MS)
@@ -171,8 +185,11 @@ static void let_one_restart(struct hf_node *n, const struct hf_view *v, uint64_t
     for (unsigned i = 0; i < v->cluster->n_members; i++) {
         const struct hf_member *m = &v->cluster->members[i];
         const struct hf_settings_said *said = said_by(s, m->id, now);
-        struct hf_msg go = {.type = HF_MSG_RESTART, .from = v->durable->self, .to = m->id,
-                            .cluster_id = v->durable->cluster_id, .epoch = v->epoch};
+        struct hf_msg go = {.type = HF_MSG_RESTART,
+                            .from = v->durable->self,
+                            .to = m->id,
+                            .cluster_id = v->durable->cluster_id,
+                            .epoch = v->epoch};
         if (m->id == v->durable->self)
             continue;
         same = same && said != NULL && said->have == s->seen.have && !said->waits;
@@ -206,7 +223,8 @@ void hf_node_settings_tick(struct hf_node *n)
         return;
     s->seen = s->look;
     if (s->seen.news && s->seen.problem[0] != '\0')
-        hf_err("settings: %s is refused, those before stay in force: %s", n->config->settings_file, s->seen.problem);
+        hf_err("settings: %s is refused, those before stay in force: %s", n->config->settings_file,
+               s->seen.problem);
     else if (s->seen.news)
         hf_info("settings: those in %s are in force", n->config->settings_file);
     s->look.news = false;
@@ -238,7 +256,10 @@ static void take_word(struct hf_settings *s, const struct hf_msg *m, uint64_t no
         if (s->said[i].heard_ns < s->said[place].heard_ns)
             place = i;
     }
-    s->said[place] = (struct hf_settings_said){.id = m->from, .have = m->seq, .heard_ns = now, .sent_ns = m->sent_ns,
+    s->said[place] = (struct hf_settings_said){.id = m->from,
+                                               .have = m->seq,
+                                               .heard_ns = now,
+                                               .sent_ns = m->sent_ns,
                                                .waits = (m->flags & HF_FLAG_PENDING) != 0};
 }
 

@@ -1,6 +1,7 @@
-/* Files that change under a running node: certificates (a Secret's volume) and settings (a ConfigMap's). Looked at now and then, on libuv's thread
- * pool, since a file system may hang. Kubernetes swaps a link, so what is read may be half old and half new: it is
- * checked as a whole, and taken only if it is good; what is in use stays in use until then. */
+/* Files that change under a running node: certificates (a Secret's volume) and settings (a
+ * ConfigMap's). Looked at now and then, on libuv's thread pool, since a file system may hang.
+ * Kubernetes swaps a link, so what is read may be half old and half new: it is checked as a whole,
+ * and taken only if it is good; what is in use stays in use until then. */
 #include "node_private.h"
 
 #include <stdio.h>
@@ -71,11 +72,14 @@ static void warn_of_end(struct hf_watch *w, int64_t now_s)
         return;
     w->warned_at_days = days;
     if (w->n->certificate_end_s <= now_s)
-        hf_err("certificates: the one in %s has expired: no new connection to other nodes is possible (hint: "
-               "`holdfast certs rotate`, or your certificate manager; it is taken without a restart)",
-               w->n->config->tls_dir);
+        hf_err(
+            "certificates: the one in %s has expired: no new connection to other nodes is possible "
+            "(hint: "
+            "`holdfast certs rotate`, or your certificate manager; it is taken without a restart)",
+            w->n->config->tls_dir);
     else
-        hf_warn("certificates: the one in %s ends in %lld days (hint: `holdfast certs rotate`, or your certificate "
+        hf_warn("certificates: the one in %s ends in %lld days (hint: `holdfast certs rotate`, or "
+                "your certificate "
                 "manager; it is taken without a restart)",
                 w->n->config->tls_dir, (long long)days);
 }
@@ -92,7 +96,8 @@ static void looked(uv_work_t *work, int status)
     hf_node_leave_tick(w->n);
     if (status == 0 && w->looked_at != w->in_use) {
         if (w->good && w->in_use != 0)
-            hf_info("certificates: those in %s are new; connections from now on use them", w->n->config->tls_dir);
+            hf_info("certificates: those in %s are new; connections from now on use them",
+                    w->n->config->tls_dir);
         else if (!w->good && w->why.text[0] != '\0')
             hf_err("certificates: new ones are refused, those before stay in use: %s", w->why.text);
         w->why.text[0] = '\0';

@@ -28,7 +28,7 @@ int hf_cert_fail(struct hf_error *err, const char *what, const char *path)
     return hf_fail(err, HF_ETLS, "%s %s: %s", what, path, text[0] != '\0' ? text : "failed");
 }
 
-/* -- files ------------------------------------------------------------------------------------------- */
+/* -- files ------------------------------------------------------------------------------------- */
 
 static BIO *read_bio(const char *path, char **data, struct hf_error *err)
 {
@@ -112,7 +112,7 @@ static int write_key(EVP_PKEY *key, const char *dir, const char *file, struct hf
     return rv;
 }
 
-/* -- making ------------------------------------------------------------------------------------------ */
+/* -- making ------------------------------------------------------------------------------------ */
 
 static bool add_ext(X509 *cert, X509 *issuer, int nid, const char *value)
 {
@@ -169,7 +169,8 @@ static bool new_authority(const char *cluster, EVP_PKEY **key, X509 **cert)
     *key = EVP_EC_gen("P-256");
     if (*key != NULL)
         *cert = blank(*key, cluster, NULL, CA_DAYS);
-    return *cert != NULL && add_ext(*cert, *cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
+    return *cert != NULL &&
+           add_ext(*cert, *cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
            add_ext(*cert, *cert, NID_key_usage, "critical,keyCertSign,cRLSign") &&
            add_ext(*cert, *cert, NID_subject_key_identifier, "hash") &&
            X509_sign(*cert, *key, EVP_sha256()) != 0;
@@ -249,7 +250,8 @@ static X509 *signed_cert(const struct hf_cert_wish *w, const char *san, EVP_PKEY
     return NULL;
 }
 
-int hf_cert_make(const char *ca_dir, const char *out_dir, const struct hf_cert_wish *w, struct hf_error *err)
+int hf_cert_make(const char *ca_dir, const char *out_dir, const struct hf_cert_wish *w,
+                 struct hf_error *err)
 {
     EVP_PKEY *ca_key = NULL, *key = NULL;
     X509 *ca = NULL, *cert = NULL;
@@ -295,7 +297,7 @@ int hf_cert_make_node(const char *ca_dir, const char *out_dir, const char *const
     return hf_cert_make(ca_dir, out_dir, &(struct hf_cert_wish){.names = names, .n = n}, err);
 }
 
-/* -- authorities that take each other's place ---------------------------------------------------------- */
+/* -- authorities that take each other's place -------------------------------------------------- */
 
 /* Writes dir/ca.crt: `first`, and behind it those of dir/ca.crt, or none of them. */
 static int write_authorities(const char *dir, X509 *first, bool and_old, struct hf_error *err)
@@ -329,9 +331,12 @@ int hf_cert_renew_ca(const char *dir, struct hf_error *err)
     old = hf_cert_read(path, err);
     if (old == NULL)
         return HF_ETLS;
-    (void)X509_NAME_get_text_by_NID(X509_get_subject_name(old), NID_commonName, cluster, sizeof cluster);
+    (void)X509_NAME_get_text_by_NID(X509_get_subject_name(old), NID_commonName, cluster,
+                                    sizeof cluster);
     X509_free(old);
-    rv = new_authority(cluster, &key, &cert) ? 0 : hf_cert_fail(err, "cannot make an authority in", dir);
+    rv = new_authority(cluster, &key, &cert)
+             ? 0
+             : hf_cert_fail(err, "cannot make an authority in", dir);
     /* The trust first: a key without it would sign what nobody accepts. */
     if (rv == 0)
         rv = write_authorities(dir, cert, true, err);
@@ -355,10 +360,11 @@ int hf_cert_forget_ca(const char *dir, struct hf_error *err)
     if (cert != NULL && X509_verify(cert, X509_get0_pubkey(ca)) == 1)
         rv = write_authorities(dir, ca, false, err);
     else if (cert != NULL)
-        rv = hf_fail(err, HF_EREFUSED,
-                     "%s is still signed by an authority that would be forgotten (hint: first a new one: "
-                     "`holdfast certs rotate`)",
-                     crt);
+        rv = hf_fail(
+            err, HF_EREFUSED,
+            "%s is still signed by an authority that would be forgotten (hint: first a new one: "
+            "`holdfast certs rotate`)",
+            crt);
     ERR_clear_error();
     X509_free(cert);
     X509_free(ca);

@@ -14,14 +14,16 @@
 
 enum { FILE_MAX = 64 * 1024, CHAIN_MAX = 8 };
 
-/* -- names ------------------------------------------------------------------------------------------- */
+/* -- names ------------------------------------------------------------------------------------- */
 
 bool hf_domains_of_service(struct hf_domains *d, const char *service, const char *namespace,
                            const char *cluster_domain)
 {
     const struct {
         const char *ns, *svc, *domain;
-    } forms[HF_DOMAINS_MAX] = {{"", "", ""}, {namespace, "", ""}, {namespace, "svc", ""},
+    } forms[HF_DOMAINS_MAX] = {{"", "", ""},
+                               {namespace, "", ""},
+                               {namespace, "svc", ""},
                                {namespace, "svc", cluster_domain}};
     bool fits = true;
 
@@ -31,8 +33,8 @@ bool hf_domains_of_service(struct hf_domains *d, const char *service, const char
         int n;
         if ((i > 0 && ns[0] == '\0') || (i == HF_DOMAINS_MAX - 1 && domain[0] == '\0'))
             break;
-        n = snprintf(d->text[i], HF_DOMAIN_MAX, "%s%s%s%s%s%s%s", service, ns[0] != '\0' ? "." : "", ns,
-                     svc[0] != '\0' ? "." : "", svc, domain[0] != '\0' ? "." : "", domain);
+        n = snprintf(d->text[i], HF_DOMAIN_MAX, "%s%s%s%s%s%s%s", service, ns[0] != '\0' ? "." : "",
+                     ns, svc[0] != '\0' ? "." : "", svc, domain[0] != '\0' ? "." : "", domain);
         fits = fits && n < HF_DOMAIN_MAX;
         d->n++;
     }
@@ -54,7 +56,7 @@ bool hf_cert_carries(X509 *cert, const char *name, const struct hf_domains *d)
     return false;
 }
 
-/* -- files ------------------------------------------------------------------------------------------- */
+/* -- files ------------------------------------------------------------------------------------- */
 
 void hf_cert_files(const char *dir, struct hf_cert_files *out)
 {
@@ -92,7 +94,7 @@ uint64_t hf_cert_fingerprint(const char *dir)
 }
 
 /* Every certificate of a file. */
-static STACK_OF(X509) *read_all(const char *path, struct hf_error *err)
+static STACK_OF(X509) * read_all(const char *path, struct hf_error *err)
 {
     STACK_OF(X509) *all = sk_X509_new_null();
     BIO *bio = BIO_new_file(path, "re");
@@ -115,7 +117,7 @@ static STACK_OF(X509) *read_all(const char *path, struct hf_error *err)
     return NULL;
 }
 
-/* -- checks ------------------------------------------------------------------------------------------ */
+/* -- checks ------------------------------------------------------------------------------------ */
 
 int64_t hf_cert_seconds_left(const X509 *cert)
 {
@@ -143,21 +145,23 @@ static int check_time(const struct hf_cert_files *f, const X509 *cert, struct hf
 
     if (X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0) {
         time_text(X509_get0_notAfter(cert), when, sizeof when);
-        return hf_fail(err, HF_ETLS,
-                       "certificate %s expired on %s (hint: make a new one: `holdfast certs rotate`, or your "
-                       "certificate manager; `holdfast up` does it at the next start after `holdfast down`)",
-                       f->crt, when);
+        return hf_fail(
+            err, HF_ETLS,
+            "certificate %s expired on %s (hint: make a new one: `holdfast certs rotate`, or your "
+            "certificate manager; `holdfast up` does it at the next start after `holdfast down`)",
+            f->crt, when);
     }
     if (X509_cmp_current_time(X509_get0_notBefore(cert)) > 0) {
         time_text(X509_get0_notBefore(cert), when, sizeof when);
-        return hf_fail(err, HF_ETLS,
-                       "certificate %s is not valid before %s (hint: is this machine's clock right?)", f->crt,
-                       when);
+        return hf_fail(
+            err, HF_ETLS,
+            "certificate %s is not valid before %s (hint: is this machine's clock right?)", f->crt,
+            when);
     }
     return 0;
 }
 
-static int check_chain(const struct hf_cert_files *f, STACK_OF(X509) *cas, STACK_OF(X509) *chain,
+static int check_chain(const struct hf_cert_files *f, STACK_OF(X509) * cas, STACK_OF(X509) * chain,
                        struct hf_error *err)
 {
     X509_STORE *store = X509_STORE_new();
@@ -173,10 +177,11 @@ static int check_chain(const struct hf_cert_files *f, STACK_OF(X509) *cas, STACK
         why = X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx));
     }
     if (ok != 1)
-        (void)hf_fail(err, HF_ETLS,
-                      "certificate %s is not signed by %s: %s (hint: both must come from this cluster's "
-                      "authority)",
-                      f->crt, f->ca, why);
+        (void)hf_fail(
+            err, HF_ETLS,
+            "certificate %s is not signed by %s: %s (hint: both must come from this cluster's "
+            "authority)",
+            f->crt, f->ca, why);
     ERR_clear_error();
     X509_STORE_CTX_free(ctx);
     X509_STORE_free(store);
@@ -184,7 +189,8 @@ static int check_chain(const struct hf_cert_files *f, STACK_OF(X509) *cas, STACK
 }
 
 static int check_pair(const struct hf_cert_files *f, const char *name, const struct hf_domains *d,
-                      STACK_OF(X509) *cas, STACK_OF(X509) *chain, EVP_PKEY *key, struct hf_error *err)
+                      STACK_OF(X509) * cas, STACK_OF(X509) * chain, EVP_PKEY *key,
+                      struct hf_error *err)
 {
     X509 *cert = sk_X509_value(chain, 0);
     int rv = check_time(f, cert, err);
@@ -194,7 +200,8 @@ static int check_pair(const struct hf_cert_files *f, const char *name, const str
     if (rv == 0 && name[0] != '\0' && !hf_cert_carries(cert, name, d)) {
         if (d != NULL && d->n > 0)
             rv = hf_fail(err, HF_ETLS,
-                         "certificate %s does not carry the name %s, nor %s.%s or the like (hint: one for all "
+                         "certificate %s does not carry the name %s, nor %s.%s or the like (hint: "
+                         "one for all "
                          "pods has *.%s)",
                          f->crt, name, name, d->text[d->n - 1], d->text[d->n - 1]);
         else
@@ -207,9 +214,10 @@ static int check_pair(const struct hf_cert_files *f, const char *name, const str
     return rv;
 }
 
-int hf_cert_check(const char *dir, const char *name, const struct hf_domains *d, struct hf_error *err)
+int hf_cert_check(const char *dir, const char *name, const struct hf_domains *d,
+                  struct hf_error *err)
 {
-    STACK_OF(X509) *cas, *chain = NULL;
+    STACK_OF(X509) * cas, *chain = NULL;
     struct hf_cert_files f;
     EVP_PKEY *key = NULL;
     int rv = HF_ETLS;

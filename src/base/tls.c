@@ -18,7 +18,8 @@ static SSL_CTX *context(const SSL_METHOD *method, const char *dir, struct hf_err
         SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384") == 1 &&
         SSL_CTX_load_verify_locations(ctx, f.ca, NULL) == 1 &&
         SSL_CTX_use_certificate_chain_file(ctx, f.crt) == 1 &&
-        SSL_CTX_use_PrivateKey_file(ctx, f.key, SSL_FILETYPE_PEM) == 1 && SSL_CTX_check_private_key(ctx) == 1) {
+        SSL_CTX_use_PrivateKey_file(ctx, f.key, SSL_FILETYPE_PEM) == 1 &&
+        SSL_CTX_check_private_key(ctx) == 1) {
         SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
         SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS);
@@ -34,7 +35,8 @@ static SSL_CTX *context(const SSL_METHOD *method, const char *dir, struct hf_err
     return NULL;
 }
 
-int hf_tls_open(struct hf_tls *t, const char *dir, const struct hf_domains *domains, struct hf_error *err)
+int hf_tls_open(struct hf_tls *t, const char *dir, const struct hf_domains *domains,
+                struct hf_error *err)
 {
     memset(t, 0, sizeof *t);
     if (domains != NULL)
@@ -133,7 +135,8 @@ void hf_tls_why(SSL *ssl, int rv, char *out, size_t cap)
     unsigned long e = ERR_peek_last_error();
 
     if (verify != X509_V_OK)
-        (void)snprintf(out, cap, "the peer's certificate: %s", X509_verify_cert_error_string(verify));
+        (void)snprintf(out, cap, "the peer's certificate: %s",
+                       X509_verify_cert_error_string(verify));
     else if (e != 0)
         ERR_error_string_n(e, out, cap);
     else if (code == SSL_ERROR_SYSCALL && saved != 0)

@@ -17,13 +17,14 @@ struct hf_tls {
 };
 
 /* dir: see base/cert.h. `domains` may be NULL. */
-int hf_tls_open(struct hf_tls *t, const char *dir, const struct hf_domains *domains, struct hf_error *err);
-/* Sessions from now on use what the directory holds now; those that run keep theirs. On failure nothing
- * changes. From any thread. */
+int hf_tls_open(struct hf_tls *t, const char *dir, const struct hf_domains *domains,
+                struct hf_error *err);
+/* Sessions from now on use what the directory holds now; those that run keep theirs. On failure
+ * nothing changes. From any thread. */
 int hf_tls_reload(struct hf_tls *t, const char *dir, struct hf_error *err);
 void hf_tls_close(struct hf_tls *t);
-/* A session over a connected socket; the peer's certificate must carry `name`, by itself or in one of the
- * domains. NULL: out of memory. From any thread. */
+/* A session over a connected socket; the peer's certificate must carry `name`, by itself or in one
+ * of the domains. NULL: out of memory. From any thread. */
 SSL *hf_tls_dial(struct hf_tls *t, int fd, const char *name);
 SSL *hf_tls_accept(struct hf_tls *t, int fd);
 /* After the handshake: does the peer's certificate carry `name`? */

@@ -31,7 +31,7 @@ unsigned hf_certs_names(X509 *cert, char text[][2 * HF_DOMAIN_MAX], const char *
     return n;
 }
 
-/* -- check --------------------------------------------------------------------------------------------- */
+/* -- check ------------------------------------------------------------------------------------- */
 
 static json_t *describe(const char *path)
 {
@@ -45,7 +45,8 @@ static json_t *describe(const char *path)
 
     if (cert == NULL)
         return NULL;
-    (void)X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, subject, sizeof subject);
+    (void)X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, subject,
+                                    sizeof subject);
     if (ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) == 1)
         (void)strftime(until, sizeof until, "%Y-%m-%dT%H:%M:%SZ", &tm);
     n = hf_certs_names(cert, text, list, NAMES_MAX);
@@ -63,7 +64,8 @@ static void print_text(const json_t *all, const char *problem)
     size_t i, k;
     json_t *c, *name;
 
-    json_array_foreach(all, i, c) {
+    json_array_foreach(all, i, c)
+    {
         long long left = json_integer_value(json_object_get(c, "seconds_left"));
         printf("%s: %s, until %s (%lld days)\n", json_string_value(json_object_get(c, "file")),
                json_string_value(json_object_get(c, "common_name")),
@@ -77,8 +79,8 @@ static void print_text(const json_t *all, const char *problem)
         puts("good");
 }
 
-int hf_certs_check(const char *dir, const char *name, const struct hf_domains *d, unsigned min_days, bool json,
-                   struct hf_error *err)
+int hf_certs_check(const char *dir, const char *name, const struct hf_domains *d, unsigned min_days,
+                   bool json, struct hf_error *err)
 {
     struct hf_error why = {0};
     struct hf_cert_files f;
@@ -94,13 +96,15 @@ int hf_certs_check(const char *dir, const char *name, const struct hf_domains *d
         (void)json_array_append_new(all, one);
     cert = ok ? hf_cert_read(f.crt, &why) : NULL;
     if (ok && hf_cert_seconds_left(cert) < (int64_t)min_days * DAY_S) {
-        (void)hf_fail(&why, HF_ETLS, "certificate %s ends within %u days (hint: `holdfast certs rotate`)", f.crt,
+        (void)hf_fail(&why, HF_ETLS,
+                      "certificate %s ends within %u days (hint: `holdfast certs rotate`)", f.crt,
                       min_days);
         ok = false;
     }
     X509_free(cert);
     if (json) {
-        o = json_pack("{s:b,s:s,s:o}", "ok", (int)ok, "problem", ok ? "" : why.text, "certificates", all);
+        o = json_pack("{s:b,s:s,s:o}", "ok", (int)ok, "problem", ok ? "" : why.text, "certificates",
+                      all);
         (void)json_dumpf(o, stdout, JSON_INDENT(2));
         putchar('\n');
         json_decref(o);
@@ -111,7 +115,7 @@ int hf_certs_check(const char *dir, const char *name, const struct hf_domains *d
     return ok ? 0 : HF_ETLS;
 }
 
-/* -- Secret -------------------------------------------------------------------------------------------- */
+/* -- Secret ------------------------------------------------------------------------------------ */
 
 static int print_file(const char *key, const char *path, struct hf_error *err)
 {
@@ -135,7 +139,8 @@ static int print_file(const char *key, const char *path, struct hf_error *err)
     return 0;
 }
 
-int hf_certs_print_secret(const char *dir, const char *name, const char *namespace, struct hf_error *err)
+int hf_certs_print_secret(const char *dir, const char *name, const char *namespace,
+                          struct hf_error *err)
 {
     struct hf_cert_files f;
     int rv = hf_cert_check(dir, "", NULL, err); /* nobody should apply what no node will take */

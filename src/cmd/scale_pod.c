@@ -35,7 +35,8 @@ static int look_at(const char *socket, unsigned replicas, struct look *k, struct
     if (rv != 0)
         return rv;
     k->open = hf_json_text(answer, "leader")[0] != '\0';
-    json_array_foreach(json_object_get(answer, "members"), i, m) {
+    json_array_foreach(json_object_get(answer, "members"), i, m)
+    {
         const char *name = hf_json_text(m, "name");
         k->members++;
         if (ordinal_of(name) >= replicas && (k->leaves[0] == '\0' || ordinal_of(name) > highest)) {
@@ -44,7 +45,8 @@ static int look_at(const char *socket, unsigned replicas, struct look *k, struct
         }
     }
     json_decref(answer);
-    return k->members > 0 ? 0 : hf_fail(err, HF_EBUSY, "this node is not a member of a cluster yet");
+    return k->members > 0 ? 0
+                          : hf_fail(err, HF_EBUSY, "this node is not a member of a cluster yet");
 }
 
 bool hf_scale_is_pod(char socket[HF_PATH_MAX])
@@ -73,13 +75,15 @@ int hf_scale_pod(const char *socket, unsigned replicas, unsigned timeout_s, stru
             break;
         if (hf_cmd_now_ms() >= end_ms)
             return rv != 0 ? rv
-                           : hf_fail(err, HF_ETIMEOUT, "%s has not left in %u s%s (hint: `/status` of the leader's "
-                                                       "operations port, and its log)",
+                           : hf_fail(err, HF_ETIMEOUT,
+                                     "%s has not left in %u s%s (hint: `/status` of the leader's "
+                                     "operations port, and its log)",
                                      k.leaves, timeout_s, k.open ? "" : ": there is no leader");
         if (rv == 0) {
             (void)snprintf(leaving, sizeof leaving, "%s", k.leaves);
             request = json_pack("{s:s,s:s}", "op", "remove", "name", k.leaves);
-            (void)hf_admin_ask(socket, request, ASK_MS, &answer, NULL); /* the list of members decides */
+            (void)hf_admin_ask(socket, request, ASK_MS, &answer,
+                               NULL); /* the list of members decides */
             json_decref(request);
             json_decref(answer);
         }
@@ -87,7 +91,8 @@ int hf_scale_pod(const char *socket, unsigned replicas, unsigned timeout_s, stru
     }
     printf("the cluster has %u member%s\n", k.members, k.members == 1 ? "" : "s");
     if (k.members < replicas)
-        printf("Kubernetes makes pods, which join by themselves: kubectl scale statefulset NAME --replicas=%u\n",
+        printf("Kubernetes makes pods, which join by themselves: kubectl scale statefulset NAME "
+               "--replicas=%u\n",
                replicas);
     else if (leaving[0] != '\0')
         printf("now their pods may go: kubectl scale statefulset %.*s --replicas=%u\n",

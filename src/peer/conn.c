@@ -415,6 +415,7 @@ static void impatient_cb(uv_timer_t *timer)
 void hf_conn_dial(struct hf_pump *pump, struct conn *c)
 {
     struct hf_address number = hf_resolver_number(c->addr);
+    char host[HF_ADDR_MAX], port[16];
     struct hf_question *q;
 
     c->dialed = true;
@@ -423,6 +424,10 @@ void hf_conn_dial(struct hf_pump *pump, struct conn *c)
     conn_begin(pump, c);
     if (number.len > 0) {
         connect_begin(c, &number);
+        return;
+    }
+    if (hf_net_split(c->addr, host, sizeof host, port, sizeof port, NULL) != 0) {
+        hf_conn_close(c, HF_EINVAL, "bad address");
         return;
     }
     q = calloc(1, sizeof *q);

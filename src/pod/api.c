@@ -31,7 +31,8 @@ struct exchange {
 static bool await(const struct exchange *x)
 {
     uint64_t now = hf_clock_ns();
-    struct pollfd p = {.events = BIO_should_read(x->bio) ? POLLIN : POLLOUT}; /* out: a connection is made, too */
+    struct pollfd p = {
+        .events = BIO_should_read(x->bio) ? POLLIN : POLLOUT}; /* out: a connection is made, too */
     int fd = -1;
 
     if (!BIO_should_retry(x->bio) || now >= x->end_ns)
@@ -39,17 +40,20 @@ static bool await(const struct exchange *x)
     (void)BIO_get_fd(x->bio, &fd);
     p.fd = fd;
     /* While it resolves there is no descriptor yet: then poll() is a short nap. */
-    return poll(&p, fd >= 0 ? 1 : 0, fd >= 0 ? (int)((x->end_ns - now) / 1000000u) + 1 : 10) >= 0 || errno == EINTR;
+    return poll(&p, fd >= 0 ? 1 : 0, fd >= 0 ? (int)((x->end_ns - now) / 1000000u) + 1 : 10) >= 0 ||
+           errno == EINTR;
 }
 
-static int connect_to(struct exchange *x, const char *ca, const char *host, const char *port, struct hf_error *err)
+static int connect_to(struct exchange *x, const char *ca, const char *host, const char *port,
+                      struct hf_error *err)
 {
     char target[512];
     SSL *ssl = NULL;
 
     x->ctx = SSL_CTX_new(TLS_client_method());
     if (x->ctx == NULL || SSL_CTX_set_min_proto_version(x->ctx, TLS1_2_VERSION) != 1 ||
-        SSL_CTX_load_verify_locations(x->ctx, ca, NULL) != 1 || (x->bio = BIO_new_ssl_connect(x->ctx)) == NULL)
+        SSL_CTX_load_verify_locations(x->ctx, ca, NULL) != 1 ||
+        (x->bio = BIO_new_ssl_connect(x->ctx)) == NULL)
         goto failed;
     SSL_CTX_set_verify(x->ctx, SSL_VERIFY_PEER, NULL);
     (void)BIO_get_ssl(x->bio, &ssl);
@@ -60,7 +64,8 @@ static int connect_to(struct exchange *x, const char *ca, const char *host, cons
         (SSL_set1_host(ssl, host) != 1 || SSL_set_tlsext_host_name(ssl, host) != 1))
         goto failed;
     ERR_clear_error();
-    (void)snprintf(target, sizeof target, strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
+    (void)snprintf(target, sizeof target, strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host,
+                   port);
     (void)BIO_set_conn_hostname(x->bio, target);
     (void)BIO_set_nbio(x->bio, 1);
     while (BIO_do_connect(x->bio) <= 0)
@@ -101,7 +106,8 @@ static int exchange(struct exchange *x, const char *request, struct hf_error *er
     return 0;
 }
 
-static int understand(const char *answer, const char *statefulset, struct hf_pod_scale *out, struct hf_error *err)
+static int understand(const char *answer, const char *statefulset, struct hf_pod_scale *out,
+                      struct hf_error *err)
 {
     const char *body = strstr(answer, "\r\n\r\n");
     int status = 0, replicas = -1, first = 0;
@@ -110,7 +116,8 @@ static int understand(const char *answer, const char *statefulset, struct hf_pod
     if (sscanf(answer, "HTTP/1.%*1d %d", &status) != 1 || body == NULL)
         return hf_fail(err, HF_EINVAL, "Kubernetes' API: its answer is no HTTP");
     if (status != 200)
-        return hf_fail(err, HF_EREFUSED, "Kubernetes' API: status %d for StatefulSet %s", status, statefulset);
+        return hf_fail(err, HF_EREFUSED, "Kubernetes' API: status %d for StatefulSet %s", status,
+                       statefulset);
     o = json_loads(body + 4, JSON_DISABLE_EOF_CHECK, NULL);
     gone = json_object_get(json_object_get(o, "metadata"), "deletionTimestamp");
     (void)json_unpack(o, "{s:{s:i}}", "spec", "replicas", &replicas);
@@ -124,8 +131,8 @@ static int understand(const char *answer, const char *statefulset, struct hf_pod
     return 0;
 }
 
-int hf_pod_scale(const char *account, const char *namespace, const char *statefulset, int timeout_ms,
-                 struct hf_pod_scale *out, struct hf_error *err)
+int hf_pod_scale(const char *account, const char *namespace, const char *statefulset,
+                 int timeout_ms, struct hf_pod_scale *out, struct hf_error *err)
 {
     const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
     struct exchange x = {.end_ns = hf_clock_ns() + (uint64_t)timeout_ms * 1000000u};
@@ -144,7 +151,8 @@ int hf_pod_scale(const char *account, const char *namespace, const char *statefu
         token[--len] = '\0';
     /* 1.0: the body comes as it is, and the connection's end is its end. */
     if (asprintf(&request,
-                 "GET /apis/apps/v1/namespaces/%s/statefulsets/%s HTTP/1.0\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"
+                 "GET /apis/apps/v1/namespaces/%s/statefulsets/%s HTTP/1.0\r\nHost: "
+                 "%s\r\nAuthorization: Bearer %s\r\n"
                  "Accept: application/json\r\nUser-Agent: holdfast\r\n\r\n",
                  namespace, statefulset, host, token) < 0) {
         request = NULL;

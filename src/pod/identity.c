@@ -30,7 +30,8 @@ static bool take_service(struct hf_pod *p, const char *rest)
 {
     const char *dot = strchr(rest, '.'), *svc = dot != NULL ? strstr(dot + 1, ".svc") : NULL;
 
-    if (svc == NULL || (svc[4] != '.' && svc[4] != '\0') || memchr(dot + 1, '.', (size_t)(svc - dot - 1)) != NULL)
+    if (svc == NULL || (svc[4] != '.' && svc[4] != '\0') ||
+        memchr(dot + 1, '.', (size_t)(svc - dot - 1)) != NULL)
         return false;
     (void)take(p->service, sizeof p->service, rest, (size_t)(dot - rest));
     (void)take(p->namespace, sizeof p->namespace, dot + 1, (size_t)(svc - dot - 1));
@@ -59,7 +60,8 @@ void hf_pod_from_resolv(struct hf_pod *p, const char *resolv)
          line = strtok_r(NULL, "\r\n", &lines)) {
         if (strncmp(line, "search", 6) != 0)
             continue;
-        for (word = strtok_r(line + 6, " \t", &words); word != NULL; word = strtok_r(NULL, " \t", &words)) {
+        for (word = strtok_r(line + 6, " \t", &words); word != NULL;
+             word = strtok_r(NULL, " \t", &words)) {
             const char *svc = strstr(word, ".svc.");
             if (svc == NULL || svc == word || memchr(word, '.', (size_t)(svc - word)) != NULL)
                 continue;
@@ -92,13 +94,17 @@ int hf_pod_address(const struct hf_pod *p, unsigned ordinal, unsigned port, char
                    char addr[HF_ADDR_MAX], struct hf_error *err)
 {
     const char *dash = strrchr(p->name, '-');
-    int n = dash == NULL ? -1 : snprintf(name, HF_NAME_MAX, "%.*s-%u", (int)(dash - p->name), p->name, ordinal);
+    int n = dash == NULL
+                ? -1
+                : snprintf(name, HF_NAME_MAX, "%.*s-%u", (int)(dash - p->name), p->name, ordinal);
 
     if (n < 0 || n >= HF_NAME_MAX)
         return hf_fail(err, HF_EINVAL, "pod %s: no name for ordinal %u", p->name, ordinal);
     n = snprintf(addr, HF_ADDR_MAX, "%s.%s.%s.svc:%u", name, p->service, p->namespace, port);
     if (n >= HF_ADDR_MAX)
-        return hf_fail(err, HF_EINVAL, "pod %s: its name, service and namespace are too long together (hint: a "
-                                       "shorter one)", p->name);
+        return hf_fail(err, HF_EINVAL,
+                       "pod %s: its name, service and namespace are too long together (hint: a "
+                       "shorter one)",
+                       p->name);
     return 0;
 }

@@ -12,7 +12,8 @@
 
 enum { TRY_MS = 10000, NAME_MAX_BYTES = 64 };
 
-/* What settings.c sets itself, and what would undermine it. A test compares this list with that file. */
+/* What settings.c sets itself, and what would undermine it. A test compares this list with that
+ * file. */
 static const struct {
     const char *name, *why;
 } owned[] = {
@@ -53,7 +54,8 @@ static const struct {
     {"recovery_target_xid", "recovery is Holdfast's"},
     {"restart_after_crash", "a restart must pass the barrier"},
     {"restore_command", "a follower takes WAL from the leader alone"},
-    {"synchronous_commit", "it is what makes an acknowledged commit safe; a session may still choose less for itself"},
+    {"synchronous_commit",
+     "it is what makes an acknowledged commit safe; a session may still choose less for itself"},
     {"synchronous_standby_names", "it is the majority's rule"},
     {"unix_socket_directories", "a socket elsewhere would be a way past the gate"},
     {"unix_socket_group", "a socket for others would be a way past the gate"},
@@ -74,7 +76,7 @@ const char *hf_pg_owned(const char *name)
     return NULL;
 }
 
-/* -- the form of a line -------------------------------------------------------------------------------- */
+/* -- the form of a line ------------------------------------------------------------------------ */
 
 static const char *skip_blanks(const char *p)
 {
@@ -126,7 +128,8 @@ static int check_line(const char *line, unsigned number, struct hf_error *err)
         p = skip_blanks(p + 1);
     p = skip_value(p);
     if (p == NULL || (*(p = skip_blanks(p)) != '\0' && *p != '#'))
-        return hf_fail(err, HF_EINVAL, "line %u: %s: its value is missing, or needs quotes ('...')", number, name);
+        return hf_fail(err, HF_EINVAL, "line %u: %s: its value is missing, or needs quotes ('...')",
+                       number, name);
     return 0;
 }
 
@@ -140,7 +143,8 @@ int hf_pg_user_settings_check(const char *text, struct hf_error *err)
         size_t n = strcspn(text, "\n");
         number++;
         if (n >= sizeof line)
-            return hf_fail(err, HF_EINVAL, "line %u: longer than %zu characters", number, sizeof line - 1);
+            return hf_fail(err, HF_EINVAL, "line %u: longer than %zu characters", number,
+                           sizeof line - 1);
         memcpy(line, text, n);
         line[n] = '\0';
         rv = check_line(line, number, err);
@@ -149,13 +153,14 @@ int hf_pg_user_settings_check(const char *text, struct hf_error *err)
     return rv;
 }
 
-/* -- taking them --------------------------------------------------------------------------------------- */
+/* -- taking them ------------------------------------------------------------------------------- */
 
 /* PostgreSQL itself reads all of its configuration with the new file in the place of the old. */
 static int try_it(struct hf_pg *pg, const char *candidate, struct hf_error *err)
 {
     char path[HF_PG_PATH_MAX], config[HF_PG_PATH_MAX + 16];
-    const char *argv[] = {"postgres", "-C", "max_connections", "-D", pg->conf_dir, "-c", config, NULL};
+    const char *argv[] = {"postgres", "-C", "max_connections", "-D", pg->conf_dir, "-c",
+                          config,     NULL};
     struct hf_pg_tool_result result;
     int code = hf_pg_path(path, sizeof path, pg->conf_dir, "try.conf");
 
@@ -198,8 +203,9 @@ int hf_pg_pending(struct hf_pg *pg, char names[HF_SETTINGS_NAMES_MAX], struct hf
 {
     static const char sql[] = "select coalesce(string_agg(name, ', ' order by name), '')"
                               " from pg_catalog.pg_settings where pending_restart";
-    PGconn *conn = hf_pg_server_ready(pg) ? hf_pg_connect(pg, "postgres", "holdfast settings", HF_PG_CONNECT_MS, err)
-                                          : NULL;
+    PGconn *conn = hf_pg_server_ready(pg)
+                       ? hf_pg_connect(pg, "postgres", "holdfast settings", HF_PG_CONNECT_MS, err)
+                       : NULL;
     PGresult *r = conn != NULL ? hf_pg_query(pg, conn, sql, HF_PG_QUERY_MS, err) : NULL;
 
     if (r != NULL)

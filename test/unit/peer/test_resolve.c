@@ -14,14 +14,15 @@
 
 #include "peer/resolve.h"
 
-/* -- a DNS ------------------------------------------------------------------------------------------- */
+/* -- a DNS ------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static bool hanging;
 static unsigned calls, inside;
 
-int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **out)
+int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                struct addrinfo **out)
 {
     struct sockaddr_in *sin;
 
@@ -68,7 +69,7 @@ static void await_inside(unsigned n)
     pthread_mutex_unlock(&lock);
 }
 
-/* -- an asker ---------------------------------------------------------------------------------------- */
+/* -- an asker ---------------------------------------------------------------------------------- */
 
 static uv_loop_t loop;
 static struct hf_mailbox *mailbox;
@@ -124,7 +125,7 @@ static void await(unsigned n)
     assert_int_equal(answered, n);
 }
 
-/* ---------------------------------------------------------------------------------------------------- */
+/* ---------------------------------------------------------------------------------------------- */
 
 static void a_slow_name_is_alone(void **s)
 {

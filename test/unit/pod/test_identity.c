@@ -17,9 +17,10 @@ static const char hosts[] = "# Kubernetes-managed hosts file.\n"
                             "127.0.0.1\tlocalhost\n"
                             "::1\tlocalhost ip6-localhost\n"
                             "10.1.2.3\tshop-2.shop-nodes.prod.svc.cluster.example\tshop-2\n";
-static const char resolv[] = "nameserver 10.96.0.10\n"
-                             "search prod.svc.cluster.example svc.cluster.example cluster.example corp.example\n"
-                             "options ndots:5\n";
+static const char resolv[] =
+    "nameserver 10.96.0.10\n"
+    "search prod.svc.cluster.example svc.cluster.example cluster.example corp.example\n"
+    "options ndots:5\n";
 
 static void from_files(void **s)
 {
@@ -37,6 +38,10 @@ static void from_files(void **s)
     p = (struct hf_pod){.name = "shop-22"}; /* another pod's line */
     hf_pod_from_hosts(&p, hosts);
     assert_string_equal(p.service, "");
+    p = (struct hf_pod){.name = "shop-2"};
+    hf_pod_from_hosts(&p, "10.1.2.4 shop-2-a.prod.svc\n"); /* nor a name that begins like ours */
+    assert_string_equal(p.service, "");
+    p = (struct hf_pod){.name = "shop-22"};
     hf_pod_from_resolv(&p, resolv);
     assert_string_equal(p.namespace, "prod");
     assert_string_equal(p.domain, "cluster.example");
@@ -78,8 +83,8 @@ static void addresses(void **s)
 static int parse(struct hf_node_config *c, const char *dir, const char *name, const char *replicas,
                  struct hf_error *err)
 {
-    const char *argv[] = {"node",      "--dir", dir,           "--name", name, "--replicas",
-                          replicas,    "--service", "db",      "--namespace", "prod", NULL};
+    const char *argv[] = {"node",   "--dir",     dir,  "--name",      name,   "--replicas",
+                          replicas, "--service", "db", "--namespace", "prod", NULL};
 
     return hf_node_config_parse(c, 11, (char **)(uintptr_t)argv, err);
 }
@@ -144,8 +149,9 @@ static void certificates(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(from_files),    cmocka_unit_test(files_of_elsewhere), cmocka_unit_test(addresses),
-        cmocka_unit_test(configuration), cmocka_unit_test(certificates),
+        cmocka_unit_test(from_files),   cmocka_unit_test(files_of_elsewhere),
+        cmocka_unit_test(addresses),    cmocka_unit_test(configuration),
+        cmocka_unit_test(certificates),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* Which lines of a settings file are refused, and that no setting of Holdfast's own is forgotten. */
+/* Which lines of a settings file are refused, and that no setting of Holdfast's own is forgotten.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +27,8 @@ static void what_is_fine(void **s)
     (void)s;
     assert_null(refused(""));
     assert_null(refused("# only a comment\n\n   \n"));
-    assert_null(refused("work_mem = 4MB\nshared_buffers='1GB' # big\r\nmax_wal_size 2GB\nseq_page_cost=1.5"));
+    assert_null(refused(
+        "work_mem = 4MB\nshared_buffers='1GB' # big\r\nmax_wal_size 2GB\nseq_page_cost=1.5"));
     assert_null(refused("log_line_prefix = 'it''s \\' # not a comment'\n"));
     assert_null(refused("pg_stat_statements.track = all\nvacuum_cost_delay=-1\n"));
     assert_null(refused("search_path = '\"$user\", public'\n"));
@@ -35,7 +37,8 @@ static void what_is_fine(void **s)
 static void what_is_refused(void **s)
 {
     (void)s;
-    assert_non_null(strstr(refused("work_mem = 4MB\n\nfsync = off\n"), "line 3: fsync is set by Holdfast"));
+    assert_non_null(
+        strstr(refused("work_mem = 4MB\n\nfsync = off\n"), "line 3: fsync is set by Holdfast"));
     assert_non_null(strstr(refused("FSync off"), "can be lost"));
     assert_non_null(strstr(refused("include 'x'"), "include"));
     assert_non_null(strstr(refused("include_if_exists = 'x'"), "include_if_exists"));
@@ -50,8 +53,8 @@ static void what_is_refused(void **s)
     assert_non_null(strstr(refused("\"fsync\" = off"), "not of the form"));
 }
 
-/* Every name that settings.c writes behind the user's file must be in the list, or it would be overridden without
- * a word. */
+/* Every name that settings.c writes behind the user's file must be in the list, or it would be
+ * overridden without a word. */
 static void none_is_forgotten(void **s)
 {
     struct hf_error err;
@@ -60,7 +63,8 @@ static void none_is_forgotten(void **s)
     unsigned n = 0;
 
     (void)s;
-    assert_int_equal(hf_file_read(HF_SOURCE "/src/postgres/settings.c", 1 << 20, &source, &len, &err), 0);
+    assert_int_equal(
+        hf_file_read(HF_SOURCE "/src/postgres/settings.c", 1 << 20, &source, &len, &err), 0);
     at = strstr(source, "static const char musts[]");
     assert_non_null(at);
     end = strstr(at, "int hf_pg_settings_write(");
@@ -71,7 +75,8 @@ static void none_is_forgotten(void **s)
         char *from = at;
         while (isalnum((unsigned char)from[-1]) || from[-1] == '_')
             from--;
-        if (from == at || (from[-1] != '"' && from[-1] != '\\' && from[-1] != '%')) /* not a line of the file */
+        if (from == at ||
+            (from[-1] != '"' && from[-1] != '\\' && from[-1] != '%')) /* not a line of the file */
             continue;
         if (from[-1] != '"')
             from++; /* the n of a newline, the s of a %s */
