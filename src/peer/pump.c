@@ -458,9 +458,10 @@ void hf_pumps_close(struct hf_pumps *p)
 {
     p->closing = true;
     hf_resolver_mute(p->resolver);
-    for (int i = 0; i < HF_PUMPS; i++)
-        hf_mailbox_post(p->pumps[i].mailbox, stop_run, &p->pumps[i]);
+    /* One after the other: the first one listens, and posts what it accepts to the others, whose mailboxes must be
+     * there as long as it runs. */
     for (int i = 0; i < HF_PUMPS; i++) {
+        hf_mailbox_post(p->pumps[i].mailbox, stop_run, &p->pumps[i]);
         (void)uv_thread_join(&p->pumps[i].thread);
         (void)uv_loop_close(&p->pumps[i].loop);
     }
