@@ -252,12 +252,14 @@ void hf_node_leave_tick(struct hf_node *n)
     if (n->decide == NULL || n->stopping || l->leaving || l->out)
         return;
     v = hf_decide_view(n->decide);
-    if (v.leading || n->streaming || v.work != HF_WORK_NONE || !hf_form_founded(&n->durable)) {
+    l->belongs = l->belongs || v.leading || n->streaming;
+    if (v.leading || n->streaming || v.work != HF_WORK_NONE)
         l->alone_since_ns = now;
-        l->belongs = l->belongs || v.leading || n->streaming;
+    if (v.leading || v.work != HF_WORK_NONE || !hf_form_founded(&n->durable))
         return;
-    }
-    if (now - l->alone_since_ns < ALONE_MS * HF_MS || now - l->asked_ns < MEMBER_MS * HF_MS)
+    /* A stream may outlive its follower's membership: asked while there is one, too, but seldom. */
+    if (now - l->asked_ns < (n->streaming ? ALONE_MS : MEMBER_MS) * HF_MS ||
+        (!n->streaming && now - l->alone_since_ns < ALONE_MS * HF_MS))
         return;
     l->asked_ns = now;
     for (unsigned i = 0; i < n->config->n_seeds; i++)
