@@ -225,12 +225,13 @@ static bool find_line(struct hf_yaml map, size_t *line, size_t *column)
     return false;
 }
 
-/* Behind the only pair of `- key: word`, on a line of its own. */
+/* Behind the last pair, if that is a word on a line of its own. */
 static bool find_line_behind(struct hf_yaml map, size_t *line, size_t *column)
 {
-    struct hf_yaml k = hf_yaml_key_at(map, 0), v = hf_yaml_value_at(map, 0);
+    size_t last = hf_yaml_count(map) - 1;
+    struct hf_yaml k = hf_yaml_key_at(map, last), v = hf_yaml_value_at(map, last);
 
-    if (hf_yaml_count(map) != 1 || hf_yaml_text(v) == NULL || v.node->data.scalar.value[0] == '\0' ||
+    if (hf_yaml_text(v) == NULL || v.node->data.scalar.value[0] == '\0' ||
         (v.node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE &&
          v.node->data.scalar.style != YAML_SINGLE_QUOTED_SCALAR_STYLE &&
          v.node->data.scalar.style != YAML_DOUBLE_QUOTED_SCALAR_STYLE))
@@ -246,7 +247,11 @@ static int add_to_block(struct hf_edit *e, struct hf_yaml map, const json_t *pai
     size_t line, column, at, len;
     FILE *out;
 
-    if (!find_line(map, &line, &column) && !find_line_behind(map, &line, &column))
+    if (hf_yaml_count(map) == 0)
+        return cannot(map, err);
+    /* The comment above a document's first key speaks of all of it: better at the end. */
+    if (!(hf_yaml_key_at(map, 0).node->start_mark.column == 0 && find_line_behind(map, &line, &column)) &&
+        !find_line(map, &line, &column) && !find_line_behind(map, &line, &column))
         return cannot(map, err);
     at = line < f->n_lines ? f->lines[line] : f->len;
     out = begin(e, &len, err);
