@@ -52,6 +52,10 @@ struct hf_yaml hf_workload_container(const struct hf_workload *w, size_t i, bool
 const char *hf_container_name(struct hf_yaml container);
 /* Do these labels (a map) have all pairs of this map? An empty selector selects nothing here. */
 bool hf_labels_match(struct hf_yaml match, struct hf_yaml labels);
+/* The labels to select these pods by: those of the workload's own selector, if they are the pods'. */
+struct hf_yaml hf_workload_selector(const struct hf_workload *w);
+/* A name or label as Kubernetes allows it, safe to be written into YAML. */
+bool hf_is_name(const char *s);
 /* The same for a LabelSelector with matchLabels and matchExpressions. */
 bool hf_selector_matches(struct hf_yaml selector, struct hf_yaml labels);
 /* The volume of this name in the pod; nothing: none. */

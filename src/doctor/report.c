@@ -282,7 +282,8 @@ char *hf_labels_text(struct hf_yaml labels, unsigned indent)
         if (key != NULL && value != NULL)
             (void)json_object_set_new(o, key, json_string(value));
     }
-    hf_yaml_print(out, o, indent, "\n");
+    if (json_object_size(o) > 0)
+        hf_yaml_print(out, o, indent, "\n");
     json_decref(o);
     if (fclose(out) != 0) {
         free(text);

@@ -57,11 +57,11 @@ static void check_budget(struct hf_ctx *c, const struct hf_workload *w, const st
 
 static void append_budget(struct hf_ctx *c, const struct hf_workload *w, struct hf_finding *f)
 {
-    struct hf_yaml match = hf_yaml_path(w->spec, "selector.matchLabels");
-    char *labels = hf_labels_text(hf_yaml_count(match) > 0 ? match : w->labels, 6);
+    char *labels = hf_labels_text(hf_workload_selector(w), 6);
     bool space = w->o->namespace[0] != '\0';
 
-    if (labels == NULL || labels[0] == '\0' || w->o->name[0] == '\0')
+    if (labels == NULL || labels[0] == '\0' || !hf_is_name(w->o->name) ||
+        (space && !hf_is_name(w->o->namespace)))
         hf_advise(c, f, "# a PodDisruptionBudget with maxUnavailable: 1 that selects these pods\n");
     else
         hf_fix_append(c, f,

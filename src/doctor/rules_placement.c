@@ -9,12 +9,10 @@ static const struct hf_yaml none = {NULL, NULL, NULL};
 /* The pod's labels that its controller selects by, as JSON pairs with single quotes; from malloc. */
 static char *selector_pairs(const struct hf_workload *w)
 {
-    struct hf_yaml match = hf_yaml_path(w->spec, "selector.matchLabels");
+    struct hf_yaml match = hf_workload_selector(w);
     json_t *o = json_object();
     char *text, *p;
 
-    if (hf_yaml_count(match) == 0)
-        match = w->labels;
     for (size_t i = 0; o != NULL && i < hf_yaml_count(match); i++) {
         const char *key = hf_yaml_text(hf_yaml_key_at(match, i)), *value = hf_yaml_text(hf_yaml_value_at(match, i));
         if (key != NULL && value != NULL)

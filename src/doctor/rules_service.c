@@ -8,12 +8,12 @@
 /* A headless Service for this workload, as YAML. */
 static void append_service(struct hf_ctx *c, const struct hf_workload *w, struct hf_finding *f, const char *name)
 {
-    struct hf_yaml match = hf_yaml_path(w->spec, "selector.matchLabels");
     struct hf_yaml ports = hf_yaml_get(w->container, "ports");
-    char *labels = hf_labels_text(hf_yaml_count(match) > 0 ? match : w->labels, 4);
+    char *labels = hf_labels_text(hf_workload_selector(w), 4);
     long port = hf_yaml_long(hf_yaml_get(hf_yaml_item(ports, 0), "containerPort"), 0);
 
-    if (labels == NULL || labels[0] == '\0' || port <= 0) {
+    if (labels == NULL || labels[0] == '\0' || port <= 0 || port > 65535 || !hf_is_name(name) ||
+        (w->o->namespace[0] != '\0' && !hf_is_name(w->o->namespace))) {
         hf_advise(c, f, "# a Service with clusterIP: None that selects these pods\n");
     } else {
         hf_fix_append(c, f,

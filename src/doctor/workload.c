@@ -271,6 +271,25 @@ bool hf_selector_matches(struct hf_yaml selector, struct hf_yaml labels)
     return true;
 }
 
+struct hf_yaml hf_workload_selector(const struct hf_workload *w)
+{
+    struct hf_yaml match = hf_yaml_path(w->spec, "selector.matchLabels");
+
+    return hf_labels_match(match, w->labels) ? match : w->labels;
+}
+
+bool hf_is_name(const char *s)
+{
+    size_t n = strlen(s);
+
+    if (n == 0 || n > 253)
+        return false;
+    for (; *s != '\0'; s++)
+        if (!islower((unsigned char)*s) && !isdigit((unsigned char)*s) && *s != '-' && *s != '.')
+            return false;
+    return true;
+}
+
 /* -- storage ----------------------------------------------------------------------------------------- */
 
 bool hf_has_word(const char *text, const char *word)
