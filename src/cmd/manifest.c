@@ -17,9 +17,9 @@ static int settings(struct hf_manifest *m, const struct hf_option_list *list)
     size_t len = 0;
 
     for (unsigned i = 0; i < list->n; i++) {
-        int n = snprintf(m->settings + len, sizeof m->settings - len, "%s%s", i > 0 ? " " : "", list->items[i]);
-        if (strchr(list->items[i], '=') == NULL || strpbrk(list->items[i], " ,") != NULL)
-            return hf_cmd_wrong_usage("manifest", "--set: not of the form NAME=VALUE, without blanks and commas");
+        int n = snprintf(m->settings + len, sizeof m->settings - len, "%s%s", i > 0 ? "\n" : "", list->items[i]);
+        if (list->items[i][0] == '\0' || strchr(list->items[i], '\n') != NULL)
+            return hf_cmd_wrong_usage("manifest", "--set: NAME=VALUE on one line");
         if (n < 0 || (size_t)n >= sizeof m->settings - len)
             return hf_cmd_wrong_usage("manifest", "--set: too many settings");
         len += (size_t)n;

@@ -83,6 +83,21 @@ static int check_sizes(const struct hf_manifest *m, struct hf_error *err)
     return 0;
 }
 
+/* NAME=VALUE, a line each; the value may be anything on one line. */
+static int check_settings(const char *line, struct hf_error *err)
+{
+    while (*line != '\0') {
+        size_t len = strcspn(line, "\n"), n = 0;
+        while (n < len && (islower((unsigned char)line[n]) || isdigit((unsigned char)line[n]) || line[n] == '_' ||
+                           line[n] == '.'))
+            n++;
+        if (n == 0 || n == len || line[n] != '=')
+            return hf_fail(err, HF_EINVAL, "--set %.*s: not of the form NAME=VALUE", (int)len, line);
+        line += len + (line[len] == '\n');
+    }
+    return 0;
+}
+
 int hf_manifest_check(const struct hf_manifest *m, struct hf_error *err)
 {
     if (!is_label(m->name) || !isalpha((unsigned char)m->name[0]))
@@ -102,16 +117,15 @@ int hf_manifest_check(const struct hf_manifest *m, struct hf_error *err)
         return hf_fail(err, HF_EINVAL, "--provisioner %s: not the name of a provisioner", m->provisioner);
     if (!is_word(m->image, "-._/:@"))
         return hf_fail(err, HF_EINVAL, "--image %s: not the name of an image", m->image);
-    if (strchr(m->settings, '"') != NULL || strchr(m->settings, '\\') != NULL ||
-        strchr(m->settings, '\n') != NULL)
-        return hf_fail(err, HF_EINVAL, "--set: no quotes, backslashes or new lines");
+    if (check_settings(m->settings, err) != 0)
+        return HF_EINVAL;
     return check_sizes(m, err);
 }
 
 /* -- values ------------------------------------------------------------------------------------------ */
 
 struct values {
-    char replicas[16], wal_keep_mb[16], shm[32], settings[HF_MANIFEST_SETTINGS_MAX + 256];
+    char replicas[16], wal_keep_mb[16], shm[32], settings[HF_MANIFEST_SETTINGS_MAX * 4 + 256];
     char names[NAMES_MAX];
     size_t names_len;
     struct hf_template_value v[24];
@@ -153,6 +167,25 @@ static int list_name(void *arg, const char *name)
     return 0;
 }
 
+/* Lines as postgresql.conf has them; a quote in a value is doubled. `cap` has room for all of it. */
+static void put_settings(char *out, size_t cap, const char *line)
+{
+    size_t at = strlen(out);
+
+    while (*line != '\0') {
+        size_t len = strcspn(line, "\n"), name = strcspn(line, "=");
+        at += (size_t)snprintf(out + at, cap - at, "\n    %.*s = '", (int)name, line);
+        for (size_t i = name + 1; i < len; i++) {
+            out[at++] = line[i];
+            if (line[i] == '\'' || line[i] == '\\')
+                out[at++] = line[i];
+        }
+        out[at++] = '\'';
+        out[at] = '\0';
+        line += len + (line[len] == '\n');
+    }
+}
+
 /* What depends on the sizes: buffers and shared memory on the memory, WAL on the volume. */
 static void fill_sizes(struct values *x, const struct hf_manifest *m)
 {
@@ -163,8 +196,9 @@ static void fill_sizes(struct values *x, const struct hf_manifest *m)
     (void)snprintf(x->wal_keep_mb, sizeof x->wal_keep_mb, "%llu", keep);
     (void)snprintf(x->shm, sizeof x->shm, "%lluMi", memory / 4);
     (void)snprintf(x->settings, sizeof x->settings,
-                   "shared_buffers=%lluMB effective_cache_size=%lluMB max_wal_size=%lluMB%s%s", memory / 4,
-                   memory / 2, keep, m->settings[0] != '\0' ? " " : "", m->settings);
+                   "    shared_buffers = '%lluMB'\n    effective_cache_size = '%lluMB'\n    max_wal_size = '%lluMB'",
+                   memory / 4, memory / 2, keep);
+    put_settings(x->settings, sizeof x->settings, m->settings);
 }
 
 static const char *truth(bool b)

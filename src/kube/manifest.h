@@ -20,7 +20,7 @@ struct hf_manifest {
     char storage_class[HF_MANIFEST_TEXT_MAX], provisioner[HF_MANIFEST_TEXT_MAX]; /* "": no StorageClass */
     char size[32], cpu[32], memory[32];
     char image[HF_MANIFEST_TEXT_MAX];
-    char settings[HF_MANIFEST_SETTINGS_MAX]; /* NAME=VALUE, separated by blanks, besides those made of the sizes */
+    char settings[HF_MANIFEST_SETTINGS_MAX]; /* NAME=VALUE, a line each, besides those made of the sizes */
     bool no_namespace;    /* the namespace exists: print none */
     bool zone_spread;     /* one node in each zone, or none */
     bool spread_soft;     /* two nodes on one machine if there is no other */

@@ -19,7 +19,7 @@ def test_dry_run_shows_every_step():
     assert status == 0 and out.endswith("13 passed, 0 failed\n"), out
     for part in ("apply -k", "create -f -", "delete pod holdfast-0", "delete pvc data-holdfast-0", "--grace-period=0",
                  "--replicas=5", "--replicas=3", "rollout restart", "drain", "uncordon", "data-wrong-0",
-                 "df -Pk", "get statefulset,service", "delete namespace ns"):
+                 "stats/summary", "get statefulset,service", "delete namespace ns"):
         assert part in out, part
     order = [out.index(f"== {n}:") for n in ("apply", "first_query", "delete_leader", "scale", "drain", "doctor")]
     assert order == sorted(order)

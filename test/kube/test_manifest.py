@@ -156,7 +156,7 @@ def test_the_types_refuse_what_is_wrong(holdfast, version):
 def test_parameters_arrive(holdfast):
     objects = holdfast.manifest("--name", "shop", "--namespace", "web", "--replicas", "5", "--storage-class", "fast",
                                 "--size", "20Gi", "--cpu", "2", "--memory", "8Gi", "--image", "here/holdfast:9",
-                                "-c", "work_mem=16MB", "-c", "max_connections=200")
+                                "-c", "work_mem=16MB", "-c", "search_path= 'a b', c")
     sts = of_kind(objects, "StatefulSet")[0]
     pod = sts["spec"]["template"]["spec"]
     claim = sts["spec"]["volumeClaimTemplates"][0]["spec"]
@@ -166,8 +166,8 @@ def test_parameters_arrive(holdfast):
     assert claim["storageClassName"] == "fast" and claim["resources"]["requests"]["storage"] == "20Gi"
     assert pod["containers"][0]["image"] == "here/holdfast:9"
     assert pod["containers"][0]["resources"]["limits"] == {"cpu": "2", "memory": "8Gi"}
-    settings = of_kind(objects, "ConfigMap")[0]["data"]["HOLDFAST_SETTINGS"].split()
-    assert {"shared_buffers=2048MB", "work_mem=16MB", "max_connections=200"} <= set(settings)
+    settings = of_kind(objects, "ConfigMap")[0]["data"]["postgresql.conf"].splitlines()
+    assert {"shared_buffers = '2048MB'", "work_mem = '16MB'", "search_path = ' ''a b'', c'"} <= set(settings)
     for o in objects:
         assert o["kind"] == "Namespace" or o["metadata"]["namespace"] == "web"
         assert o["metadata"]["name"].startswith(("shop", "web"))
@@ -179,7 +179,7 @@ def test_parameters_arrive(holdfast):
     ["--replicas", "2"], ["--replicas", "0"], ["--replicas", "11"], ["--name", "Shop"], ["--name", "9shop"],
     ["--name", "x" * 41], ["--namespace", "a_b"], ["--size", "10"], ["--size", "much"], ["--memory", "1Mi"],
     ["--cpu", "x"], ["--cpu", "-1"], ["--image", "a b"], ["--image", ""], ["--storage-class", "a\nb: c"],
-    ["--set", "a"], ["--set", 'a="b"'], ["--set", "a=b c"], ["--provisioner", "x y"], ["--nothing"], ["operand"]])
+    ["--set", "a"], ["--set", "a\nb=c"], ["--set", "A b=c"], ["--provisioner", "x y"], ["--nothing"], ["operand"]])
 def test_nonsense_is_refused(holdfast, args):
     out, err = holdfast.run("manifest", *args, status=2)
     assert out == "" and err.startswith("holdfast: ")
@@ -204,8 +204,8 @@ def test_references_hold(holdfast):
     assert all(p["targetPort"] in ports for s in services.values() for p in s["ports"])
     assert all(container[p]["httpGet"]["port"] in ports for p in ("startupProbe", "livenessProbe", "readinessProbe"))
     assert pod["serviceAccountName"] in {o["metadata"]["name"] for o in of_kind(objects, "ServiceAccount")}
-    assert container["envFrom"][0]["configMapRef"]["name"] in {
-        o["metadata"]["name"] for o in of_kind(objects, "ConfigMap")}
+    settings = [v["configMap"]["name"] for v in pod["volumes"] if "configMap" in v]
+    assert settings == [o["metadata"]["name"] for o in of_kind(objects, "ConfigMap")]
     assert sts["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] in {
         o["metadata"]["name"] for o in of_kind(objects, "StorageClass")}
     mounts = {m["name"] for m in container["volumeMounts"]}
@@ -222,9 +222,8 @@ def test_variables_are_the_nodes(holdfast):
     """Each HOLDFAST_ variable that a pod gets is one that a node knows, or one that names its place."""
     known = holdfast.run("node", "--help")[0]
     sts = of_kind(holdfast.manifest(), "StatefulSet")[0]
-    settings = of_kind(holdfast.manifest(), "ConfigMap")[0]["data"]
-    names = {e["name"] for e in sts["spec"]["template"]["spec"]["containers"][0]["env"]} | set(settings)
-    place = {"HOLDFAST_NAMESPACE", "HOLDFAST_SERVICE", "HOLDFAST_REPLICAS"}
+    names = {e["name"] for e in sts["spec"]["template"]["spec"]["containers"][0]["env"]}
+    place = {"HOLDFAST_NAMESPACE", "HOLDFAST_SERVICE", "HOLDFAST_REPLICAS", "HOLDFAST_SETTINGS_FILE"}
     assert place <= names
     for name in names - place:
         assert f"[{name}]" in known, name
@@ -242,7 +241,7 @@ def test_the_strictest_profile(holdfast):
         assert c["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert c["resources"]["requests"] == c["resources"]["limits"]
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-    assert all({"secret", "emptyDir"} & set(v) for v in pod["volumes"])
+    assert all({"secret", "configMap", "emptyDir"} & set(v) for v in pod["volumes"])
     namespace = of_kind(holdfast.manifest(), "Namespace")[0]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
