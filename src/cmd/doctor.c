@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "doctor/doctor.h"
+#include "kube/api.h"
 
 enum { ROUNDS_MAX = 100 };
 
@@ -21,7 +22,8 @@ static const char text[] =
 
 struct run {
     struct hf_option_list files, ignore;
-    bool fix, to_stdout, json, sarif, rules;
+    bool fix, to_stdout, json, sarif, rules, in_cluster, all;
+    char kubeconfig[HF_PATH_MAX], context[256], namespace[64];
     char fail_on[16];
 };
 
@@ -62,6 +64,11 @@ static int threshold(const char *word)
     return -1;
 }
 
+static bool is_live(const struct run *r)
+{
+    return r->in_cluster || r->kubeconfig[0] != '\0';
+}
+
 static int load(struct hf_kube_set *s, const struct run *r, struct hf_error *err)
 {
     int rv = 0;
@@ -69,6 +76,15 @@ static int load(struct hf_kube_set *s, const struct run *r, struct hf_error *err
     *s = (struct hf_kube_set){0};
     for (unsigned i = 0; i < r->files.n && rv == 0; i++)
         rv = hf_kube_set_load(s, r->files.items[i], err);
+    if (rv == 0 && is_live(r)) {
+        const struct hf_kube_where where = {.kubeconfig = r->in_cluster ? NULL : r->kubeconfig,
+                                            .context = r->context,
+                                            .namespace = r->all ? "*" : r->namespace};
+        char left_out[256];
+        rv = hf_kube_api_load(s, &where, left_out, sizeof left_out, err);
+        if (rv == 0 && left_out[0] != '\0')
+            fprintf(stderr, "holdfast: doctor: not looked at, because not there or not allowed: %s\n", left_out);
+    }
     return rv;
 }
 
@@ -189,7 +205,8 @@ static int run(const struct run *r)
     int status = 2, rv = load(&s, r, &err);
 
     if (rv == 0 && s.n_files == 0)
-        rv = hf_fail(&err, HF_ENOENT, "%s: no .yaml, .yml or .json file there", r->files.items[0]);
+        rv = hf_fail(&err, HF_ENOENT, "%s: no .yaml, .yml or .json file there",
+                     r->files.n > 0 ? r->files.items[0] : "the cluster");
     if (rv == 0 && r->fix) {
         rv = fix(&s, r, &o, &err);
         for (size_t i = 0; rv == 0 && i < s.n_files; i++)
@@ -218,8 +235,12 @@ static int check_usage(const struct run *r)
         return hf_cmd_wrong_usage("doctor", "--json or --sarif, one of them");
     if (r->fix && (r->json || r->sarif))
         return hf_cmd_wrong_usage("doctor", "--fix writes YAML: without --json and --sarif");
-    if (!r->rules && r->files.n == 0)
-        return hf_cmd_wrong_usage("doctor", "which manifests? -f FILE, -f DIR or -f -");
+    if (r->fix && is_live(r))
+        return hf_cmd_wrong_usage("doctor", "--fix changes files, not a cluster");
+    if (r->in_cluster && r->kubeconfig[0] != '\0')
+        return hf_cmd_wrong_usage("doctor", "--kubeconfig or --in-cluster, one of them");
+    if (!r->rules && r->files.n == 0 && !is_live(r))
+        return hf_cmd_wrong_usage("doctor", "which manifests? -f FILE, -f DIR, -f - or --kubeconfig FILE");
     return 0;
 }
 
@@ -229,6 +250,13 @@ int hf_cmd_doctor(int argc, char **argv)
     struct hf_operands operands = {.max = 8};
     const struct hf_option o[] = {
         {"file", 'f', HF_OPT_LIST, &r.files, 0, 0, 0, NULL, "FILE|DIR|-", "what to look at; may be repeated"},
+        {"kubeconfig", 0, HF_OPT_TEXT, r.kubeconfig, sizeof r.kubeconfig, 0, 0, NULL, "FILE",
+         "look at a running cluster, with this account"},
+        {"context", 0, HF_OPT_TEXT, r.context, sizeof r.context, 0, 0, NULL, "NAME", "of the kubeconfig (default: its current one)"},
+        {"in-cluster", 0, HF_OPT_FLAG, &r.in_cluster, 0, 0, 0, NULL, NULL, "in a pod: with the pod's own account"},
+        {"namespace", 'n', HF_OPT_TEXT, r.namespace, sizeof r.namespace, 0, 0, NULL, "NAMESPACE",
+         "of the cluster (default: the context's)"},
+        {"all-namespaces", 'A', HF_OPT_FLAG, &r.all, 0, 0, 0, NULL, NULL, "all of them"},
         {"fix", 0, HF_OPT_FLAG, &r.fix, 0, 0, 0, NULL, NULL,
          "write what can be mended into the files (of -f -: to stdout), all else byte for byte as it was"},
         {"stdout", 0, HF_OPT_FLAG, &r.to_stdout, 0, 0, 0, NULL, NULL, "with --fix: print instead of writing"},
@@ -239,7 +267,7 @@ int hf_cmd_doctor(int argc, char **argv)
          "note, warning, error or never (default warning)"},
         {"rules", 0, HF_OPT_FLAG, &r.rules, 0, 0, 0, NULL, NULL, "list the rules"},
     };
-    const struct hf_usage u = {"-f FILE|DIR|- [flags]", text, o, sizeof o / sizeof *o};
+    const struct hf_usage u = {"-f FILE|DIR|- | --kubeconfig FILE [flags]", text, o, sizeof o / sizeof *o};
     int status;
 
     if (!hf_cmd_parse(argc, argv, &u, &operands, &status))
