@@ -67,25 +67,48 @@ static void check_map(struct hf_ctx *c, struct hf_yaml map)
     }
 }
 
+/* A complaint about a file, of which no object can be named. */
+static void report_file(struct hf_ctx *c, const struct hf_yaml_file *f, size_t line, size_t column, const char *detail)
+{
+    struct hf_kube_object whole = {.root = {f, NULL, NULL}, .kind = "", .name = "", .api = "", .namespace = ""};
+    struct hf_finding *x = hf_report(c, "HF000", &whole, none, "%s", detail);
+
+    if (x == NULL)
+        return;
+    x->object = NULL;
+    x->line = line > 0 ? line : 1;
+    x->column = column > 0 ? column : 1;
+}
+
+/* `name: {{ .Values.name }}` is YAML, by accident: a map with a map as its key. No object has such. */
+static bool check_template(struct hf_ctx *c, struct hf_yaml map)
+{
+    for (size_t i = 0; i < hf_yaml_count(map); i++) {
+        struct hf_yaml k = hf_yaml_key_at(map, i);
+        if (hf_yaml_is_map(k)) {
+            report_file(c, map.file, hf_yaml_line(k), hf_yaml_column(k),
+                        "a key that is no word: a template? (hint: `helm template` makes manifests of it)");
+            return true;
+        }
+    }
+    return false;
+}
+
 void hf_rules_files(struct hf_ctx *c)
 {
     for (size_t i = 0; i < c->s->n_files; i++) {
         const struct hf_yaml_file *f = c->s->files[i];
+        bool template = false;
         for (size_t d = 0; d < f->n_docs; d++) {
             struct hf_yaml y = hf_yaml_root(f, d);
             yaml_node_t *end = y.doc->nodes.top;
             for (yaml_node_t *n = y.doc->nodes.start; n < end; n++)
-                if (n->type == YAML_MAPPING_NODE)
+                if (n->type == YAML_MAPPING_NODE) {
                     check_map(c, (struct hf_yaml){y.file, y.doc, n});
+                    template = template || check_template(c, (struct hf_yaml){y.file, y.doc, n});
+                }
         }
-        if (f->broken) {
-            struct hf_kube_object whole = {.root = {f, NULL, NULL}, .kind = "", .name = "", .api = "", .namespace = ""};
-            struct hf_finding *x = hf_report(c, "HF000", &whole, none, "%s", f->problem.text);
-            if (x != NULL) {
-                x->object = NULL;
-                x->line = f->problem_line > 0 ? f->problem_line : 1;
-                x->column = f->problem_column > 0 ? f->problem_column : 1;
-            }
-        }
+        if (f->broken)
+            report_file(c, f, f->problem_line, f->problem_column, f->problem.text);
     }
 }

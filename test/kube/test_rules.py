@@ -314,6 +314,7 @@ def test_things_that_are_no_trouble(holdfast):
         return holdfast.doctor(change(*pairs)(fixture(name)))
     assert with_change(("maxUnavailable: 1", "minAvailable: 2")) == []
     assert with_change(("maxUnavailable: 1", "maxUnavailable: 33%")) == []
+    assert with_change(("  name: fast\n", "  name: standard\n"), ("Name: fast", "Name: standard")) == []
     assert with_change(("image: etcd:3.5.12", "image: \"host:5000/etcd@sha256:ab\"")) == []
     assert with_change(("STORE_TOKEN", "TOKEN_FILE")) == []
     assert with_change(("whenUnsatisfiable: ScheduleAnyway", "whenUnsatisfiable: DoNotSchedule")) == []
@@ -398,3 +399,47 @@ def test_sarif(holdfast):
     assert region["region"]["startLine"] > 1 and region["artifactLocation"]["uri"] == "<stdin>"
     assert {r["defaultConfiguration"]["level"] for r in rules} == {"error", "warning", "note"}
     assert len({r["id"] for r in rules}) == len(rules)
+
+
+def test_comments_stay_with_what_they_explain(holdfast):
+    text = both(without("podManagementPolicy"),
+                change(("  replicas: 3\n", "  # why three:\n  # two would be no better than one\n  replicas: 3\n")))(
+                    fixture("clean"))
+    fixed, _ = holdfast.run("doctor", "--fix", "-f", "-", stdin=text, status=None)
+    assert "spec:\n  podManagementPolicy: Parallel\n  # why three:\n  # two would be no better than one\n  replicas: 3" in fixed
+
+
+def test_what_looks_like_a_comment_in_a_text_is_left_alone(holdfast):
+    """The last lines of a block of text begin with #; the next key is where something is added."""
+    text = both(without("readinessProbe:", "resources:"), without("command:"),
+                change(("        - name: etcd\n          image: etcd:3.5.12\n",
+                        "        - command:\n            - sh\n            - -c\n            - |\n              exec etcd\n"
+                        "              # not a comment\n              # neither\n          name: etcd\n"
+                        "          image: etcd:3.5.12\n")))(fixture("clean"))
+    before = list(yaml.safe_load_all(text))[-1]
+    fixed, _ = holdfast.run("doctor", "--fix", "-f", "-", stdin=text, status=None)
+    after = list(yaml.safe_load_all(fixed))[-1]
+    container = after["spec"]["template"]["spec"]["containers"][0]
+    assert container.pop("readinessProbe") and after == before
+    assert holdfast.doctor(fixed) == []
+
+
+def test_wildcards_are_for_one_service(holdfast, tmp_path):
+    base = document("Certificate", "store")(fixture("clean"))
+    for wrong in ("*.other.shop.svc", "*.store-peers.web.svc", "*.shop.svc", "*", "store-peers.shop.svc"):
+        assert found(holdfast.doctor(base + "---\n" + certificate(tmp_path, ["DNS:" + wrong]))) == {"HF091"}, wrong
+
+
+def test_selectors_that_disagree(holdfast):
+    """Labels of the pods and the workload's own selector: what is added selects the pods that there are."""
+    text = both(document("PodDisruptionBudget", "store"),
+                change(("      labels:\n        app: store", "      labels:\n        app: store\n        tier: one")))(
+                    fixture("clean"))
+    fixed, _ = holdfast.run("doctor", "--fix", "-f", "-", stdin=text, status=None)
+    budget = list(yaml.safe_load_all(fixed))[-1]
+    assert budget["kind"] == "PodDisruptionBudget" and budget["spec"]["selector"]["matchLabels"] == {"app": "store"}
+    text = text.replace("  selector:\n    matchLabels:\n      app: store\n  template", "  selector:\n    matchLabels:\n"
+                        "      app: stale\n  template")
+    fixed, _ = holdfast.run("doctor", "--fix", "-f", "-", stdin=text, status=None)
+    budget = list(yaml.safe_load_all(fixed))[-1]
+    assert budget["spec"]["selector"]["matchLabels"] == {"app": "store", "tier": "one"}
