@@ -150,7 +150,7 @@ def test_what_goes_wrong_is_told(holdfast, api, pki):
         assert out == ""
         return err
     good = {"token": "s3cret"}
-    assert "401" in fails(api.config("config", pki, {"token": "wrong"}))
+    assert "does not know this account" in fails(api.config("config", pki, {"token": "wrong"}))
     assert "neither a token nor a certificate" in fails(api.config("config", pki, {"exec": {"command": "x"}}))
     assert "no cluster for context lost" in fails(api.config("config", pki, good), "--context", "lost")
     assert "cluster" in fails(api.config("config", pki, good), "--context", "nowhere")

@@ -277,6 +277,9 @@ def test_secrets_are_new_each_time_and_fit_the_names(holdfast, tmp_path):
                  "shop-read"):
         assert f"DNS:{name}" in names, name
     assert "IP Address" not in names
+    public = [subprocess.run(["openssl", *words], capture_output=True, check=True, cwd=tmp_path).stdout for words in
+              (["pkey", "-in", "tls.key", "-pubout"], ["x509", "-in", "tls.crt", "-noout", "-pubkey"])]
+    assert public[0] == public[1]
     subprocess.run(["openssl", "verify", "-CAfile", tmp_path / "ca.crt", tmp_path / "tls.crt"], check=True,
                    capture_output=True)
     certificate = [o for o in holdfast.manifest("--name", "shop", "--namespace", "web", "--cert-manager")

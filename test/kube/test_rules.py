@@ -443,3 +443,15 @@ def test_selectors_that_disagree(holdfast):
     fixed, _ = holdfast.run("doctor", "--fix", "-f", "-", stdin=text, status=None)
     budget = list(yaml.safe_load_all(fixed))[-1]
     assert budget["spec"]["selector"]["matchLabels"] == {"app": "store", "tier": "one"}
+
+
+def test_namespaces_are_apart(holdfast):
+    """What is in another namespace does not count; what names none may be in any."""
+    def moved(kind, name, to):
+        parts = fixture("clean").split("---\n")
+        return "---\n".join(p.replace("  namespace: shop\n", to) if f"kind: {kind}\n" in p and f"  name: {name}\n" in p
+                            else p for p in parts)
+    for kind, name, rule in (("PodDisruptionBudget", "store", "HF050"), ("Service", "store-peers", "HF041"),
+                             ("NetworkPolicy", "store", "HF087")):
+        assert found(holdfast.doctor(moved(kind, name, "  namespace: web\n"))) == {rule}
+        assert holdfast.doctor(moved(kind, name, "")) == []
