@@ -18,6 +18,8 @@ const struct hf_verb hf_verbs[] = {
     {"history", "who led when, and why that changed", hf_cmd_history},
     {"node", "run one node in the foreground", hf_cmd_node},
     {"certs", "make, check and rotate certificates", hf_cmd_certs},
+    {"manifest", "print a cluster for Kubernetes, as YAML", hf_cmd_manifest},
+    {"doctor", "find the traps in any database's manifests", hf_cmd_doctor},
     {"completion", "print the completion script of a shell", hf_cmd_completion},
     {"version", "print the version", hf_cmd_version},
     {"help", "this, or what a verb does", hf_cmd_help},

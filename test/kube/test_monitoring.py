@@ -1,0 +1,89 @@
+"""Dashboard and alerts ask for what nodes export, by name and label."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import yaml
+
+
+from conftest import ROOT
+
+PLACE = os.path.join(ROOT, "deploy", "monitoring")
+NAME = re.compile(r"\bholdfast_[a-z_]+\b")
+# What Prometheus and the ServiceMonitor add to each sample.
+ADDED = {"namespace", "job", "instance", "pod", "service", "severity", "alertname"}
+
+
+def dashboard():
+    with open(os.path.join(PLACE, "dashboard.json"), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def rules():
+    with open(os.path.join(PLACE, "alerts.yaml"), encoding="utf-8") as f:
+        return [r for g in yaml.safe_load(f)["groups"] for r in g["rules"]]
+
+
+def expressions():
+    board = dashboard()
+    made = [t["expr"] for p in board["panels"] for t in p["targets"]] + [r["expr"] for r in rules()]
+    made += [a["expr"] for a in board["annotations"]["list"]]
+    return made + [v["query"] for v in board["templating"]["list"] if v["type"] == "query"]
+
+
+def exported():
+    """name: labels, from the exporter's source"""
+    with open(os.path.join(ROOT, "src", "node_http.c"), encoding="utf-8") as f:
+        source = f.read()
+    names = {f"holdfast_{n}": set() for n in re.findall(r"\b(?:metric|gauge|counter)\(t, \"([a-z_]+)\"", source)}
+    for name, labels in re.findall(r"put\(t, \"(holdfast_[a-z_]+)\{([^}]*)\}", source):
+        names[name] |= set(re.findall(r"([a-z_]+)=", labels))
+    assert len(names) > 10
+    return names
+
+
+def test_every_metric_is_exported():
+    known = exported()
+    used = {n for e in expressions() for n in NAME.findall(e)}
+    assert used <= set(known), used - set(known)
+    assert len(used) > 10
+
+
+def test_every_label_is_there():
+    labels = set.union(*exported().values()) | ADDED
+    for e in expressions():
+        for part in re.findall(r"\{([^}]*)\}", e):
+            assert set(re.findall(r"([a-z_]+)\s*[=!]~?", part)) <= labels, e
+        for part in re.findall(r"\b(?:by|on|without) \(([^)]*)\)", e):
+            assert set(re.findall(r"[a-z_]+", part)) <= labels, e
+
+
+def test_alerts_say_what_to_do():
+    names = [r["alert"] for r in rules()]
+    assert len(set(names)) == len(names) >= 10
+    for r in rules():
+        assert r["labels"]["severity"] in ("critical", "warning")
+        assert len(r["annotations"]["summary"]) > 20 and len(r["annotations"]["description"]) > 40
+
+
+def test_panels_do_not_overlap_and_are_numbered():
+    cells, ids = set(), set()
+    for p in dashboard()["panels"]:
+        g = p["gridPos"]
+        own = {(x, y) for x in range(g["x"], g["x"] + g["w"]) for y in range(g["y"], g["y"] + g["h"])}
+        assert not own & cells and g["x"] + g["w"] <= 24 and p["id"] not in ids, p["title"]
+        cells |= own
+        ids.add(p["id"])
+
+
+def test_prometheus_own_check():
+    """With promtool, where Prometheus is installed; else that parentheses close."""
+    if shutil.which("promtool"):
+        subprocess.run(["promtool", "check", "rules", os.path.join(PLACE, "alerts.yaml")], check=True,
+                       capture_output=True)
+    for e in expressions():
+        for a, b in ("()", "{}", "[]"):
+            assert e.count(a) == e.count(b), e
