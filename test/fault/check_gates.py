@@ -52,11 +52,11 @@ class _Node:
             return
         if self.span is not None and at > self.until:  # it had run out
             self.end(self.until)
-        if self.span is None and until > at:
-            self.span = Span(at, until, self.node, self.epoch)
-        self.until = until
         if until <= at:  # given back
             self.end(at)
+        elif self.span is None:
+            self.span = Span(at, until, self.node, self.epoch)
+        self.until = until
 
     def line(self, text):
         if m := LEASE.search(text):
