@@ -83,7 +83,10 @@ def check(cluster):
 def ledger(cluster):
     """Every acknowledged row exactly once, through the gate and inside every node."""
     found = []
+    lsn = cluster.lsn(cluster.leader())
     for node in (None, *cluster.names()):
+        if node is not None:
+            cluster.wait_replayed(node, lsn)
         try:
             cluster.ledger.check(cluster.ledger_counts(node))
         except AssertionError as e:
