@@ -49,10 +49,11 @@ class Trouble:
 
 
 class Lab(direct.DirectCluster):
-    def __init__(self, replicas=3, seed=0, lease_ms=1000, volume_mb=900, mutation=None, keep=True):
+    def __init__(self, replicas=3, seed=0, lease_ms=1000, volume_mb=900, mutation=None, binary=None,
+                 keep=True):
         if os.geteuid() != 0:
             raise RuntimeError("the fault laboratory makes network namespaces and mounts volumes: run it as root")
-        super().__init__(replicas, lease_ms, MUTATED if mutation else None)
+        super().__init__(replicas, lease_ms, MUTATED if mutation else binary)
         self.options += ["--log-level", "debug", "--wal-keep-mb", "128",
                          "-c", "max_wal_size=128MB", "-c", "min_wal_size=64MB"]
         self.volume_mb = volume_mb

@@ -39,6 +39,10 @@ class Stage:
         try:
             if kind is None:
                 self._check()
+            else:
+                print(self.lab.dump())
+                self.lab.calm()
+                self.load.__exit__(None, None, None)
         finally:
             self.lab.destroy()
 
@@ -47,7 +51,7 @@ class Stage:
         self.lab.calm()
         try:
             faults.recover(self.lab)
-        except AssertionError as e:
+        except (AssertionError, psycopg2.Error) as e:
             self.found.append(check_gates.Anomaly("not-whole", str(e)))
         self.load.__exit__(None, None, None)
         self.found += check_gates.check(campaign.gates(self.lab))
@@ -62,67 +66,51 @@ class Stage:
 
 @pytest.mark.parametrize("mutation", (None, "IGNORE_LEASE"))
 def test_a_gate_without_a_lease_is_seen(mutation):
-    """The leader loses the others, not its clients. Without the lease it goes on to answer reads."""
+    """The leader's node sleeps until another leads. When it wakes, clients' questions are waiting, and only the
+    lease tells it that they are no longer its to answer."""
     with Stage(mutation) as stage:
         lab = stage.lab
-        leader = lab.leader()
-        lab.net.part([leader], [n for n in lab.names() if n != leader])
-        time.sleep(5)
+        leader, epoch = lab.leader(), lab.epoch()
+        with load.ReadLoop(lab, nodes=[leader] * 4) as readers:
+            harness.wait_until("reads", lambda: readers.reads > 50)
+            with lab.frozen(lab.node_process(leader)):
+                lab.wait_open(20, other_than=leader, after_epoch=epoch)
+                lab.insert([n for n in lab.names() if n != leader][0], count=20)
+            time.sleep(1)
+        if readers.stale:
+            stage.found.append(check_gates.Anomaly("stale-read", str(readers.stale[:3])))
     if mutation is None:
         assert not stage.found
     else:
-        # By the logs, and independently by what clients read.
-        assert "two-gates" in kinds(stage.found), stage.found
-        assert any(k.endswith("-realtime") or k == "stale-read" for k in kinds(stage.found)), kinds(stage.found)
+        assert "two-gates" in kinds(stage.found), kinds(stage.found)
 
 
-def _behind(lab):
-    """The leader and a follower acknowledge what the other follower does not have; then leader and follower part
-    company, the leader for good."""
-    leader = lab.leader()
-    near, far = [n for n in lab.names() if n != leader]
-    # Slow, not cut: the one that is behind must be able to stand for election.
-    frozen = lab.backends(far, "walreceiver")
-    assert frozen, f"{far} has no WAL receiver"
-    lab.freeze(*frozen)
-    lab.insert(leader, count=200)
-    return leader, near, far
-
-
-@pytest.mark.parametrize("mutation", (None, "COUNT_ONE_LESS"))
-def test_one_report_too_few_is_seen(mutation):
-    """Who lacks acknowledged rows must not lead, however alone it is."""
-    with Stage(mutation) as stage:
-        lab = stage.lab
-        leader, near, far = _behind(lab)
-        # The one that holds all votes for the other, but its report is too late: its disk is slow.
-        lab.trouble[near].set(flush_delay_us=3000000)
+def _rounds(stage, mutation):
+    """The leader and one follower acknowledge what the other follower does not get; then the leader vanishes. Who
+    of the two stands for election first is chance; so several rounds, until one has shown it."""
+    lab = stage.lab
+    for _ in range(2 if mutation is None else 6):
+        leader = lab.leader()
+        near, far = [n for n in lab.names() if n != leader]
+        lab.net.part([leader], [far])
+        lab.insert(leader, count=100)
+        # Its report comes late: a fence is on disk before it is reported.
+        lab.trouble[near].set(flush_delay_us=200000)
         lab.kill_host(leader)
-        _elect(lab, far, near)
-        lab.thaw()
-        lab.trouble[near].clear()
-        lab.wait("somebody leads", lambda s: lab.open_leader(s) not in (None, leader), 40)
-    _judge(stage, mutation)
+        lab.wait("somebody leads", lambda s, old=leader: lab.open_leader(s) not in (None, old), 40)
+        if set(lab.ledger.acked) - set(lab.ledger_counts(near)) or mutation and lab.open_leader(lab.status()) == far:
+            break
+        lab.calm()
+        lab.wait_healthy(30)
 
 
-@pytest.mark.parametrize("mutation", (None, "NOT_GREATEST"))
+@pytest.mark.limit(240)
+@pytest.mark.parametrize("mutation", (None, "COUNT_ONE_LESS", "NOT_GREATEST"))
 def test_a_leader_that_holds_less_is_seen(mutation):
+    """Who lacks acknowledged rows must not lead: neither by its own report alone, nor against a better one."""
     with Stage(mutation) as stage:
-        lab = stage.lab
-        leader, near, far = _behind(lab)
-        lab.kill_host(leader)
-        _elect(lab, far, near)
-        lab.thaw()
-        lab.wait("somebody leads", lambda s: lab.open_leader(s) not in (None, leader), 40)
+        _rounds(stage, mutation)
     _judge(stage, mutation)
-
-
-def _elect(lab, wanted, other):
-    """Makes `wanted` the candidate: the other one's node sleeps over its timeout, and then votes."""
-    process = lab.node_process(other)
-    with lab.frozen(process):
-        time.sleep(1.5 * lab.lease_ms / 1000)
-    assert wanted
 
 
 def _judge(stage, mutation):
@@ -145,31 +133,35 @@ def test_local_commits_are_seen(broken):
                 p.send(15)
         harness.wait_until("the load goes on", lambda: lab.ledger.first_ack_after(time.monotonic() - 0.05))
         others = [n for n in lab.names() if n != leader]
-        lab.freeze(*[p for n in others for p in lab.backends(n, "walreceiver")])
-        time.sleep(0.6)
-        lab.kill_host(leader)
-        lab.thaw()
+        with load.WriteLoop(lab, clients=1, nodes=[leader]) as attached:
+            attached.wait_for_ack()
+            lab.net.part([leader], others)
+            time.sleep(0.5)
+            lab.kill_host(leader)
         lab.wait("somebody leads", lambda s: lab.open_leader(s) not in (None, leader), 40)
     _judge(stage, "local" if broken else None)
 
 
 @pytest.mark.parametrize("mutation", (None, "OPEN_BEFORE_BARRIER"))
 def test_a_gate_before_its_barrier_is_seen(mutation):
-    """The new leader's own follower cannot flush. Nothing that it holds alone may be shown before a majority has it:
-    the gate's first answer must come after the follower's disk is well again."""
-    lab = laboratory.Lab(seed=1, mutation=mutation)
+    """The new leader's only follower cannot flush. What the leader holds alone must not be shown before a majority
+    has it: the gate's first answer has to wait for the follower's disk."""
+    lab = laboratory.Lab(seed=1, binary=laboratory.MUTATED)
     try:
         leader, epoch = lab.leader(), lab.epoch()
-        near, far = [n for n in lab.names() if n != leader]
-        answered = threading.Event()
+        others = [n for n in lab.names() if n != leader]
+        lab.mutation = mutation  # whoever starts from here on
+        for n in others:
+            lab.stop_host(n)
+            lab.return_host(n)
+            lab.wait_healthy(30)
         lab.kill_host(leader)
-        harness.wait_until("somebody promotes", lambda: any(
-            f"phase=appointed epoch={e}" in lab.log_text(n)
-            for n in (near, far) for e in range(epoch + 1, epoch + 9)), 20, 0.002)
-        new = next(n for n in (near, far) if "phase=appointed" in lab.log_text(n).split(" starts, pid")[-1])
-        other = far if new == near else near
-        lab.trouble[other].set(flush_delay_us=2500000)
-        begun = time.monotonic()
+        new = harness.wait_until("somebody is appointed", lambda: next((
+            n for n in others for e in range(epoch + 1, epoch + 9)
+            if f"phase=appointed epoch={e}" in lab.log_text(n)), None), 30, 0.002)
+        slow = next(n for n in others if n != new)
+        lab.trouble[slow].set(flush_delay_us=3000000)
+        answered = threading.Event()
 
         def read():
             lab.execute("SELECT 1", node=new)
@@ -177,11 +169,9 @@ def test_a_gate_before_its_barrier_is_seen(mutation):
 
         threading.Thread(target=read, daemon=True).start()
         early = answered.wait(1.5)
-        took = time.monotonic() - begun
-        lab.trouble[other].clear()
-        assert early == (mutation is not None), f"the first answer came after {took:.3f} s"
+        lab.calm()
+        assert early == (mutation is not None)
         if mutation is None:
-            lab.calm()
             lab.wait_healthy(30)
     finally:
         lab.destroy()
