@@ -20,6 +20,7 @@ int hf_cmd_kill(int argc, char **argv);
 int hf_cmd_start(int argc, char **argv);
 int hf_cmd_logs(int argc, char **argv);
 int hf_cmd_history(int argc, char **argv);
+int hf_cmd_chaos(int argc, char **argv);
 int hf_cmd_scale(int argc, char **argv);
 int hf_cmd_version(int argc, char **argv);
 int hf_cmd_help(int argc, char **argv);

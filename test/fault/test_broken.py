@@ -104,6 +104,7 @@ def _rounds(stage, mutation):
         lab.wait_healthy(30)
 
 
+@pytest.mark.soak
 @pytest.mark.limit(240)
 @pytest.mark.parametrize("mutation", (None, "COUNT_ONE_LESS", "NOT_GREATEST"))
 def test_a_leader_that_holds_less_is_seen(mutation):
@@ -120,6 +121,7 @@ def _judge(stage, mutation):
         assert {"ledger", "lost"} & set(kinds(stage.found)), kinds(stage.found)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("broken", (False, True))
 def test_local_commits_are_seen(broken):
     """A role that opts out of waiting for a majority loses rows, and the ledger tells."""
@@ -142,6 +144,7 @@ def test_local_commits_are_seen(broken):
     _judge(stage, "local" if broken else None)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("mutation", (None, "OPEN_BEFORE_BARRIER"))
 def test_a_gate_before_its_barrier_is_seen(mutation):
     """The new leader's only follower cannot flush. What the leader holds alone must not be shown before a majority

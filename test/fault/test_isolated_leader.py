@@ -172,7 +172,8 @@ def test_cloudnativepg_7407_reverse_all_followers_isolated(lab):
         harness.wait_until("writes go on", lambda: clients.writes and clients.writes[-1] > healed)
 
 
-@pytest.mark.parametrize("kind", ("both", "out", "in"))
+@pytest.mark.parametrize("kind", ("both", pytest.param("out", marks=pytest.mark.soak),
+                                  pytest.param("in", marks=pytest.mark.soak)))
 def test_cloudnativepg_7407_reverse_one_follower_isolated(lab, kind):
     """A majority is left: nobody may notice, neither then nor when it comes back."""
     leader, epoch = lab.leader(), lab.epoch()
