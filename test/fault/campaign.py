@@ -46,7 +46,7 @@ class Result:
     def line(self):
         c = self.counts
         verdict = "ok    " if self.passed else "FAILED"
-        numbers = (f"{c['rows']} rows, {c['transactions']} transactions, {c['registers']} register operations,"
+        numbers = (f"{c['rows']} rows, {c['transactions']} transactions, {c['register operations']} register operations,"
                    f" {c['follower reads']} follower reads, {c['epochs']} epochs" if c else "")
         back = f"whole after {self.recovery_s:.1f} s" if self.recovery_s is not None else "not whole again"
         return f"{verdict} seed {self.seed}  {self.nodes} nodes, {len(self.events)} faults, {numbers}; {back}"
@@ -114,7 +114,7 @@ class Load:
             "transactions": len(ok),
             "transactions of unknown fate": sum(
                 op.fate == "info" for op in self.appends.history.of()),
-            "registers": sum(op.fate == "ok" for op in self.registers.history.of()),
+            "register operations": sum(op.fate == "ok" for op in self.registers.history.of()),
             "follower reads": sum(op.fate == "ok" for op in self.followers.history.of("follower")),
         }
 

@@ -46,7 +46,8 @@ def picture(result, path):
     bars, moments = _bars(result)
     rate, end = _rows_per_bin(result)
     end = max([end, result.seconds] + [b[1] for b in bars] + [m[0] for m in moments]) + 1
-    gates = [(s.begun / 1e9 + result.offset - result.begun, min(s.ended / 1e9 + result.offset - result.begun, end),
+    per_char = end * 0.0038  # of the small letters beside the bars
+    gates = [(max(0, s.begun / 1e9 + result.offset - result.begun), min(s.ended / 1e9 + result.offset - result.begun, end),
               s.node, s.epoch) for s in result.spans or []]
     nodes = [f"demo-{i}" for i in range(result.nodes)]
     rows = []  # a row for each fault, packed
@@ -54,7 +55,7 @@ def picture(result, path):
         row = next((i for i, free in enumerate(rows) if free + 0.1 < b[0]), len(rows))
         if row == len(rows):
             rows.append(0)
-        rows[row] = b[1] + 0.09 * len(b[3]) + 0.5
+        rows[row] = b[1] + per_char * (len(b[3]) + len(b[2]) + 3)
     script = [f'set terminal svg size 1300,640 font "sans,11" background rgb "white"',
               f'set output "{path}"', "set multiplot", f"set xrange [0:{end}]", "set lmargin 10", "set rmargin 2",
               "set grid x", 'set style fill solid 0.75 border lc rgb "#444444"',
@@ -65,7 +66,7 @@ def picture(result, path):
         row = next((i for i, free in enumerate(ends) if free + 0.1 < b[0]), len(ends))
         if row == len(ends):
             ends.append(0)
-        ends[row] = b[1] + 0.09 * len(b[3]) + 0.5
+        ends[row] = b[1] + per_char * (len(b[3]) + len(b[2]) + 3)
         color = "#888888" if moment else "#c8442c"
         script.append(f"set object {n} rect from {b[0]},{row + 0.15} to {b[1]},{row + 0.6} fc rgb '{color}'")
         script.append(f'set label {n + 1} "{_clean(b[3])} {b[2]}" at {b[0]},{row + 0.8} font "sans,8"')
