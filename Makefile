@@ -24,7 +24,7 @@ help:
 	@echo "make test           install what is missing, build, run every test"
 	@echo "make test-sanitize  every test again, under the address and undefined-behaviour sanitizers"
 	@echo "make bench          failover, creation and steady-state measurements"
-	@echo "make soak           the long tests, with fresh seeds, until one fails"
+	@echo "make soak           the long tests and random faults, with fresh seeds, until one fails"
 	@echo "make fuzz           fuzzers, a minute each"
 	@echo "make deps           install Debian's packages that are missing"
 	@echo "make clean          remove what was built"
