@@ -13,7 +13,7 @@ TABLE = re.compile(r"^COPY (\S+) \(", re.M)
 KEY = re.compile(r"^\\(un)?restrict \S+$", re.M)  # drawn anew for each dump
 
 
-def _tool(name):
+def tool(name):
     found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"),
                    key=lambda p: int(p.split("/")[4]))
     if not found:
@@ -34,7 +34,7 @@ def dump(cluster, node):
     """{"database schema" or "database.table": sha256}; the heartbeat, which never rests, left out."""
     sums = {}
     for database in _databases(cluster, node):
-        done = _run([_tool("pg_dump"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
+        done = _run([tool("pg_dump"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
                      "--exclude-table-data=holdfast.heartbeat", database])
         if done.returncode != 0:
             raise AssertionError(f"{node}: pg_dump of {database}: {done.stderr[-500:]}")
@@ -53,7 +53,7 @@ def dump(cluster, node):
 
 
 def amcheck(cluster, node):
-    done = _run([_tool("pg_amcheck"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
+    done = _run([tool("pg_amcheck"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
                  "--all", "--heapallindexed"])
     # Databases without the extension are passed over with a warning; the application's must have it.
     if done.returncode != 0 or "app" in re.findall(r'skipping database "(\w+)"', done.stderr):

@@ -13,6 +13,7 @@ import time
 
 import psycopg2
 
+import check_copies
 import direct
 import harness
 import net
@@ -77,6 +78,8 @@ class Lab(direct.DirectCluster):
             self.make_directories()
             self.trouble = {n: Trouble(os.path.join(self.home, f"trouble-{n}")) for n in self.names()}
             shutil.copy(TROUBLE, os.path.join(self.home, "trouble.so"))
+            for node in self.names():
+                self._make_bindir(node)
             self.net = net.Network([*self.names(), CLIENTS], seed)
             self._outside = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
             # Everything this thread starts from here on is on the clients' host.
@@ -124,10 +127,24 @@ class Lab(direct.DirectCluster):
 
     # ---- how nodes are started --------------------------------------------------------------
 
+    def _preload(self, node):
+        return [f"LD_PRELOAD={os.path.join(self.home, 'trouble.so')}", f"HOLDFAST_TROUBLE={self.trouble[node].path}"]
+
+    def _make_bindir(self, node):
+        """PostgreSQL's programs. Holdfast gives `postgres` an environment of its own, so what is preloaded is said
+        in its place."""
+        real = os.path.dirname(check_copies.tool("postgres"))
+        where = os.path.join(self.home, f"bin-{node}")
+        os.makedirs(where)
+        for name in os.listdir(real):
+            if name != "postgres":
+                os.symlink(os.path.join(real, name), os.path.join(where, name))
+        with open(os.path.join(where, "postgres"), "w", encoding="ascii") as f:
+            f.write(f'#!/bin/sh\nexec env {" ".join(self._preload(node))} {real}/postgres "$@"\n')
+        os.chmod(os.path.join(where, "postgres"), 0o755)
+
     def prefix(self, node):
-        words = ["ip", "netns", "exec", self.net.namespace(node), "env",
-                 f"LD_PRELOAD={os.path.join(self.home, 'trouble.so')}",
-                 f"HOLDFAST_TROUBLE={self.trouble[node].path}"]
+        words = ["ip", "netns", "exec", self.net.namespace(node), "env", *self._preload(node)]
         return words + ([f"HOLDFAST_MUTATION={self.mutation}"] if self.mutation else [])
 
     def seeds(self):
@@ -136,7 +153,7 @@ class Lab(direct.DirectCluster):
     def addresses(self, node):
         return ["--listen", "0.0.0.0", "--sql-port", "5432", "--read-only-port", "5433",
                 "--peer-port", "7000", "--http-port", "8080",
-                "--advertise-sql", f"{self.net.name(node)}:5432"]
+                "--pg-bindir", os.path.join(self.home, f"bin-{node}"), "--advertise-sql", f"{self.net.name(node)}:5432"]
 
     def _keep(self):
         while not self._keeping.wait(0.05):
