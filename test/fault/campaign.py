@@ -159,6 +159,7 @@ def _play(lab, seed, events, result):
             load_.rows.wait_for_ack()
             faults.play(lab, events)
             result.recovery_s = faults.recover(lab)
+        lab.verify_no_crash()
     finally:
         result.spans = gates(lab)
         result.counts = {**load_.counts(), "epochs": len({s.epoch for s in result.spans})}

@@ -4,11 +4,15 @@
  *
  *   struct trouble, see below; numbers in the machine's own byte order
  *
+ * It also says where a process crashed.
+ *
  * Only CLOCK_REALTIME and its kin jump. The clocks that count from boot are the hardware's, and no
  * administrator can set them. */
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -28,6 +32,26 @@ static const struct trouble none;
 static int (*real_fsync)(int), (*real_fdatasync)(int);
 static int (*real_clock_gettime)(clockid_t, struct timespec *);
 
+/* Where it crashed, into the log; then it crashes as it would have. */
+static void crashed(int sig)
+{
+    void *frames[64];
+
+    backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
+    (void)raise(sig);
+}
+
+static void watch_crashes(void)
+{
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE};
+    struct sigaction act = {.sa_handler = crashed, .sa_flags = (int)SA_RESETHAND};
+    void *frame;
+
+    (void)backtrace(&frame, 1); /* loads what it needs now, and not in the middle of a crash */
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        (void)sigaction(signals[i], &act, NULL);
+}
+
 __attribute__((constructor)) static void attach(void)
 {
     const char *path = getenv("HOLDFAST_TROUBLE");
@@ -39,6 +63,7 @@ __attribute__((constructor)) static void attach(void)
     *(void **)&real_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
     if (fd < 0)
         return;
+    watch_crashes();
     at = mmap(NULL, sizeof *page, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     if (at != MAP_FAILED)
