@@ -85,6 +85,24 @@ def test_a_disk_that_says_no_costs_leadership_not_rows(lab):
     lab.ledger.check(lab.ledger_counts())
 
 
+def test_a_candidate_whose_vote_cannot_be_kept_ends_and_does_not_crash(lab):
+    """libraft leaves wild pointers behind when a candidate's term cannot be written (seed 303 found it)."""
+    leader = lab.leader()
+    others = [n for n in lab.names() if n != leader]
+    marks = {n: lab.log_mark(n) for n in others}
+    for n in others:
+        lab.trouble[n].set(flush_fails=1)
+    lab.kill(leader, lab.node_process(leader))  # its sentinel tells the others: one stands for election at once
+    harness.wait_until("a candidate gives up", lambda: any(
+        "cannot write term and vote" in lab.log_since(m) for m in marks.values()), 20)
+    time.sleep(2)  # messages that would make it stumble
+    for n in others:
+        lab.trouble[n].clear()
+    lab.wait_healthy(30)
+    lab.verify_no_crash()
+    lab.insert(count=5)
+
+
 def test_a_lost_volume_is_copied_anew(lab):
     node = follower(lab)
     before = (lab.ask(node) or {})["id"]
