@@ -26,7 +26,7 @@ help:
 	@echo "make image          a container image, without a container engine: $(BUILD)/holdfast-image.tar"
 	@echo "make test-pods      the image as the pods of a StatefulSet, on this machine; needs root"
 	@echo "make bench          failover, creation and steady-state measurements"
-	@echo "make soak           the long tests, with fresh seeds, until one fails"
+	@echo "make soak           the long tests and random faults, with fresh seeds, until one fails"
 	@echo "make fuzz           fuzzers, a minute each"
 	@echo "make deps           install Debian's packages that are missing"
 	@echo "make clean          remove what was built"

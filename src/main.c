@@ -13,6 +13,7 @@ const struct hf_verb hf_verbs[] = {
     {"switchover", "hand leadership to another node", hf_cmd_switchover},
     {"kill", "send a signal to a node of this machine's cluster", hf_cmd_kill},
     {"start", "start a node that was killed", hf_cmd_start},
+    {"chaos", "hurt it at random, and see whether anything is lost", hf_cmd_chaos},
     {"scale", "add or remove nodes", hf_cmd_scale},
     {"logs", "what a node has logged", hf_cmd_logs},
     {"history", "who led when, and why that changed", hf_cmd_history},

@@ -308,6 +308,8 @@ void hf_node_act(struct hf_node *n, const struct hf_action *a)
         break;
     case HF_ACT_GATE_OPEN:
         hf_router_gate_open(n->router, a->epoch);
+        hf_info("gate: open epoch=%llu at_ns=%llu", (unsigned long long)a->epoch,
+                (unsigned long long)hf_clock_ns());
         break;
     case HF_ACT_GATE_DRAIN:
         hf_router_gate_drain(n->router);
@@ -317,6 +319,8 @@ void hf_node_act(struct hf_node *n, const struct hf_action *a)
         break;
     case HF_ACT_LEASE:
         hf_router_lease(n->router, a->deadline_ns);
+        hf_debug("gate: lease until_ns=%llu at_ns=%llu", (unsigned long long)a->deadline_ns,
+                 (unsigned long long)hf_clock_ns());
         atomic_store(&n->page->lease_deadline_ns, a->deadline_ns);
         break;
     case HF_ACT_STREAM_OPEN:

@@ -444,6 +444,7 @@ static void on_drained(void *ctx)
 
 static void on_shut(void *ctx)
 {
+    hf_info("gate: shut at_ns=%llu", (unsigned long long)hf_clock_ns());
     hf_node_step(ctx, &(struct hf_event){.type = HF_EV_GATE_SHUT});
 }
 

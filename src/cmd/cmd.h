@@ -22,6 +22,7 @@ int hf_cmd_logs(int argc, char **argv);
 int hf_cmd_history(int argc, char **argv);
 int hf_cmd_doctor(int argc, char **argv);
 int hf_cmd_manifest(int argc, char **argv);
+int hf_cmd_chaos(int argc, char **argv);
 int hf_cmd_scale(int argc, char **argv);
 int hf_cmd_certs(int argc, char **argv);
 int hf_cmd_version(int argc, char **argv);

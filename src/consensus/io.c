@@ -90,6 +90,8 @@ static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const stru
     struct hf_consensus *c = of_io(io);
     struct raft_message mended = *m; /* raft_uv encodes it before it returns */
 
+    if (c->mute)
+        return RAFT_NOCONNECTION;
     hf_mend_answer(&c->mend, &c->raft, &mended);
     return c->io_send(io, req, &mended, cb);
 }
@@ -176,6 +178,39 @@ static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const 
     return rv;
 }
 
+/* A candidate whose term or vote cannot be written calls itself a follower again and leaves the candidate's fields
+ * where a follower's leader stands (libraft, election.c): the next message makes it read or free what is no pointer.
+ * So libraft hears of no failure here either; the host is told, and nothing is sent any more, neither that vote nor
+ * anything built on it. */
+static int unkept(struct hf_consensus *c, int rv)
+{
+    char text[sizeof c->io.errmsg + 64];
+
+    if (rv == 0 || !c->started)
+        return rv;
+    c->mute = true;
+    if (c->failed)
+        return 0;
+    c->failed = true;
+    (void)snprintf(text, sizeof text, "cannot write term and vote to %s: %s", c->dir, c->io.errmsg);
+    c->callbacks.failed(c->callbacks.ctx, text);
+    return 0;
+}
+
+static int wrapped_set_term(struct raft_io *io, raft_term term)
+{
+    struct hf_consensus *c = of_io(io);
+
+    return unkept(c, c->io_set_term(io, term));
+}
+
+static int wrapped_set_vote(struct raft_io *io, raft_id server)
+{
+    struct hf_consensus *c = of_io(io);
+
+    return unkept(c, c->io_set_vote(io, server));
+}
+
 static void wrapped_closed(struct raft_io *io)
 {
     struct hf_consensus *c = of_io(io);
@@ -203,11 +238,15 @@ void hf_consensus_wrap_io(struct hf_consensus *c)
     c->io_start = c->io.start;
     c->io_time = c->io.time;
     c->io_append = c->io.append;
+    c->io_set_term = c->io.set_term;
+    c->io_set_vote = c->io.set_vote;
     c->io_send = c->io.send;
     c->io_close = c->io.close;
     c->io.load = wrapped_load;
     c->io.start = wrapped_start;
     c->io.append = wrapped_append;
+    c->io.set_term = wrapped_set_term;
+    c->io.set_vote = wrapped_set_vote;
     c->io.send = wrapped_send;
     c->io.close = wrapped_close;
     c->io.time = wrapped_time;

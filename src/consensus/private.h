@@ -29,6 +29,8 @@ struct hf_consensus {
     int (*io_append)(struct raft_io *, struct raft_io_append *, const struct raft_entry *, unsigned,
                      raft_io_append_cb);
     int (*io_send)(struct raft_io *, struct raft_io_send *, const struct raft_message *, raft_io_send_cb);
+    int (*io_set_term)(struct raft_io *, raft_term);
+    int (*io_set_vote)(struct raft_io *, raft_id);
     void (*io_close)(struct raft_io *, raft_io_close_cb);
     int (*io_load)(struct raft_io *, raft_term *, raft_id *, struct raft_snapshot **, raft_index *,
                    struct raft_entry **, size_t *);
@@ -39,6 +41,7 @@ struct hf_consensus {
     raft_time ahead_ms; /* how far our clock has been moved by hints; only grows */
 
     bool started, failed;
+    bool mute; /* a term or a vote is not on disk: not a word leaves */
     enum hf_consensus_role role;
     uint64_t term, leader;
     raft_index conf_index, conf_uncommitted;

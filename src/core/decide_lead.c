@@ -361,7 +361,7 @@ static void open_run(struct hf_decide *d)
         hf_emit(d, HF_ACT_GATE_OPEN)->epoch = d->lead_term;
         hf_emit_phase(d, "open", d->lead_term);
         if (HF_MUTATED(HF_MUT_IGNORE_LEASE))
-            deadline_set(d, UINT64_MAX);
+            deadline_set(d, UINT64_MAX / 2); /* far, and safe to add to */
     }
     opened_run(d);
     if (!d->checkpoint_done && d->gate == HF_GATE_OPEN && d->work == HF_WORK_NONE &&

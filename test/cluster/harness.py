@@ -526,12 +526,8 @@ class Cluster:
             self.verify_same()
 
     def verify_no_crash(self):
-        """Tests kill by KILL, STOP and TERM. A node that died by anything else crashed, however well the
-        cluster took it."""
         for path in glob.glob(os.path.join(self.dir, "*", "log", "node.log")):
-            with open(path, encoding="utf-8", errors="replace") as f:
-                found = re.search(r".*killed by signal (4|6|7|8|11)\b.*", f.read())
-            assert not found, f"{path}: {found.group(0)}"
+            no_crash_in(path)
 
     def verify_same(self):
         # Clients may just have ended: compare until one round sees no write in between. Holdfast's own
@@ -612,6 +608,14 @@ class Cluster:
         self.ports.close()
         if self in Cluster.live:
             Cluster.live.remove(self)
+
+
+def no_crash_in(path):
+    """Tests kill by KILL, STOP and TERM. A node that died by anything else crashed, however well the
+    cluster took it."""
+    with open(path, encoding="utf-8", errors="replace") as f:
+        found = re.search(r".*killed by signal (4|6|7|8|11)\b.*", f.read())
+    assert not found, f"{path}: {found.group(0)}"
 
 
 def database_user():

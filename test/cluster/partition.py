@@ -2,19 +2,14 @@
 
 The nodes are `holdfast node` processes without `up`, told that every peer port is at a proxy of this
 test. The proxy finds out who dialed by the owner of the connection's other end, so that any pair of
-nodes can be parted while every node stays alive, reachable for clients, and sure of itself. They run
-without --local: nothing but a released lease or a death token lets a lease off (SAFETY S6)."""
+nodes can be parted while every node stays alive, reachable for clients, and sure of itself."""
 
-import json
 import os
-import signal
 import socket
-import subprocess
 import threading
 import time
 
-import certificates
-import harness
+import direct
 
 
 class Wires:
@@ -161,107 +156,26 @@ class Wires:
             self._abort(sink)
 
 
-class WiredCluster(harness.Cluster):
-    """Three nodes on Wires. No runtime: a node that ends stays down until start()."""
+class WiredCluster(direct.DirectCluster):
+    """Three nodes on Wires."""
 
     def __init__(self, replicas=3, lease_ms=500):
-        self.lease_ms = lease_ms
-        self._running = {}
-        super().__init__(replicas, start=False)
-        self._login = ("app", "correct horse", "app")
+        super().__init__(replicas, lease_ms)
         proxies = [self.port + 10 * i + 5 for i in range(replicas)]
-        self._make_directories()
+        self.make_directories()
         self.wires = Wires(self.names(), proxies, lambda n: self.sql_port(n) + 4, self._pids)
-        try:
-            self.up()
-            self.wait_healthy(40)
-            harness.wait_until("the application can log in", lambda: self.execute("SELECT 1"), 10)
-            self.execute("CREATE TABLE ledger (n bigint NOT NULL); CREATE INDEX ON ledger (n)")
-        except BaseException:
-            print(self.dump())
-            self.destroy()
-            raise
-
-    def _make_directories(self):
-        ca = os.path.join(self.home, "ca")
-        certificates.new_ca(ca)
-        os.makedirs(self.dir)
-        for node in self.names():
-            made = os.path.join(self.home, "made-" + node)
-            certificates.new_certificate(made, node, os.path.join(ca, "ca.crt"),
-                                         os.path.join(ca, "ca.key"))
-            os.makedirs(self.path(node, "tls"))
-            os.makedirs(self.path(node, "log"))
-            for source, name in ((made, "node.crt"), (made, "node.key"), (ca, "ca.crt")):
-                with open(os.path.join(source, name), "rb") as f:
-                    data = f.read()
-                with open(self.path(node, "tls", name), "wb") as f:
-                    os.fchmod(f.fileno(), 0o600)
-                    f.write(data)
-        with open(os.path.join(self.dir, "credentials.json"), "w", encoding="ascii") as f:
-            json.dump({"app_password": "correct horse"}, f)
-        for where, dirs, files in os.walk(self.dir):
-            for entry in (where, *(os.path.join(where, e) for e in dirs + files)):
-                harness.chown_like_product(entry)
+        self.begin()
 
     def _pids(self, node):
         return [p.pid for p in self._node_processes(node)]
 
-    def start(self, node):
-        if node in self._running and self._running[node].poll() is None:
-            return
-        args = [harness.BINARY, "node", "--name", node, "--dir", self.path(node), "--expect",
-                str(self.replicas), "--sql-port", str(self.sql_port(node)), "--read-only-port",
+    def seeds(self):
+        return {n: f"127.0.0.1:{self.wires.port[n]}" for n in self.names()}
+
+    def addresses(self, node):
+        return ["--sql-port", str(self.sql_port(node)), "--read-only-port",
                 str(self.sql_port(node, True)), "--peer-port", str(self.sql_port(node) + 4),
-                "--http-port", str(self.sql_port(node) + 2),
-                "--lease-ms", str(self.lease_ms), "--allow-ephemeral",
-                "--credentials", os.path.join(self.dir, "credentials.json")]
-        for name in self.names():
-            args += ["--seed", f"{name}=127.0.0.1:{self.wires.port[name]}"]
-        with open(self.path(node, "log", "node.log"), "ab") as log:
-            self._running[node] = subprocess.Popen(
-                args, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.path(node),
-                start_new_session=True)
-
-    def up(self, check=True, timeout=60, env=None):
-        for node in self.names():
-            self.start(node)
-
-    def run(self, *args, check=True, timeout=60, env=None):
-        """The verbs that need a runtime, done by hand."""
-        if args[0] == "start":
-            return self.start(args[1])
-        if args[0] == "kill":
-            return self.kill_group(args[1])
-        if args[0] == "down":
-            return [p.send(signal.SIGTERM) for p in filter(None, map(self.sentinel, self.names()))]
-        return super().run(*args, check=check, timeout=timeout, env=env)
-
-    def ask(self, node, op="status"):
-        try:
-            with socket.socket(socket.AF_UNIX) as s:
-                s.settimeout(2)
-                s.connect(self.path(node, "admin.sock"))
-                s.sendall(json.dumps({"op": op}).encode() + b"\n")
-                return json.loads(s.makefile().readline())
-        except (OSError, ValueError):
-            return None
-
-    def status(self):
-        nodes, leader = [], None
-        for name in self.names():
-            s = self.ask(name) or {}
-            nodes.append({"name": name, "reachable": bool(s), "role": s.get("role", "none"),
-                          "state": s.get("state", "starting"), "voter": s.get("voter", False),
-                          "epoch": s.get("epoch", 0)})
-            if nodes[-1]["role"] == "leader" and nodes[-1]["state"] == "open":
-                leader = name
-        return {"cluster": "wired", "epoch": max(n["epoch"] for n in nodes), "leader": leader,
-                "nodes": nodes}
-
-    def open_gates(self):
-        """Names of all nodes that say that their gate is open; each is asked for itself."""
-        return [n["name"] for n in self.status()["nodes"] if n["state"] == "open"]
+                "--http-port", str(self.sql_port(node) + 2)]
 
     def heal(self, timeout=40.0):
         self.wires.join()
@@ -271,5 +185,3 @@ class WiredCluster(harness.Cluster):
         if hasattr(self, "wires"):
             self.wires.close()
         super().destroy()
-        for p in self._running.values():
-            p.wait(10)

@@ -1,0 +1,174 @@
+"""One run: a cluster, a load, the faults of a schedule, and all checkers."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [p for p in (HERE, os.path.join(os.path.dirname(HERE), "cluster")) if p not in sys.path]
+
+# pylint: disable=wrong-import-position
+import check_append
+import check_copies
+import check_gates
+import check_register
+import faults
+import harness
+import lab as laboratory
+import load
+import schedule
+import workload
+
+
+@dataclasses.dataclass
+class Result:
+    seed: int
+    seconds: float
+    nodes: int
+    version: str
+    begun: float                       # wall clock
+    events: list                       # of the schedule, as text
+    done: list = None                  # (wall clock, where, text)
+    spans: list = None                 # gates
+    acks: list = None                  # wall clock of each acknowledged row
+    counts: dict = dataclasses.field(default_factory=dict)
+    recovery_s: float = None
+    anomalies: list = dataclasses.field(default_factory=list)
+    trouble: str = ""                  # what kept the run from its end
+    offset: float = 0.0                # wall clock minus CLOCK_BOOTTIME, seconds
+
+    @property
+    def passed(self):
+        return not self.anomalies and not self.trouble
+
+    def line(self):
+        c = self.counts
+        verdict = "ok    " if self.passed else "FAILED"
+        numbers = (f"{c['rows']} rows, {c['transactions']} transactions, {c['register operations']} register operations,"
+                   f" {c['follower reads']} follower reads, {c['epochs']} epochs" if c else "")
+        back = f"whole after {self.recovery_s:.1f} s" if self.recovery_s is not None else "not whole again"
+        return f"{verdict} seed {self.seed}  {self.nodes} nodes, {len(self.events)} faults, {numbers}; {back}"
+
+
+class Rows(load.Ledger):
+    """A ledger that also keeps when each row was acknowledged, for the picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.times = []
+
+    def note(self, n, ok):
+        super().note(n, ok)
+        if ok:
+            self.times.append(time.time())
+
+
+def version():
+    done = subprocess.run([harness.BINARY, "version"], capture_output=True, text=True, check=True)
+    commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short=12", "HEAD"], capture_output=True,
+                            text=True, check=False).stdout.strip()
+    return done.stdout.splitlines()[0].strip() + (f" (commit {commit})" if commit else "")
+
+
+def boot_offset():
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Load:
+    """All clients at once."""
+
+    def __init__(self, lab, seed):
+        self.lab = lab
+        lab.execute(workload.Appends.TABLE)
+        workload.Registers.make(lab)
+        self.rows = load.WriteLoop(lab, clients=2, pause=0.02)
+        self.appends = workload.Appends(lab, seed=seed)
+        self.registers = workload.Registers(lab, seed=seed)
+        self.followers = workload.FollowerReads(lab, self.appends, seed=seed)
+        self.parts = (self.rows, self.appends, self.registers, self.followers)
+
+    def __enter__(self):
+        for part in self.parts:
+            part.__enter__()
+        return self
+
+    def __exit__(self, *what):
+        for part in self.parts:
+            part.__exit__(*what)
+
+    def check(self):
+        """Anomalies of everything that clients saw."""
+        lists = {k: list(v) for k, v in self.lab.execute("SELECT k, v FROM lists")}
+        registers = {k: (v, n) for k, v, n in self.lab.execute("SELECT k, v, version FROM registers")}
+        ops = self.appends.history.of()
+        return (check_append.check(ops, lists)
+                + check_append.check_followers(self.followers.history.of("follower"), ops, lists)
+                + check_register.check(self.registers.history.of(), registers))
+
+    def counts(self):
+        ok = [op for op in self.appends.history.of() if op.fate == "ok"]
+        return {
+            "rows": len(self.lab.ledger.acked), "rows of unknown fate": len(self.lab.ledger.unknown),
+            "transactions": len(ok),
+            "transactions of unknown fate": sum(
+                op.fate == "info" for op in self.appends.history.of()),
+            "register operations": sum(op.fate == "ok" for op in self.registers.history.of()),
+            "follower reads": sum(op.fate == "ok" for op in self.followers.history.of("follower")),
+        }
+
+
+def gates(lab):
+    return check_gates.spans({n: lab.log_text(n) for n in lab.names()},
+                             [(node, before) for node, before, _ in lab.deaths])
+
+
+def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, keep_dump=True):
+    """One run; `before(lab)` may change the cluster first. Never raises for what the cluster did."""
+    events = schedule.make(seed, seconds, only)
+    result = Result(seed, seconds, nodes or schedule.size(seed), version(), time.time(),
+                    [str(e) for e in events], offset=boot_offset())
+    lab = None
+    try:
+        lab = laboratory.Lab(result.nodes, seed, mutation=mutation)
+        lab.ledger = Rows()
+        if before is not None:
+            before(lab)
+        result.begun = time.time()
+        _play(lab, seed, events, result)
+    except (AssertionError, harness.psycopg2.Error, RuntimeError, TimeoutError) as e:
+        result.trouble = f"{type(e).__name__}: {e}"
+    finally:
+        if lab is not None:
+            if not result.passed and keep_dump:
+                print(lab.dump())
+            result.done = list(lab.events)
+            result.acks = list(getattr(lab.ledger, "times", []))
+            try:
+                lab.destroy()
+            except AssertionError as e:
+                result.trouble = f"{result.trouble} {e}".strip()
+    return result
+
+
+def _play(lab, seed, events, result):
+    load_ = Load(lab, seed)
+    try:
+        with load_:
+            load_.rows.wait_for_ack()
+            faults.play(lab, events)
+            result.recovery_s = faults.recover(lab)
+        lab.verify_no_crash()
+    finally:
+        result.spans = gates(lab)
+        result.counts = {**load_.counts(), "epochs": len({s.epoch for s in result.spans})}
+        # Even a cluster that does not recover must not have lied before.
+        result.anomalies += check_gates.check(result.spans)
+    result.anomalies += check_copies.ledger(lab)
+    result.anomalies += load_.check()
+    lab.stop_keeper()
+    found, _ = check_copies.check(lab)
+    result.anomalies += found
+    if not result.counts["rows"] or not result.counts["transactions"] or not result.spans:
+        result.trouble = f"nothing was tested: {result.counts}"

@@ -1,0 +1,94 @@
+"""Are all copies the same, and sound? PostgreSQL's own tools say: pg_dump of every database, table by table, and
+pg_amcheck of every table and index."""
+
+import glob
+import hashlib
+import os
+import re
+import subprocess
+
+from check_append import Anomaly
+
+TABLE = re.compile(r"^COPY (\S+) \(", re.M)
+KEY = re.compile(r"^\\(un)?restrict \S+$", re.M)  # drawn anew for each dump
+
+
+def tool(name):
+    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"),
+                   key=lambda p: int(p.split("/")[4]))
+    if not found:
+        raise RuntimeError(f"{name} is not installed")
+    return found[-1]
+
+
+def _run(args):
+    return subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          errors="replace", check=False, timeout=300)
+
+
+def _databases(cluster, node):
+    return sorted(d for (d,) in cluster.super(node, "SELECT datname FROM pg_database WHERE datallowconn"))
+
+
+def dump(cluster, node):
+    """{"database schema" or "database.table": sha256}; the heartbeat, which never rests, left out."""
+    sums = {}
+    for database in _databases(cluster, node):
+        done = _run([tool("pg_dump"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
+                     "--exclude-table-data=holdfast.heartbeat", database])
+        if done.returncode != 0:
+            raise AssertionError(f"{node}: pg_dump of {database}: {done.stderr[-500:]}")
+        text, at, name = KEY.sub("", done.stdout), 0, f"{database} schema"
+        schema = hashlib.sha256()
+        for found in TABLE.finditer(text):
+            end = text.index("\n\\.\n", found.start())
+            schema.update(text[at:found.start()].encode())
+            # A table scan begins anywhere and rows lie where they were put: their order says nothing.
+            rows = "\n".join(sorted(text[found.start():end].split("\n")))
+            sums[f"{database}.{found.group(1)}"] = hashlib.sha256(rows.encode()).hexdigest()
+            at = end
+        schema.update(text[at:].encode())
+        sums[name] = schema.hexdigest()
+    return sums
+
+
+def amcheck(cluster, node):
+    done = _run([tool("pg_amcheck"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
+                 "--all", "--heapallindexed"])
+    # Databases without the extension are passed over with a warning; the application's must have it.
+    if done.returncode != 0 or "app" in re.findall(r'skipping database "(\w+)"', done.stderr):
+        yield Anomaly("damaged", f"{node}: {(done.stdout + done.stderr)[-800:]}")
+
+
+def check(cluster):
+    """The cluster is whole and nobody writes."""
+    leader = cluster.leader()
+    cluster.super(leader, "CREATE EXTENSION IF NOT EXISTS amcheck")
+    lsn = cluster.lsn(leader)
+    found = []
+    for node in cluster.names():
+        cluster.wait_replayed(node, lsn)
+    sums = {node: dump(cluster, node) for node in cluster.names()}
+    first = sums[leader]
+    if not any(t.endswith(".public.ledger") for t in first):
+        raise AssertionError(f"the dump of {leader} lacks the ledger: {sorted(first)}")
+    for node, other in sums.items():
+        for table in sorted(set(first) | set(other)):
+            if first.get(table) != other.get(table):
+                found.append(Anomaly("copies-differ", f"{table} on {node} and on {leader}"))
+        found += amcheck(cluster, node)
+    return found, {t: s for t, s in first.items() if not t.endswith("schema")}
+
+
+def ledger(cluster):
+    """Every acknowledged row exactly once, through the gate and inside every node."""
+    found = []
+    lsn = cluster.lsn(cluster.leader())
+    for node in (None, *cluster.names()):
+        if node is not None:
+            cluster.wait_replayed(node, lsn)
+        try:
+            cluster.ledger.check(cluster.ledger_counts(node))
+        except AssertionError as e:
+            found.append(Anomaly("ledger", f"{node or 'through the gate'}: {e}"))
+    return found

@@ -1,0 +1,274 @@
+"""The faults, by name: each function begins one and returns what ends it (or None)."""
+
+import signal
+import threading
+import time
+
+import harness
+
+
+class Faults:
+    def __init__(self, lab):
+        self.lab = lab
+        self._leader = lab.names()[0]
+
+    # ---- whom ----
+
+    def leader(self):
+        """Who leads, or led last."""
+        self._leader = self.lab.open_leader(self.lab.status()) or self._leader
+        return self._leader
+
+    def who(self, target):
+        names = self.lab.names()
+        if target == "all":
+            return names
+        leader = self.leader()
+        if target == "leader":
+            return [leader]
+        followers = [n for n in names if n != leader]
+        return [followers[int(target.rsplit("-", 1)[1]) % len(followers)]]
+
+    def others(self, node):
+        return [n for n in self.lab.names() if n != node]
+
+    def begin(self, event):
+        """Begins what `event` says; returns a function that ends it, or None."""
+        nodes = self.who(event.target)
+        self.lab.note(",".join(nodes) if event.target != "all" else "all",
+                      f"begin {event.fault}" + "".join(f" {k}={v}" for k, v in event.values.items()))
+        end = getattr(self, event.fault)(nodes, event)
+        if end is None:
+            return None
+
+        def finish():
+            end()
+            self.lab.note(",".join(nodes) if event.target != "all" else "all", f"end {event.fault}")
+
+        return finish
+
+    # ---- wires ----
+
+    def _set(self, ways, **values):
+        """Sets now; the end sets back what was set."""
+        for a, b in ways:
+            self.lab.net.set(a, b, **values)
+
+        def end():
+            for a, b in ways:
+                self.lab.net.set(a, b, **dict.fromkeys(values, 0))
+
+        return end
+
+    def _around(self, node, clients):
+        far = self.others(node) + (["clients"] if clients else [])
+        return [(node, f) for f in far] + [(f, node) for f in far]
+
+    def isolate(self, nodes, _):
+        return self._set(self._around(nodes[0], False), cut=1)
+
+    def isolate_from_all(self, nodes, _):
+        return self._set(self._around(nodes[0], True), cut=1)
+
+    def cut_out(self, nodes, _):
+        return self._set([(nodes[0], f) for f in self.others(nodes[0])], cut=1)
+
+    def cut_in(self, nodes, _):
+        return self._set([(f, nodes[0]) for f in self.others(nodes[0])], cut=1)
+
+    def cut_one_wire(self, nodes, _):
+        other = self.others(nodes[0])[0]
+        return self._set([(nodes[0], other), (other, nodes[0])], cut=1)
+
+    def leader_with_one(self, nodes, _):
+        """The leader and one follower on one side, the rest on the other."""
+        side, rest = [nodes[0], self.others(nodes[0])[0]], self.others(nodes[0])[1:]
+        return self._set([w for a in side for b in rest for w in ((a, b), (b, a))], cut=1)
+
+    def cut_all_wires(self, nodes, _):
+        return self._set([(a, b) for a in nodes for b in nodes if a != b], cut=1)
+
+    def flap(self, nodes, event):
+        ways, over = self._around(nodes[0], False), threading.Event()
+
+        def run():
+            while not over.wait(0.3):
+                self._set(ways, cut=1)
+                over.wait(0.4)
+                self._set(ways, cut=0)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+
+        def end():
+            over.set()
+            thread.join()
+            self._set(ways, cut=0)
+
+        return end
+
+    def _quality(self, nodes, event):
+        ways = [w for n in nodes for w in self._around(n, True)]
+        return self._set(ways, **event.values)
+
+    delay = loss = reorder = narrow = _quality
+
+    # ---- processes ----
+
+    def kill_node(self, nodes, _):
+        p = self.lab.node_process(nodes[0])
+        if p:
+            self.lab.kill(nodes[0], p)
+
+    def kill_sentinel(self, nodes, _):
+        p = self.lab.sentinel(nodes[0])
+        if p:
+            p.send(signal.SIGKILL)
+
+    def kill_postgres(self, nodes, _):
+        p = self.lab.postmaster(nodes[0])
+        if p:
+            p.send(signal.SIGKILL)
+
+    def kill_backend(self, nodes, _):
+        for p in self.lab.backends(nodes[0], "app app")[:1]:
+            p.send(signal.SIGKILL)
+
+    def _stop(self, processes):
+        stopped = [p for p in processes if p is not None and p.send(signal.SIGSTOP)]
+
+        def end():
+            for p in stopped:
+                p.send(signal.SIGCONT)
+
+        return end
+
+    def stop_node(self, nodes, _):
+        return self._stop([self.lab.node_process(nodes[0])])
+
+    def stop_sentinel(self, nodes, _):
+        return self._stop([self.lab.sentinel(nodes[0])])
+
+    def stop_postgres(self, nodes, _):
+        return self._stop([self.lab.postmaster(nodes[0]), *self.lab.backends(nodes[0], "")])
+
+    def stop_host(self, nodes, _):
+        return self._stop(self.lab.all_processes(nodes[0]))
+
+    def sigterm(self, nodes, _):
+        p = self.lab.sentinel(nodes[0])
+        if p:
+            p.send(signal.SIGTERM)
+
+    def switchover(self, nodes, _):
+        threading.Thread(target=self.lab.ask, args=(nodes[0], "switchover", 15), kwargs={"to": ""},
+                         daemon=True).start()
+
+    def rolling_restart(self, nodes, _):
+        """As a StatefulSet does it: the highest ordinal first, each only when the one before is ready. Whether
+        it is done in time is not asked here."""
+        def run():
+            for node in reversed(nodes):
+                p = self.lab.sentinel(node)
+                if p is None or node in self.lab.down:
+                    continue
+                p.send(signal.SIGTERM)
+                until = time.monotonic() + 8
+                while p.alive() and time.monotonic() < until:
+                    time.sleep(0.05)
+                while time.monotonic() < until and (
+                        self.lab.ask(node) or {}).get("state") not in ("streaming", "open"):
+                    time.sleep(0.1)
+
+        threading.Thread(target=run, daemon=True).start()
+
+    # ---- hosts ----
+
+    def host_gone(self, nodes, _):
+        self.lab.kill_host(nodes[0])
+        return lambda: self.lab.return_host(nodes[0])
+
+    def pod_killed(self, nodes, _):
+        self.lab.stop_host(nodes[0])
+        return lambda: self.lab.return_host(nodes[0])
+
+    def all_hosts(self, nodes, _):
+        self.lab.down |= set(nodes)
+        found = [(n, p) for n in nodes for p in self.lab.all_processes(n)]
+        for _, p in found:
+            p.send(signal.SIGSTOP)
+        for n in nodes:
+            self.lab.kill(n, *[p for m, p in found if m == n])
+        return lambda: [self.lab.return_host(n) for n in nodes]
+
+    def volume_lost(self, nodes, _):
+        """Only when every copy is whole: to lose a second one before the first is back is more than a majority
+        can make good."""
+        status = self.lab.status()
+        # pylint: disable=protected-access
+        if not self.lab._healthy(status) or self.lab.down:
+            self.lab.note(nodes[0], "not now: not every copy is whole")
+            return None
+        self.lab.lose_volume(nodes[0])
+        return lambda: self.lab.return_host(nodes[0])
+
+    # ---- disks and clocks ----
+
+    def disk_full(self, nodes, _):
+        self.lab.fill_disk(nodes[0])
+        return lambda: self.lab.empty_disk(nodes[0])
+
+    def _trouble(self, nodes, **values):
+        for n in nodes:
+            self.lab.trouble[n].set(**values)
+        return lambda: [self.lab.trouble[n].set(**dict.fromkeys(values, 0)) for n in nodes]
+
+    def disk_slow(self, nodes, event):
+        return self._trouble(nodes, **event.values)
+
+    def disk_fails(self, nodes, _):
+        return self._trouble(nodes, flush_fails=1)
+
+    def clock_jump(self, nodes, event):
+        return self._trouble(nodes, clock_offset_ns=event.values["offset_s"] * 10**9)
+
+
+def play(lab, events, stop=None):
+    """Does to `lab` what the events say, at their times. Returns when the last one has ended."""
+    faults, ends, begun = Faults(lab), [], time.monotonic()
+    todo = list(events)
+    while todo or ends:
+        due = min([e.at for e in todo[:1]] + [at for at, _ in ends])
+        wait = begun + due - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        if stop is not None and stop():
+            break
+        for entry in sorted((e for e in ends if e[0] <= due), key=lambda e: e[0]):
+            ends.remove(entry)
+            entry[1]()
+        if todo and todo[0].at <= due:
+            event = todo.pop(0)
+            try:
+                end = faults.begin(event)
+            except AssertionError as e:
+                lab.note(event.target, f"{event.fault} was not possible: {e}")
+                continue
+            if end is not None:
+                ends.append((event.at + event.seconds, end))
+    for _, end in ends:
+        end()
+
+
+def recover(lab, limit=30.0):
+    """Ends all faults; returns the seconds until the cluster is whole and takes a write through every node."""
+    lab.calm()
+    begun = time.monotonic()
+    lab.note("", "calm")
+    lab.wait_healthy(limit)
+    for node in lab.names():
+        harness.wait_until(f"a write through {node}", lambda n=node: lab.insert(n), limit)
+    took = time.monotonic() - begun
+    lab.note("", f"whole again after {took:.1f} s")
+    assert took <= limit * harness.PATIENCE, f"whole only {took:.1f} s after the last fault"
+    return took

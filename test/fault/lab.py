@@ -1,0 +1,310 @@
+"""The fault laboratory: a Holdfast cluster whose nodes are hosts of their own (network namespaces, a volume
+each, names as on Kubernetes), started again by a keeper when they end, as a kubelet would."""
+
+import contextlib
+import mmap
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import threading
+import time
+
+import psycopg2
+
+import check_copies
+import direct
+import harness
+import net
+import procs
+
+BUILD = os.path.dirname(harness.BINARY)
+MUTATED = os.path.join(BUILD, "test", "fault", "holdfast-mutated")
+TROUBLE = os.path.join(BUILD, "test", "fault", "libfault-trouble.so")
+CLIENTS = "clients"
+RESTART_S = 0.5
+# A client that hears nothing for this long gives its connection up. (libpq counts whole seconds.)
+DEAF_MS = 4000
+
+
+class Trouble:
+    """The page that the preloaded library (trouble.c) reads."""
+
+    FIELDS = ("clock_offset_ns", "flush_delay_us", "flush_fails")
+
+    def __init__(self, path):
+        self.path = path
+        with open(path, "wb") as f:
+            f.write(bytes(8 * len(self.FIELDS)))
+        os.chmod(path, 0o644)
+        with open(path, "r+b") as f:
+            self._page = mmap.mmap(f.fileno(), 8 * len(self.FIELDS))
+
+    def set(self, **values):
+        for key, value in values.items():
+            struct.pack_into("=q", self._page, 8 * self.FIELDS.index(key), int(value))
+
+    def clear(self):
+        self.set(**dict.fromkeys(self.FIELDS, 0))
+
+
+class Lab(direct.DirectCluster):
+    def __init__(self, replicas=3, seed=0, lease_ms=1000, volume_mb=900, mutation=None, binary=None,
+                 keep=True):
+        if os.geteuid() != 0:
+            raise RuntimeError("the fault laboratory makes network namespaces and mounts volumes: run it as root")
+        super().__init__(replicas, lease_ms, MUTATED if mutation else binary)
+        self.options += ["--log-level", "debug", "--wal-keep-mb", "128",
+                         "-c", "max_wal_size=128MB", "-c", "min_wal_size=64MB"]
+        self.volume_mb = volume_mb
+        self.mutation = mutation
+        self.begun = time.time()
+        self.net = None
+        self._outside = None   # where this thread came from
+        self.events = []       # (wall clock, host or "", text): what was done to the cluster
+        self.deaths = []       # (node, CLOCK_BOOTTIME ns before the kill, after it)
+        self.down = set()      # nodes that the keeper leaves alone
+        self._keeper = None
+        self._keeping = threading.Event()
+        try:
+            os.makedirs(self.dir)
+            # Each node has a view of the mounts of its own, because of its names: what is unmounted here must
+            # be gone there too.
+            subprocess.run(["mount", "--bind", self.dir, self.dir], check=True)
+            subprocess.run(["mount", "--make-shared", self.dir], check=True)
+            for node in self.names():
+                self._mount(node)
+            self.make_directories()
+            self.trouble = {n: Trouble(os.path.join(self.home, f"trouble-{n}")) for n in self.names()}
+            shutil.copy(TROUBLE, os.path.join(self.home, "trouble.so"))
+            for node in self.names():
+                self._make_bindir(node)
+            self.net = net.Network([*self.names(), CLIENTS], seed)
+            self._outside = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
+            # Everything this thread starts from here on is on the clients' host.
+            net.enter(self.net.namespace_path(CLIENTS))
+            if keep:
+                self._keeper = threading.Thread(target=self._keep, daemon=True)
+        except BaseException:
+            self.destroy()
+            raise
+        self.begin(60)
+        if self._keeper:
+            self._keeper.start()
+
+    # ---- places -----------------------------------------------------------------------------
+
+    def log_path(self, node):
+        return os.path.join(self.home, "logs", f"{node}.log")
+
+    def tls_path(self, node):
+        return os.path.join(self.home, "tls", node)
+
+    def log_text(self, node, what="node.log"):
+        if what != "node.log":
+            return super().log_text(node, what)
+        with open(self.log_path(node), encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def _mount(self, node):
+        """A volume of its own, so that it can be full, and lost."""
+        image = os.path.join(self.home, f"{node}.img")
+        with open(image, "wb") as f:
+            f.truncate(self.volume_mb << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", image],
+                       check=True, capture_output=True)
+        os.makedirs(self.path(node), exist_ok=True)
+        subprocess.run(["mount", "-o", "loop", image, self.path(node)], check=True)
+        os.rmdir(self.path(node, "lost+found"))
+        harness.chown_like_product(self.path(node))
+
+    @staticmethod
+    def _unmount(path):
+        # A process that was killed may hold its directory for a moment longer.
+        harness.wait_until(f"{path} can be unmounted", lambda: not os.path.ismount(path) or (
+            subprocess.run(["umount", path], check=False, capture_output=True).returncode == 0), 20)
+
+    # ---- how nodes are started --------------------------------------------------------------
+
+    def _preload(self, node):
+        return [f"LD_PRELOAD={os.path.join(self.home, 'trouble.so')}", f"HOLDFAST_TROUBLE={self.trouble[node].path}"]
+
+    def _make_bindir(self, node):
+        """PostgreSQL's programs. Holdfast gives `postgres` an environment of its own, so what is preloaded is said
+        in its place."""
+        real = os.path.dirname(check_copies.tool("postgres"))
+        where = os.path.join(self.home, f"bin-{node}")
+        os.makedirs(where)
+        for name in os.listdir(real):
+            if name != "postgres":
+                os.symlink(os.path.join(real, name), os.path.join(where, name))
+        with open(os.path.join(where, "postgres"), "w", encoding="ascii") as f:
+            f.write(f'#!/bin/sh\nexec env {" ".join(self._preload(node))} {real}/postgres "$@"\n')
+        os.chmod(os.path.join(where, "postgres"), 0o755)
+
+    def prefix(self, node):
+        words = ["ip", "netns", "exec", self.net.namespace(node), "env", *self._preload(node)]
+        return words + ([f"HOLDFAST_MUTATION={self.mutation}"] if self.mutation else [])
+
+    def seeds(self):
+        return {n: f"{self.net.name(n)}:7000" for n in self.names()}
+
+    def addresses(self, node):
+        return ["--listen", "0.0.0.0", "--sql-port", "5432", "--read-only-port", "5433",
+                "--peer-port", "7000", "--http-port", "8080",
+                "--pg-bindir", os.path.join(self.home, f"bin-{node}"), "--advertise-sql", f"{self.net.name(node)}:5432"]
+
+    def _keep(self):
+        while not self._keeping.wait(0.05):
+            for node in self.names():
+                running = self._running.get(node)
+                if node in self.down or running is None or running.poll() is None:
+                    continue
+                if self._keeping.wait(RESTART_S) or node in self.down:
+                    continue
+                # A container ends with its first process.
+                self._end_all(self.all_processes(node))
+                self.note(node, f"started again (it had ended with {running.returncode})")
+                with contextlib.suppress(OSError):
+                    self.start(node)
+
+    @staticmethod
+    def _end_all(processes):
+        for p in processes:
+            p.send(signal.SIGKILL)
+        harness.wait_until("killed processes are gone",
+                           lambda: not any(p.alive() for p in processes), 10, 0.01)
+
+    # ---- faults that are about hosts --------------------------------------------------------
+
+    def note(self, where, text):
+        self.events.append((time.time(), where, text))
+
+    def kill(self, node, *processes):
+        """SIGKILL, with the times around it: a gate of this node ends in between."""
+        begun = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        for p in processes:
+            p.send(signal.SIGKILL)
+        harness.wait_until("killed processes are gone",
+                           lambda: not any(p.alive() for p in processes), 10, 0.002)
+        self.deaths.append((node, begun, time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
+
+    def kill_host(self, node):
+        """The whole host at once, silently: not a packet tells of it."""
+        self.down.add(node)
+        self.net.set(node, "*", cut=1)
+        self.net.set("*", node, cut=1)
+        found = self.all_processes(node)
+        for p in found:
+            p.send(signal.SIGSTOP)
+        self.kill(node, *found)
+        self.thaw()
+
+    def return_host(self, node):
+        """Its wires are whole again, and its pod starts."""
+        self.net.set(node, "*", cut=0)
+        self.net.set("*", node, cut=0)
+        self.down.discard(node)
+        self.start(node)
+
+    def stop_host(self, node):
+        """As kill_host, but with FINs: the pod's processes are killed, the host lives."""
+        self.down.add(node)
+        self.kill(node, *self.all_processes(node))
+
+    def lose_volume(self, node):
+        """The pod and its volume are gone; return_host() starts it with an empty one."""
+        self.kill_host(node)
+        self._unmount(self.path(node))
+        self._mount(node)
+
+    def fill_disk(self, node):
+        path = self.path(node, "ballast")
+        free = os.statvfs(self.path(node))
+        with open(path, "wb") as f:
+            for size in (free.f_bavail * free.f_frsize, 1 << 20, 4096):
+                with contextlib.suppress(OSError):
+                    while size:
+                        os.posix_fallocate(f.fileno(), os.fstat(f.fileno()).st_size, size)
+
+    def empty_disk(self, node):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.path(node, "ballast"))
+
+    def calm(self):
+        """All faults end; whoever is down starts."""
+        self.thaw()
+        self.net.heal()
+        for node in self.names():
+            self.trouble[node].clear()
+            self.empty_disk(node)
+            if node in self.down:
+                self.return_host(node)
+
+    def heal(self, timeout=40.0):
+        self.calm()
+        super().heal(timeout)
+
+    # ---- SQL --------------------------------------------------------------------------------
+
+    def connect(self, node=None, read_only=False, timeout=10, autocommit=True, **more):
+        nodes = [node] if node else self.names()
+        user, password, database = self.login()
+        args = {
+            "host": ",".join(self.net.name(n) for n in nodes),
+            "hostaddr": ",".join(self.net.address(n) for n in nodes),
+            "port": "5433" if read_only else "5432", "user": user, "password": password,
+            "dbname": database, "connect_timeout": str(timeout), "application_name": "fault-lab",
+            "tcp_user_timeout": str(DEAF_MS), "keepalives_idle": "2", "keepalives_interval": "1",
+            "keepalives_count": "2",
+        }
+        args.update(more)
+        conn = psycopg2.connect(**args)
+        conn.autocommit = autocommit
+        return conn
+
+    # ---- the end ----------------------------------------------------------------------------
+
+    def verify_no_crash(self):
+        for node in self.names():
+            if os.path.exists(self.log_path(node)):
+                harness.no_crash_in(self.log_path(node))
+
+    def dump(self):
+        out = [f"===== laboratory in {self.dir}, seed and faults:"]
+        out += [f"{t - self.begun:8.2f} {where:8} {text}" for t, where, text in self.events]
+        out += [f"--- processes\n" + "\n".join(
+            f"{p.state} {p.pid} (parent {p.ppid}) {p.args[:150]}" for p in procs.under(self.dir))]
+        for node in self.names():
+            if os.path.exists(self.log_path(node)):
+                lines = [line for line in self.log_text(node).splitlines() if " DEBUG " not in line]
+                out.append(f"--- {node}.log\n" + "\n".join(line[:300] for line in lines[-60:]))
+        return "\n".join(out)
+
+    def stop_keeper(self):
+        self._keeping.set()
+        if self._keeper is not None and self._keeper.ident is not None:
+            self._keeper.join(30)
+
+    def _destroy(self):
+        self.stop_keeper()
+        self.down |= set(self.names())
+        try:
+            self.thaw()
+            self.kill_everything()
+        finally:
+            for node in self.names():
+                self._unmount(self.path(node))
+            if os.path.isdir(self.dir):
+                subprocess.run(["umount", self.dir], check=False, capture_output=True)
+            if self._outside is not None:
+                net.enter(f"/proc/self/fd/{self._outside}")
+                os.close(self._outside)
+            if self.net is not None:
+                self.net.close()
+            if os.environ.get("HOLDFAST_TEST_KEEP") is None:
+                shutil.rmtree(self.home, ignore_errors=True)
+            self.ports.close()
+            if self in harness.Cluster.live:
+                harness.Cluster.live.remove(self)

@@ -1,0 +1,336 @@
+"""The checkers themselves: each kind of anomaly, in a history made by hand, is found and called by its name, and
+histories without one pass. No cluster is needed."""
+
+import pytest
+
+import check_append
+import check_gates
+import check_register
+import cycles
+import schedule
+from workload import Op
+
+
+def op(begun, ended, *steps, fate="ok", process=0):
+    return Op(process, begun, [list(s) for s in steps], ended, fate)
+
+
+def a(key, element):
+    return ("append", key, element)
+
+
+def r(key, *elements):
+    return ("r", key, list(elements))
+
+
+def kinds(ops, final):
+    return sorted({x.kind for x in check_append.check(ops, final)})
+
+
+# ---- lists: clean histories ---------------------------------------------------------------------------
+
+
+def test_nothing_at_all_is_fine():
+    assert kinds([], {}) == []
+
+
+def test_one_after_the_other_is_fine():
+    ops = [op(1, 2, a(1, 10)), op(3, 4, r(1, 10), a(1, 11), r(1, 10, 11)), op(5, 6, r(1, 10, 11), r(2))]
+    assert kinds(ops, {1: [10, 11]}) == []
+
+
+def test_at_the_same_time_either_order_is_fine():
+    for final in ([10, 11], [11, 10]):
+        assert kinds([op(1, 5, a(1, 10)), op(1, 5, a(1, 11)), op(2, 4, r(1, final[0]))], {1: final}) == []
+
+
+def test_unknown_fate_may_have_happened_or_not():
+    ops = [op(1, 2, a(1, 10)), op(3, 4, a(1, 11), fate="info"), op(5, 6, r(1, 10))]
+    assert kinds(ops, {1: [10]}) == []
+    # It may even take effect long after it was given up.
+    assert kinds([*ops, op(7, 8, r(1, 10, 11))], {1: [10, 11]}) == []
+
+
+def test_aborted_transactions_leave_no_trace():
+    assert kinds([op(1, 2, a(1, 10), fate="fail"), op(3, 4, r(1))], {}) == []
+
+
+def test_appends_that_nobody_read_are_ordered_by_the_last_read():
+    assert kinds([op(1, 2, a(1, 10)), op(3, 4, a(1, 11))], {1: [10, 11]}) == []
+
+
+# ---- lists: anomalies ---------------------------------------------------------------------------------
+
+
+def test_lost_append():
+    assert kinds([op(1, 2, a(1, 10)), op(3, 4, a(1, 11))], {1: [10]}) == ["lost"]
+
+
+def test_lost_although_it_was_read():
+    assert "lost" in kinds([op(1, 2, a(1, 10), fate="info"), op(3, 4, r(1, 10))], {1: []})
+
+
+def test_duplicate():
+    assert "duplicate" in kinds([op(1, 2, a(1, 10))], {1: [10, 10]})
+
+
+def test_unborn():
+    assert "unborn" in kinds([op(1, 2, r(1, 99))], {1: [99]})
+
+
+def test_aborted_read():
+    assert "G1a" in kinds([op(1, 2, a(1, 10), fate="fail"), op(3, 4, r(1, 10))], {1: [10]})
+
+
+def test_intermediate_read():
+    ops = [op(1, 4, a(1, 10), a(1, 11)), op(2, 3, r(1, 10))]
+    assert "G1b" in kinds(ops, {1: [10, 11]})
+
+
+def test_incompatible_orders():
+    ops = [op(1, 9, a(1, 10)), op(1, 9, a(1, 11)), op(1, 9, r(1, 10, 11)), op(1, 9, r(1, 11))]
+    assert "incompatible-order" in kinds(ops, {1: [10, 11]})
+
+
+def test_internal_own_append_not_seen():
+    ops = [op(1, 2, a(1, 10)), op(3, 4, a(1, 11), r(1, 10))]
+    assert "internal" in kinds(ops, {1: [10, 11]})
+
+
+def test_internal_read_that_changes():
+    ops = [op(1, 2, a(1, 10)), op(1, 9, r(1), r(1, 10))]
+    assert "internal" in kinds(ops, {1: [10]})
+
+
+def test_g0_writes_in_both_orders():
+    ops = [op(1, 9, a(1, 10), a(2, 20)), op(1, 9, a(1, 11), a(2, 21))]
+    assert kinds(ops, {1: [10, 11], 2: [21, 20]}) == ["G0"]
+
+
+def test_g1c_circular_information():
+    ops = [op(1, 9, a(1, 10), r(2, 20)), op(1, 9, a(2, 20), r(1, 10))]
+    assert kinds(ops, {1: [10], 2: [20]}) == ["G1c"]
+
+
+def test_g_single_read_skew():
+    ops = [op(1, 9, a(1, 10), a(2, 20)), op(1, 9, r(1), r(2, 20))]
+    assert kinds(ops, {1: [10], 2: [20]}) == ["G-single"]
+
+
+def test_g2_write_skew():
+    ops = [op(1, 9, r(1), a(2, 20)), op(1, 9, r(2), a(1, 10))]
+    assert kinds(ops, {1: [10], 2: [20]}) == ["G2"]
+
+
+def test_stale_read_breaks_real_time():
+    """Two gates: an acknowledged append is not seen by a read that began later."""
+    assert kinds([op(1, 2, a(1, 10)), op(3, 4, r(1))], {1: [10]}) == ["G-single-realtime"]
+
+
+def test_appends_against_real_time():
+    assert kinds([op(1, 2, a(1, 10)), op(3, 4, a(1, 11))], {1: [11, 10]}) == ["G0-realtime"]
+
+
+def test_real_time_reaches_through_others():
+    """The order follows only from a chain of transactions on other keys."""
+    ops = [op(1, 2, a(1, 10)), op(3, 4, a(2, 20)), op(5, 6, a(3, 30)), op(7, 8, r(1))]
+    assert kinds(ops, {1: [10], 2: [20], 3: [30]}) == ["G-single-realtime"]
+
+
+def test_the_stale_read_of_an_unknown_append_is_found():
+    ops = [op(1, 2, a(1, 10), fate="info"), op(3, 4, r(1, 10)), op(5, 6, r(1))]
+    assert kinds(ops, {1: [10]}) == ["G-single-realtime"]
+
+
+def test_the_same_instant_is_not_an_order():
+    assert kinds([op(1, 2, a(1, 10)), op(2, 3, r(1))], {1: [10]}) == []
+
+
+def test_the_same_element_twice_is_a_broken_workload():
+    with pytest.raises(ValueError):
+        kinds([op(1, 2, a(1, 10)), op(3, 4, a(1, 10))], {1: [10]})
+
+
+# ---- lists through followers --------------------------------------------------------------------------
+
+
+def followers(read, ops, final):
+    return sorted({x.kind for x in check_append.check_followers([read], ops, final)})
+
+
+def test_followers_may_be_late():
+    ops = [op(1, 2, a(1, 10), a(2, 20)), op(3, 4, a(1, 11))]
+    assert followers(op(5, 6, r(1), r(2)), ops, {1: [10, 11], 2: [20]}) == []
+    assert followers(op(5, 6, r(1, 10), r(2, 20)), ops, {1: [10, 11], 2: [20]}) == []
+
+
+def test_followers_may_show_what_a_failover_takes_back():
+    ops = [op(1, 2, a(1, 10)), op(3, 4, a(1, 11), fate="info"), op(7, 8, a(1, 12))]
+    assert followers(op(5, 6, r(1, 10, 11)), ops, {1: [10, 12]}) == []
+
+
+def test_followers_never_tear_a_transaction():
+    ops = [op(1, 2, a(1, 10), a(2, 20))]
+    assert followers(op(5, 6, r(1, 10), r(2)), ops, {1: [10], 2: [20]}) == ["torn-snapshot"]
+
+
+def test_followers_never_show_the_young_without_the_old():
+    ops = [op(1, 2, a(1, 10)), op(3, 4, a(2, 20))]
+    assert followers(op(5, 6, r(1), r(2, 20)), ops, {1: [10], 2: [20]}) == ["no-prefix"]
+
+
+def test_followers_never_show_what_was_rolled_back():
+    ops = [op(1, 2, a(1, 10), fate="fail")]
+    assert followers(op(5, 6, r(1, 10)), ops, {}) == ["G1a"]
+
+
+def test_followers_never_show_another_order():
+    ops = [op(1, 2, a(1, 10)), op(3, 4, a(1, 11))]
+    assert "no-prefix" in followers(op(5, 6, r(1, 11)), ops, {1: [10, 11]})
+
+
+# ---- registers ----------------------------------------------------------------------------------------
+
+
+def w(value, version):
+    return ("w", 1, value, version)
+
+
+def rr(value, version):
+    return ("r", 1, (value, version))
+
+
+def registers(ops, final=None):
+    return sorted({x.kind for x in check_register.check(ops, final)})
+
+
+def test_register_clean():
+    ops = [op(1, 2, rr(0, 0)), op(3, 6, w(7, 1)), op(4, 5, rr(0, 0)), op(4, 5.5, rr(7, 1)), op(7, 8, w(8, 2)),
+           op(8.5, 9, w(9, None), fate="info"), op(9.5, 10, w(11, 4)), op(11, 12, rr(11, 4))]
+    assert registers(ops, {1: (11, 4)}) == []
+
+
+def test_register_stale_read():
+    assert registers([op(1, 2, w(7, 1)), op(3, 4, rr(0, 0))]) == ["stale-read"]
+
+
+def test_register_stale_after_another_read():
+    ops = [op(1, 9, w(7, 1), fate="info"), op(2, 3, rr(7, 1)), op(4, 5, rr(0, 0))]
+    assert registers(ops) == ["stale-read"]
+
+
+def test_register_stale_write():
+    assert "stale-write" in registers([op(1, 2, w(7, 2)), op(3, 4, w(8, 1))])
+
+
+def test_register_lost_update():
+    assert "lost-update" in registers([op(1, 5, w(7, 1)), op(1, 5, w(8, 1))])
+
+
+def test_register_two_histories():
+    assert registers([op(1, 2, w(7, 1)), op(1, 4, rr(8, 1)), op(1, 3, w(8, 2), fate="info")]) == ["split"]
+
+
+def test_register_aborted_and_unborn():
+    assert registers([op(1, 2, w(7, None), fate="fail"), op(3, 4, rr(7, 1))]) == ["G1a"]
+    assert registers([op(3, 4, rr(9, 1))]) == ["unborn"]
+
+
+def test_register_lost():
+    assert registers([op(1, 2, w(7, 1)), op(3, 4, w(8, 2))], {1: (7, 1)}) == ["lost"]
+    assert registers([op(1, 2, w(7, 1))], {1: (9, 1)}) == ["lost"]
+
+
+# ---- gates --------------------------------------------------------------------------------------------
+
+
+def gate_log(*events):
+    words = {"start": "node demo-0 starts, pid 1", "open": "gate: open epoch={} at_ns={}",
+             "lease": "gate: lease until_ns={} at_ns={}", "shut": "gate: shut at_ns={}"}
+    return "\n".join("2026-01-01T00:00:00.000000Z demo-0 INFO  " + words[e[0]].format(*e[1:]) for e in events)
+
+
+def gate_kinds(logs, deaths=()):
+    return sorted({x.kind for x in check_gates.check(check_gates.spans(logs, deaths))})
+
+
+def test_gates_one_after_the_other():
+    logs = {"a": gate_log(("start",), ("lease", 200, 100), ("open", 1, 110), ("lease", 300, 200), ("shut", 250)),
+            "b": gate_log(("lease", 500, 260), ("open", 2, 270), ("lease", 0, 400))}
+    spans = check_gates.spans(logs)
+    assert [(s.node, s.begun, s.ended) for s in spans] == [("a", 110, 250), ("b", 270, 400)]
+    assert check_gates.check(spans) == []
+
+
+def test_gates_a_lease_that_runs_out_shuts():
+    logs = {"a": gate_log(("lease", 200, 100), ("open", 1, 110)),
+            "b": gate_log(("lease", 500, 190), ("open", 2, 201))}
+    assert gate_kinds(logs) == []
+
+
+def test_gates_both_open():
+    logs = {"a": gate_log(("lease", 300, 100), ("open", 1, 110)),
+            "b": gate_log(("lease", 500, 190), ("open", 2, 250))}
+    assert gate_kinds(logs) == ["two-gates"]
+
+
+def test_gates_a_long_lease_beside_several_short_ones():
+    logs = {"a": gate_log(("lease", 900, 100), ("open", 1, 110)),
+            "b": gate_log(("lease", 950, 920), ("open", 2, 930)),
+            "c": gate_log(("lease", 120, 100), ("open", 3, 112))}
+    assert gate_kinds(logs) == ["two-gates"]
+
+
+def test_gates_death_ends_a_lease():
+    logs = {"a": gate_log(("lease", 300, 100), ("open", 1, 110)),
+            "b": gate_log(("lease", 500, 190), ("open", 2, 250))}
+    assert gate_kinds(logs, [("a", 240)]) == []
+    assert gate_kinds(logs, [("a", 260)]) == ["two-gates"]
+    assert gate_kinds(logs, [("a", 90)]) == ["two-gates"], "a death before the gate opened"
+
+
+def test_gates_a_gap_in_the_lease_is_a_gap():
+    logs = {"a": gate_log(("lease", 200, 100), ("open", 1, 110), ("lease", 500, 300), ("shut", 400)),
+            "b": gate_log(("lease", 290, 200), ("open", 2, 210), ("shut", 280))}
+    assert gate_kinds(logs) == []
+
+
+def test_gates_one_epoch_two_leaders():
+    logs = {"a": gate_log(("lease", 200, 100), ("open", 1, 110), ("shut", 150)),
+            "b": gate_log(("lease", 400, 300), ("open", 1, 310), ("shut", 350))}
+    assert gate_kinds(logs) == ["two-leaders"]
+
+
+def test_gates_epoch_goes_back():
+    logs = {"a": gate_log(("lease", 200, 100), ("open", 5, 110), ("shut", 150), ("lease", 400, 300),
+                          ("open", 4, 310), ("shut", 350))}
+    assert gate_kinds(logs) == ["epoch-goes-back"]
+
+
+# ---- cycles and schedules -----------------------------------------------------------------------------
+
+
+def test_cycles_the_shortest_of_each_component():
+    edges = {0: {1: "x"}, 1: {2: "x"}, 2: {0: "x", 3: "x"}, 3: {4: "x"}, 4: {3: "x", 5: "x"}, 5: {}}
+    assert sorted(map(sorted, cycles.find(6, edges))) == [[0, 1, 2], [3, 4]]
+    assert cycles.find(3, {0: {1: "x"}, 1: {2: "x"}}) == []
+
+
+def test_cycles_deep_chains_need_no_recursion():
+    n = 50000
+    assert cycles.find(n, {i: {i + 1: "x"} for i in range(n - 1)}) == []
+    assert len(cycles.components(n, {i: {(i + 1) % n: "x"} for i in range(n)})[0]) == n
+
+
+def test_schedules_come_from_the_seed_alone():
+    one, two = schedule.make(7, 60), schedule.make(7, 60)
+    assert one == two and one != schedule.make(8, 60)
+    assert all(e.at + e.seconds <= 60 for e in one)
+
+
+def test_schedules_know_every_fault():
+    import faults
+
+    seen = {e.fault for seed in range(200) for e in schedule.make(seed, 60)}
+    assert seen == set(schedule.FAULTS)
+    assert all(callable(getattr(faults.Faults, name)) for name in seen)
