@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <arpa/inet.h>
+
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -204,10 +206,13 @@ static int names_value(const char *const *names, unsigned n, char *out, size_t c
     size_t at = 0;
 
     for (unsigned i = 0; i < n; i++) {
+        unsigned char number[16];
+        bool is_address = inet_pton(AF_INET, names[i], number) == 1 ||
+                          inet_pton(AF_INET6, names[i], number) == 1;
         int m;
-        if (names[i][0] == '\0' || strpbrk(names[i], ",:\n ") != NULL)
+        if (!is_address && (names[i][0] == '\0' || strpbrk(names[i], ",:\n ") != NULL))
             return hf_fail(err, HF_EINVAL, "'%s' cannot be a name in a certificate", names[i]);
-        m = snprintf(out + at, cap - at, "%sDNS:%s", i > 0 ? "," : "", names[i]);
+        m = snprintf(out + at, cap - at, "%s%s:%s", i > 0 ? "," : "", is_address ? "IP" : "DNS", names[i]);
         if (m < 0 || (size_t)m >= cap - at)
             return hf_fail(err, HF_EINVAL, "too many names for one certificate");
         at += (size_t)m;

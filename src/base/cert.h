@@ -40,7 +40,7 @@ int hf_cert_renew_ca(const char *dir, struct hf_error *err);
 int hf_cert_forget_ca(const char *dir, struct hf_error *err);
 
 struct hf_cert_wish {
-    const char *const *names; /* DNS names */
+    const char *const *names; /* DNS names and addresses */
     unsigned n;
     const char *common_name; /* NULL: the first name */
     const char *stem;        /* <stem>.crt, <stem>.key; NULL: node */

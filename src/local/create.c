@@ -107,7 +107,8 @@ int hf_local_make_node(const struct hf_local *l, unsigned ordinal, struct hf_err
 {
     static const char *const parts[] = {"", "log", "tls"};
     char path[HF_PATH_MAX], pki[HF_PATH_MAX], name[HF_NAME_MAX];
-    const char *names[] = {name};
+    /* Nodes know each other by name; clients connect to this machine (`sslmode=verify-full`). */
+    const char *names[] = {name, "localhost", "127.0.0.1", "::1"};
     int rv = 0;
 
     for (unsigned i = 0; i < sizeof parts / sizeof *parts && rv == 0; i++) {
@@ -119,8 +120,9 @@ int hf_local_make_node(const struct hf_local *l, unsigned ordinal, struct hf_err
     hf_local_path(l, "pki", pki);
     hf_local_node_name(l, ordinal, name);
     hf_local_node_path(l, ordinal, "tls", path);
-    /* Missing, expired, or damaged: the authority is ours, so a new one costs nothing. */
-    if (hf_cert_check(path, name, NULL, NULL) == 0)
+    /* Missing, expired, damaged, or from before clients were shown it: the authority is ours, so a new one
+     * costs nothing. */
+    if (hf_cert_check(path, name, NULL, NULL) == 0 && hf_cert_check(path, "localhost", NULL, NULL) == 0)
         return 0;
-    return hf_cert_make_node(pki, path, names, 1, err);
+    return hf_cert_make_node(pki, path, names, sizeof names / sizeof *names, err);
 }

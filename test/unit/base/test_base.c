@@ -9,6 +9,12 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include "base/allow.h"
 #include "base/cert.h"
 #include "base/file.h"
 #include "base/net.h"
@@ -23,6 +29,74 @@ static const char *path(const char *name)
 
     (void)snprintf(p, sizeof out[0], "%s/%s", dir, name);
     return p;
+}
+
+static bool allows(const struct hf_allow *a, const char *address)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+
+    if (inet_pton(AF_INET, address, &v4.sin_addr) == 1)
+        return hf_allow_has(a, (struct sockaddr *)&v4);
+    assert_int_equal(inet_pton(AF_INET6, address, &v6.sin6_addr), 1);
+    return hf_allow_has(a, (struct sockaddr *)&v6);
+}
+
+static void test_networks(void **state)
+{
+    static const char *const wrong[] = {"10.0.0.0/33", "10.0.0.1/8",  "fd00::1/8", "host",     "10.0.0.0/",
+                                        "10.0.0.0/-1", "10.0.0.0/8x", "::/129",    "10.1/16", "/8"};
+    struct hf_allow a = {0};
+    struct hf_error err;
+
+    (void)state;
+    assert_true(allows(&a, "192.0.2.1")); /* no list: everybody */
+    assert_int_equal(hf_allow_add(&a, "10.0.0.0/8, 192.0.2.64/26,203.0.113.7", &err), 0);
+    assert_int_equal(hf_allow_add(&a, "fd00::/8", &err), 0);
+    assert_int_equal(a.n, 4);
+    assert_true(allows(&a, "10.255.0.1") && !allows(&a, "11.0.0.0"));
+    assert_true(allows(&a, "192.0.2.127") && !allows(&a, "192.0.2.128") && !allows(&a, "192.0.2.63"));
+    assert_true(allows(&a, "203.0.113.7") && !allows(&a, "203.0.113.6"));
+    assert_true(allows(&a, "fdff::1") && !allows(&a, "fe00::1") && !allows(&a, "::1"));
+    assert_true(allows(&a, "::ffff:10.1.2.3") && !allows(&a, "::ffff:11.1.2.3")); /* a socket for both families */
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(hf_allow_add(&a, wrong[i], &err), HF_EINVAL);
+        assert_int_equal(a.n, 4);
+    }
+    a = (struct hf_allow){0};
+    assert_int_equal(hf_allow_add(&a, "0.0.0.0/0", &err), 0); /* all of IPv4, nothing of IPv6 */
+    assert_true(allows(&a, "198.51.100.1") && !allows(&a, "::1"));
+    for (int i = 1; i < HF_ALLOW_MAX; i++)
+        assert_int_equal(hf_allow_add(&a, "10.0.0.0/8", &err), 0);
+    assert_int_equal(hf_allow_add(&a, "10.0.0.0/8", &err), HF_EINVAL);
+}
+
+/* Clients may connect to an address, and check it. */
+static void test_addresses_in_certificates(void **state)
+{
+    const char *names[] = {"demo-0", "localhost", "127.0.0.1", "::1"};
+    struct hf_error err;
+    char file[256];
+    X509 *cert;
+    FILE *f;
+
+    (void)state;
+    assert_int_equal(hf_dir_make(path("ca2"), 0700, &err), 0);
+    assert_int_equal(hf_dir_make(path("node2"), 0700, &err), 0);
+    assert_int_equal(hf_cert_make_ca(path("ca2"), "demo", &err), 0);
+    assert_int_equal(hf_cert_make_node(path("ca2"), path("node2"), names, 4, &err), 0);
+    (void)snprintf(file, sizeof file, "%s/node.crt", path("node2"));
+    f = fopen(file, "r");
+    assert_non_null(f);
+    cert = PEM_read_X509(f, NULL, NULL, NULL);
+    (void)fclose(f);
+    assert_non_null(cert);
+    assert_int_equal(X509_check_ip_asc(cert, "127.0.0.1", 0), 1);
+    assert_int_equal(X509_check_ip_asc(cert, "::1", 0), 1);
+    assert_int_equal(X509_check_ip_asc(cert, "127.0.0.2", 0), 0);
+    assert_int_equal(X509_check_host(cert, "localhost", 0, 0, NULL), 1);
+    assert_int_equal(X509_check_host(cert, "127.0.0.1", 0, 0, NULL), 0);
+    X509_free(cert);
 }
 
 static void test_certificates(void **state)
@@ -112,6 +186,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_certificates),
+        cmocka_unit_test(test_addresses_in_certificates),
+        cmocka_unit_test(test_networks),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_a_port_in_use_is_named),
     };
