@@ -409,6 +409,19 @@ static void tick_cb(uv_timer_t *timer)
     }
 }
 
+static enum hf_router_tls client_tls_of(const struct hf_node_config *c)
+{
+    switch (c->client_tls) {
+    case HF_NODE_TLS_REQUIRED:
+        return HF_ROUTER_TLS_REQUIRED;
+    case HF_NODE_TLS_OFF:
+        return HF_ROUTER_TLS_OFF;
+    case HF_NODE_TLS_OFFERED:
+        break;
+    }
+    return HF_ROUTER_TLS_OFFERED;
+}
+
 static int open_parts(struct hf_node *n, struct hf_error *err)
 {
     char socket_dir[HF_PATH_MAX + 8];
@@ -421,8 +434,12 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
     struct hf_router_config rc = {.sql = n->config->listen_sql,
                                   .read_only = n->config->listen_ro,
                                   .socket_dir = socket_dir,
+                                  .tls = client_tls_of(n->config),
+                                  .tls_dir = n->config->client_tls_dir,
                                   .hold_ms = n->config->hold_ms,
-                                  .max_sessions = n->config->max_sessions};
+                                  .login_ms = n->config->login_ms,
+                                  .max_clients = n->config->max_clients,
+                                  .allow = &n->config->allow};
     struct hf_peer_callbacks peer_cb = hf_node_peer_callbacks(n);
     struct hf_router_callbacks router_cb = hf_node_router_callbacks(n);
     int rv = hf_cert_check(n->config->tls_dir, n->config->name, &n->config->domains, err);

@@ -15,15 +15,15 @@
 
 /* What is read before it is checked and put in its place. */
 struct raw {
-    char host[128], sql_host[128], log_level[16], guard[16], credentials[HF_PATH_MAX];
+    char host[128], sql_host[128], log_level[16], guard[16], client_tls[16], credentials[HF_PATH_MAX];
     char dir[HF_PATH_MAX];
     unsigned sql_port, ro_port, peer_port, http_port;
-    struct hf_option_list seeds, settings;
+    struct hf_option_list seeds, settings, allow;
     struct hf_pod pod;
     unsigned replicas;
 };
 
-enum { OPTIONS_MAX = 40, CREDENTIALS_MAX = 64 * 1024, SETTINGS_MAX = 32 * 1024 };
+enum { OPTIONS_MAX = 48, CREDENTIALS_MAX = 64 * 1024, SETTINGS_MAX = 32 * 1024 };
 
 static unsigned options(struct hf_option *o, struct hf_node_config *c, struct raw *r)
 {
@@ -63,6 +63,11 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "HOLDFAST_ADVERTISE_SQL", "HOST:PORT", "where clients reach the SQL port, for status"},
         {"tls-dir", 0, HF_OPT_TEXT, c->tls_dir, sizeof c->tls_dir, 0, 0, "HOLDFAST_TLS_DIR", "DIR",
          "ca.crt and node.crt, node.key or tls.crt, tls.key (default DIR/tls)"},
+        {"client-tls", 0, HF_OPT_TEXT, r->client_tls, sizeof r->client_tls, 0, 0, "HOLDFAST_CLIENT_TLS",
+         "WHEN", "TLS from clients: offered (default), required, off"},
+        {"client-tls-dir", 0, HF_OPT_TEXT, c->client_tls_dir, sizeof c->client_tls_dir, 0, 0,
+         "HOLDFAST_CLIENT_TLS_DIR", "DIR",
+         "the certificate that clients are shown: likewise, without ca.crt (default: --tls-dir)"},
         {"credentials", 0, HF_OPT_TEXT, r->credentials, sizeof r->credentials, 0, 0,
          "HOLDFAST_CREDENTIALS", "FILE", "JSON: roles and database to create (docs/operations.md)"},
         {"lease-ms", 0, HF_OPT_NUMBER, &c->lease_ms, 0, HF_LEASE_MS_MIN, HF_LEASE_MS_MAX,
@@ -71,8 +76,12 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "how long a new connection waits for a leader (default 10000)"},
         {"dead-after-ms", 0, HF_OPT_NUMBER, &c->dead_after_ms, 0, 1000, 86400000,
          "HOLDFAST_DEAD_AFTER_MS", "MS", "a voter unheard for so long stops counting (default 300000)"},
-        {"max-sessions", 0, HF_OPT_NUMBER, &c->max_sessions, 0, 1, 10000, "HOLDFAST_MAX_SESSIONS",
-         "N", "client sessions at a time (default 1000)"},
+        {"max-clients", 0, HF_OPT_NUMBER, &c->max_clients, 0, 1, 10000, "HOLDFAST_MAX_CLIENTS", "N",
+         "clients at a time, those carried here from other nodes included (default 1000)"},
+        {"login-timeout-ms", 0, HF_OPT_NUMBER, &c->login_ms, 0, 100, 3600000,
+         "HOLDFAST_LOGIN_TIMEOUT_MS", "MS", "for a client to log in (default 60000)"},
+        {"allow", 0, HF_OPT_LIST, &r->allow, 0, 0, 0, "HOLDFAST_ALLOW", "CIDR",
+         "networks that clients may come from, as 10.0.0.0/8,fd00::/8 (default: all)"},
         {"wal-keep-mb", 0, HF_OPT_NUMBER, &c->wal_keep_mb, 0, 64, 1u << 20, "HOLDFAST_WAL_KEEP_MB",
          "MB", "WAL kept for followers that come back (default 1024)"},
         {"set", 'c', HF_OPT_LIST, &r->settings, 0, 0, 0, "HOLDFAST_SETTINGS", "NAME=VALUE",
@@ -319,6 +328,35 @@ static int take_guard(struct hf_node_config *c, const struct raw *r, struct hf_e
     return hf_fail(err, HF_EINVAL, "--guard %s: not one of auto, required, off", r->guard);
 }
 
+static int take_client_tls(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
+{
+    static const char *const words[] = {[HF_NODE_TLS_OFFERED] = "offered",
+                                        [HF_NODE_TLS_REQUIRED] = "required",
+                                        [HF_NODE_TLS_OFF] = "off"};
+
+    if (c->client_tls_dir[0] == '\0')
+        strcpy(c->client_tls_dir, c->tls_dir);
+    for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcmp(r->client_tls, words[i]) == 0) {
+            c->client_tls = (enum hf_node_tls)i;
+            return 0;
+        }
+    }
+    return hf_fail(err, HF_EINVAL, "--client-tls %s: not one of offered, required, off", r->client_tls);
+}
+
+static int take_allow(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
+{
+    for (unsigned i = 0; i < r->allow.n; i++) {
+        int rv = hf_allow_add(&c->allow, r->allow.items[i], err);
+        if (rv != 0) {
+            hf_error_prefix(err, "--allow");
+            return rv;
+        }
+    }
+    return 0;
+}
+
 /* -- files ------------------------------------------------------------------------------------------- */
 
 static int take_account(const json_t *o, const char *key, char out[HF_ACCOUNT_MAX],
@@ -424,7 +462,7 @@ static int write_settings(struct hf_node_config *c, const struct hf_option_list 
 
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err)
 {
-    struct raw r = {.log_level = "info", .guard = "auto", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
+    struct raw r = {.log_level = "info", .guard = "auto", .client_tls = "offered", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
                     .peer_port = 7000};
     struct hf_option o[OPTIONS_MAX];
     unsigned n;
@@ -434,7 +472,8 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     c->lease_ms = HF_LEASE_MS_DEFAULT;
     c->hold_ms = HF_HOLD_MS_DEFAULT;
     c->dead_after_ms = 300000;
-    c->max_sessions = HF_SESSIONS_DEFAULT;
+    c->max_clients = HF_CLIENTS_DEFAULT;
+    c->login_ms = HF_LOGIN_MS_DEFAULT;
     c->wal_keep_mb = HF_WAL_KEEP_MB_DEFAULT;
     n = options(o, c, &r);
     rv = hf_options_parse(o, n, argc, argv, NULL, err);
@@ -443,6 +482,7 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     if ((rv = find_pod(c, &r, err)) == 0 && (rv = check_name(c, err)) == 0 && (rv = take_log_level(c, &r, err)) == 0 &&
         (rv = take_guard(c, &r, err)) == 0 &&
         (rv = take_addresses(c, &r, err)) == 0 && (rv = take_dir(c, &r, err)) == 0 &&
+        (rv = take_client_tls(c, &r, err)) == 0 && (rv = take_allow(c, &r, err)) == 0 &&
         (rv = read_credentials(c, r.credentials, err)) == 0)
         rv = write_settings(c, &r.settings, err);
     return rv;

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "core/types.h"
+#include "base/allow.h"
 
 enum {
     HF_PATH_MAX = 512,        /* any path in the configuration, with its NUL */
@@ -22,12 +23,16 @@ enum {
     HF_LEASE_MS_MIN = 200,
     HF_LEASE_MS_MAX = 60000,
     HF_HOLD_MS_DEFAULT = 10000,
-    HF_SESSIONS_DEFAULT = 1000,
+    HF_CLIENTS_DEFAULT = 1000,
+    HF_LOGIN_MS_DEFAULT = 60000,
     HF_WAL_KEEP_MB_DEFAULT = 1024,
 };
 
 /* The module that makes waits for a majority uncancellable (src/guard). */
 enum hf_node_guard { HF_NODE_GUARD_AUTO, HF_NODE_GUARD_REQUIRED, HF_NODE_GUARD_OFF };
+
+/* TLS from clients. */
+enum hf_node_tls { HF_NODE_TLS_OFFERED, HF_NODE_TLS_REQUIRED, HF_NODE_TLS_OFF };
 
 /* Where to find a node before the cluster state names it. */
 struct hf_seed {
@@ -60,7 +65,9 @@ struct hf_node_config {
     unsigned lease_ms;     /* T: lease and election timeout */
     unsigned hold_ms;      /* how long a client's connection waits for a leader */
     unsigned dead_after_ms; /* a voter unheard for this long stops counting */
-    unsigned max_sessions;
+    unsigned max_clients;
+    unsigned login_ms;     /* for a client to log in */
+    struct hf_allow allow; /* from where clients may come */
     unsigned wal_keep_mb;
     bool local_runtime;    /* all nodes on one machine: a refused connection proves a death (S6) */
     bool allow_ephemeral;
@@ -69,6 +76,8 @@ struct hf_node_config {
     char extra_conf[HF_PATH_MAX]; /* a file of PostgreSQL settings in force; "": none */
     char settings_file[HF_PATH_MAX]; /* where they come from, if they may change; "": nowhere */
     enum hf_node_guard guard;
+    enum hf_node_tls client_tls;
+    char client_tls_dir[HF_PATH_MAX]; /* of the certificate that clients are shown */
     struct hf_node_accounts accounts;
     enum hf_log_level log_level;
 };

@@ -37,7 +37,7 @@ enum {
 
 struct request {
     int fd; /* the client waits for its end; -1: closed */
-    uint32_t pid, secret;
+    struct hf_secret secret;
 };
 
 struct hf_canceller {
@@ -196,17 +196,19 @@ static bool is_waiting(struct link *l, uint32_t pid)
 
 static void pass(struct link *l, const struct request *q)
 {
-    uint8_t packet[16] = {0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e};
+    uint8_t packet[12 + HF_SECRET_MAX] = {0, 0, 0, 0, 0x04, 0xd2, 0x16, 0x2e};
+    size_t len = 12 + (size_t)q->secret.len;
     int fd = hf_net_connect_unix(l->c->r->socket_path, NULL);
 
     if (fd < 0)
         return;
     for (int i = 0; i < 4; i++) {
-        packet[8 + i] = (uint8_t)(q->pid >> (24 - 8 * i));
-        packet[12 + i] = (uint8_t)(q->secret >> (24 - 8 * i));
+        packet[i] = (uint8_t)(len >> (24 - 8 * i));
+        packet[8 + i] = (uint8_t)(q->secret.pid >> (24 - 8 * i));
     }
+    memcpy(packet + 12, q->secret.bytes, q->secret.len);
     /* PostgreSQL closes when the signal has been sent. */
-    if (send(fd, packet, sizeof packet, MSG_NOSIGNAL) == (ssize_t)sizeof packet)
+    if (send(fd, packet, len, MSG_NOSIGNAL) == (ssize_t)len)
         (void)wait_fd(l, fd, POLLIN, uv_hrtime() + PASS_MS * MS);
     close(fd);
     atomic_fetch_add(&l->c->passed, 1);
@@ -226,17 +228,17 @@ static void cancel_at_gate(struct link *l, struct request *q)
 
     if (!link_open(l))
         return;
-    if (is_waiting(l, q->pid)) {
+    if (is_waiting(l, q->secret.pid)) {
         atomic_fetch_add(&c->refused, 1);
         hf_info("router: a cancel of backend %u is not passed: it waits until a majority holds its "
                 "commit",
-                q->pid);
+                q->secret.pid);
         return;
     }
     atomic_fetch_add(&c->r->hold, 1);
     pass(l, q);
     client_done(q);
-    hf_key_settle(&c->r->keyring, q->pid, q->secret, SETTLE_MS * MS);
+    hf_key_settle(&c->r->keyring, &q->secret, SETTLE_MS * MS);
     barrier_surely(l);
     release(c);
 }
@@ -247,7 +249,7 @@ static void cancel_one(struct hf_canceller *c, struct request *q)
     struct hf_key_place place;
 
     /* Unknown keys are refused silently, as PostgreSQL does. */
-    if (hf_key_find(&c->r->keyring, q->pid, q->secret, &place)) {
+    if (hf_key_find(&c->r->keyring, &q->secret, &place)) {
         if (place.reader) {
             l.opening = 0;
             pass(&l, q); /* a standby commits nothing */
@@ -298,14 +300,14 @@ static void thread_main(void *arg)
     uv_mutex_unlock(&c->mutex);
 }
 
-void hf_canceller_cancel(struct hf_canceller *c, int fd, uint32_t pid, uint32_t secret)
+void hf_canceller_cancel(struct hf_canceller *c, int fd, const struct hf_secret *secret)
 {
     bool full;
 
     uv_mutex_lock(&c->mutex);
     full = c->n == QUEUE_MAX;
     if (!full)
-        c->queue[(c->first + c->n++) % QUEUE_MAX] = (struct request){fd, pid, secret};
+        c->queue[(c->first + c->n++) % QUEUE_MAX] = (struct request){fd, *secret};
     uv_cond_signal(&c->cond);
     uv_mutex_unlock(&c->mutex);
     if (full) {

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -18,11 +19,22 @@ struct hf_key_place {
     uint64_t far; /* the member whose standby it is, reached by a tunnel; 0: PostgreSQL is here */
 };
 
+/* What a CancelRequest must say. Four bytes in protocol 3.0, up to 256 since 3.2. */
+enum { HF_SECRET_MAX = 256 };
+struct hf_secret {
+    uint32_t pid;
+    uint16_t len; /* 0: none */
+    uint8_t bytes[HF_SECRET_MAX];
+};
+struct hf_secret hf_secret_make(uint32_t pid, const uint8_t *bytes, size_t len); /* too long: len 0 */
+
 struct hf_key {
     struct hf_key *next, **at;
-    uint32_t pid, secret;
     struct hf_key_place place;
     atomic_bool settled, watched;
+    uint32_t pid;
+    uint16_t len;
+    uint8_t bytes[]; /* len of them: sessions are many */
 };
 
 struct hf_keyring {
@@ -34,21 +46,21 @@ struct hf_keyring {
 int hf_keyring_open(struct hf_keyring *k);
 void hf_keyring_close(struct hf_keyring *k);
 /* NULL: out of memory; the session then cannot be cancelled. */
-struct hf_key *hf_key_add(struct hf_keyring *k, uint32_t pid, uint32_t secret,
+struct hf_key *hf_key_add(struct hf_keyring *k, const struct hf_secret *secret,
                           const struct hf_key_place *place);
 void hf_key_remove(struct hf_keyring *k, struct hf_key *key); /* NULL is fine */
 /* Settled: answered in full, or with an error, whose transaction will not commit any more. */
 void hf_key_settled(struct hf_keyring *k, struct hf_key *key, bool settled);
-bool hf_key_find(struct hf_keyring *k, uint32_t pid, uint32_t secret, struct hf_key_place *place);
+bool hf_key_find(struct hf_keyring *k, const struct hf_secret *secret, struct hf_key_place *place);
 /* Waits until the session has settled or is gone; at most `bound_ns`. */
-void hf_key_settle(struct hf_keyring *k, uint32_t pid, uint32_t secret, uint64_t bound_ns);
+void hf_key_settle(struct hf_keyring *k, const struct hf_secret *secret, uint64_t bound_ns);
 
 int hf_canceller_open(struct hf_canceller **out, struct hf_router *r, const char *socket_dir);
 void hf_canceller_stop(struct hf_canceller *c);  /* joins the thread; NULL is fine */
 void hf_canceller_close(struct hf_canceller *c); /* after stop; NULL is fine */
 /* From any thread. Takes fd, the canceller's client, which is closed when the request is done with.
  */
-void hf_canceller_cancel(struct hf_canceller *c, int fd, uint32_t pid, uint32_t secret);
+void hf_canceller_cancel(struct hf_canceller *c, int fd, const struct hf_secret *secret);
 /* From any thread: withholds the gate's answers, from now until a barrier begun after now is
  * through. */
 void hf_canceller_barrier(struct hf_canceller *c);

@@ -133,10 +133,11 @@ static void server_message(struct hf_dialogue *d)
             answered(d);
         break;
     case 'K':
-        if (d->kept == 8 && !d->key_known) {
+        if (d->kept >= 8 && d->kept <= 4 + HF_BACKEND_KEY_MAX && !d->key_known) {
             d->key_known = true;
             d->pid = be32(d->keep);
-            d->key = be32(d->keep + 4);
+            d->key_len = (uint16_t)(d->kept - 4);
+            memcpy(d->key, d->keep + 4, d->key_len);
         }
         break;
     case 'N':

@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { HF_SCAN_KEEP = 512 };
+enum { HF_SCAN_KEEP = 512, HF_BACKEND_KEY_MAX = 256 };
 
 /* One stream of messages: type byte, length (itself included, type not), body. */
 struct hf_scan {
@@ -38,7 +38,9 @@ struct hf_dialogue {
     char status;      /* of the last ReadyForQuery: 'I', 'T', 'E' */
     char last;        /* type of the server's last complete message */
     bool key_known;   /* BackendKeyData came; pid and key do not change after */
-    uint32_t pid, key;
+    uint32_t pid;
+    uint16_t key_len; /* 4 in protocol 3.0 */
+    uint8_t key[HF_BACKEND_KEY_MAX];
     bool wait_cancelled; /* set by the server's notice; the owner clears it */
 };
 

@@ -1,5 +1,8 @@
 /* The keys of the backends that sessions here are connected to. */
 #include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
 
 #include "router/cancel.h"
 
@@ -21,15 +24,24 @@ void hf_keyring_close(struct hf_keyring *k)
     uv_mutex_destroy(&k->mutex);
 }
 
-struct hf_key *hf_key_add(struct hf_keyring *k, uint32_t pid, uint32_t secret,
+struct hf_secret hf_secret_make(uint32_t pid, const uint8_t *bytes, size_t len)
+{
+    struct hf_secret s = {.pid = pid, .len = len <= HF_SECRET_MAX ? (uint16_t)len : 0};
+
+    memcpy(s.bytes, bytes, s.len);
+    return s;
+}
+
+struct hf_key *hf_key_add(struct hf_keyring *k, const struct hf_secret *secret,
                           const struct hf_key_place *place)
 {
-    struct hf_key *key = calloc(1, sizeof *key);
+    struct hf_key *key = calloc(1, sizeof *key + secret->len);
 
     if (key == NULL)
         return NULL;
-    key->pid = pid;
-    key->secret = secret;
+    key->pid = secret->pid;
+    key->len = secret->len;
+    memcpy(key->bytes, secret->bytes, secret->len);
     key->place = *place;
     uv_mutex_lock(&k->mutex);
     key->next = k->first;
@@ -54,20 +66,21 @@ void hf_key_remove(struct hf_keyring *k, struct hf_key *key)
     free(key);
 }
 
-static struct hf_key *find(struct hf_keyring *k, uint32_t pid, uint32_t secret)
+static struct hf_key *find(struct hf_keyring *k, const struct hf_secret *secret)
 {
     for (struct hf_key *key = k->first; key != NULL; key = key->next)
-        if (key->pid == pid && key->secret == secret)
+        if (key->pid == secret->pid && key->len == secret->len && key->len > 0 &&
+            CRYPTO_memcmp(key->bytes, secret->bytes, key->len) == 0)
             return key;
     return NULL;
 }
 
-bool hf_key_find(struct hf_keyring *k, uint32_t pid, uint32_t secret, struct hf_key_place *place)
+bool hf_key_find(struct hf_keyring *k, const struct hf_secret *secret, struct hf_key_place *place)
 {
     const struct hf_key *key;
 
     uv_mutex_lock(&k->mutex);
-    key = find(k, pid, secret);
+    key = find(k, secret);
     if (key != NULL)
         *place = key->place;
     uv_mutex_unlock(&k->mutex);
@@ -84,13 +97,13 @@ void hf_key_settled(struct hf_keyring *k, struct hf_key *key, bool settled)
     uv_mutex_unlock(&k->mutex);
 }
 
-void hf_key_settle(struct hf_keyring *k, uint32_t pid, uint32_t secret, uint64_t bound_ns)
+void hf_key_settle(struct hf_keyring *k, const struct hf_secret *secret, uint64_t bound_ns)
 {
     uint64_t until = uv_hrtime() + bound_ns, now;
     struct hf_key *key;
 
     uv_mutex_lock(&k->mutex);
-    while ((key = find(k, pid, secret)) != NULL && (now = uv_hrtime()) < until) {
+    while ((key = find(k, secret)) != NULL && (now = uv_hrtime()) < until) {
         /* Watched first, then looked at: hf_key_settled() does it the other way round. */
         atomic_store(&key->watched, true);
         if (atomic_load(&key->settled))

@@ -46,31 +46,13 @@ static bool is_paused(const struct hf_session *s)
 
 /* -- bytes --------------------------------------------------------------------------------- */
 
-/* How many of the `n` bytes could be written; -1: over. */
-static ssize_t write_some(int fd, const uint8_t *p, size_t n)
-{
-    size_t done = 0;
-
-    while (done < n) {
-        ssize_t rv = send(fd, p + done, n - done, MSG_NOSIGNAL);
-        if (rv < 0 && errno == EINTR)
-            continue;
-        if (rv < 0 && errno == EAGAIN)
-            break;
-        if (rv < 0)
-            return -1;
-        done += (size_t)rv;
-    }
-    return (ssize_t)done;
-}
-
 /* >0: bytes in the thread's scratch, 0: nothing now, -1: over. */
-static ssize_t read_some(struct hf_session *s, int fd)
+static ssize_t back_read(struct hf_session *s)
 {
     ssize_t n;
 
     do
-        n = recv(fd, s->t->scratch, sizeof s->t->scratch, 0);
+        n = recv(s->back->fd, s->t->scratch, sizeof s->t->scratch, 0);
     while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN)
         return 0;
@@ -91,20 +73,35 @@ static bool flow_keep(struct hf_flow *f, const uint8_t *p, size_t n)
     return true;
 }
 
-/* False: over. */
-static bool flow_write(struct hf_flow *f, int fd)
+static void flow_advance(struct hf_flow *f, size_t n)
 {
-    ssize_t n = write_some(fd, f->bytes + f->at, f->len);
-
-    if (n < 0)
-        return false;
-    f->at += (size_t)n;
-    f->len -= (size_t)n;
+    f->at += n;
+    f->len -= n;
     if (f->len == 0) {
         free(f->bytes);
         *f = (struct hf_flow){0};
     }
-    return true;
+}
+
+/* False: over. */
+static bool up_flush(struct hf_session *s)
+{
+    ssize_t n = hf_fd_write(s->back->fd, s->up.bytes + s->up.at, s->up.len);
+
+    if (n > 0)
+        flow_advance(&s->up, (size_t)n);
+    return n >= 0;
+}
+
+static bool down_flush(struct hf_session *s)
+{
+    ssize_t n = hf_front_write(s, s->down.bytes + s->down.at, s->down.len);
+
+    if (n > 0) {
+        hf_session_count(s, 0, (size_t)n);
+        flow_advance(&s->down, (size_t)n);
+    }
+    return n >= 0;
 }
 
 /* -- client to server ---------------------------------------------------------------------- */
@@ -122,16 +119,17 @@ static int up_once(struct hf_session *s)
 {
     ssize_t n, sent;
 
-    if (s->up.len > 0 && !flow_write(&s->up, s->back->fd))
+    if (s->up.len > 0 && !up_flush(s))
         deafen(s);
     if (s->up.len > 0 || s->deaf || is_paused(s))
         return 0;
-    n = read_some(s, s->front->fd);
+    n = hf_front_read(s, s->t->scratch, sizeof s->t->scratch);
     if (n <= 0)
         return n < 0 ? -1 : 0;
     s->spoke = true;
+    hf_session_count(s, (size_t)n, 0);
     hf_dialogue_client(&s->dialogue, s->t->scratch, (size_t)n);
-    sent = write_some(s->back->fd, s->t->scratch, (size_t)n);
+    sent = hf_fd_write(s->back->fd, s->t->scratch, (size_t)n);
     if (sent < 0) {
         deafen(s);
         return 0;
@@ -148,9 +146,11 @@ static void learn(struct hf_session *s)
 
     if (s->kind == HF_KIND_TUNNEL && s->far == 0)
         return;
-    if (d->key_known && s->key == NULL)
-        s->key = hf_key_add(&r->keyring, d->pid, d->key,
+    if (d->key_known && s->key == NULL) {
+        struct hf_secret secret = hf_secret_make(d->pid, d->key, d->key_len);
+        s->key = hf_key_add(&r->keyring, &secret,
                             &(struct hf_key_place){.reader = s->kind == HF_KIND_READER, .far = s->far});
+    }
     if (d->wait_cancelled) {
         d->wait_cancelled = false;
         if (s->kind == HF_KIND_GATE)
@@ -186,17 +186,21 @@ static int down_once(struct hf_session *s)
     enum verdict v;
 
     if (s->down.len == 0) {
-        n = read_some(s, s->back->fd);
+        n = back_read(s);
         if (n < 0)
             over(s);
         if (n <= 0)
             return (int)n;
         hf_dialogue_server(&s->dialogue, s->t->scratch, (size_t)n);
+        if (s->dialogue.started)
+            hf_session_log_in(s, false);
         learn(s);
         v = look(s);
         if (v == PASS) {
-            sent = write_some(s->front->fd, s->t->scratch, (size_t)n);
+            sent = hf_front_write(s, s->t->scratch, (size_t)n);
             heard(s);
+            if (sent > 0)
+                hf_session_count(s, 0, (size_t)sent);
         }
         if (v == END || sent < 0 ||
             !flow_keep(&s->down, s->t->scratch + sent, (size_t)(n - sent))) {
@@ -207,7 +211,7 @@ static int down_once(struct hf_session *s)
         v = look(s);
         if (v == PASS)
             heard(s);
-        if (v == END || (v == PASS && !flow_write(&s->down, s->front->fd))) {
+        if (v == END || (v == PASS && !down_flush(s))) {
             hf_session_close(s);
             return -1;
         }
@@ -230,7 +234,7 @@ static void want(struct hf_session *s)
         back |= UV_READABLE;
     else if (!s->withheld)
         front |= UV_WRITABLE;
-    hf_end_want(s->front, front);
+    hf_end_want(s->front, hf_front_events(s, front));
     hf_end_want(s->back, back);
 }
 
@@ -261,6 +265,7 @@ void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind)
     assert(s->back != NULL && s->first != NULL);
     hf_session_set_pipe(s, kind);
     hf_dialogue_init(&s->dialogue);
+    hf_session_log_in(s, !s->cancel);
     if (!flow_keep(&s->up, s->first, s->first_len)) {
         hf_session_refuse(s, "53200", "out of memory", NULL);
         return;

@@ -18,10 +18,10 @@ enum {
     ACCEPTS_PER_TURN = 64,
     ACCEPT_PAUSE_MS = 100,
     HOLD_MS = 10000,
-    STARTUP_MS = 10000,
-    SESSIONS = 1000,
+    LOGIN_MS = 60000, /* PostgreSQL's authentication_timeout */
+    CLIENTS = 1000,
     FDS_PER_SESSION = 2,
-    FDS_SPARE = 200, /* for everything else in the node */
+    FDS_SPARE = 400, /* for everything else in the node, and connections without a place */
 };
 
 /* -- connections --------------------------------------------------------------------------- */
@@ -97,6 +97,11 @@ static void listen_cb(uv_poll_t *poll, int status, int events)
     }
 }
 
+int hf_router_reload(struct hf_router *r, const char *tls_dir, struct hf_error *err)
+{
+    return r->tls_mode != HF_ROUTER_TLS_OFF ? hf_client_tls_load(&r->tls, tls_dir, err) : 0;
+}
+
 /* -- dials --------------------------------------------------------------------------------- */
 
 static void dialed_run(void *arg)
@@ -122,6 +127,17 @@ void hf_router_dialed(struct hf_router_dial *d, bool ok, uint64_t id)
     hf_mailbox_post(d->t->mailbox, dialed_run, d);
 }
 
+const char *hf_router_refused_word(enum hf_refused why)
+{
+    static const char *const words[] = {
+        [HF_REFUSED_FULL] = "full",     [HF_REFUSED_NETWORK] = "network", [HF_REFUSED_PLAIN] = "plain",
+        [HF_REFUSED_TLS] = "tls",       [HF_REFUSED_STARTUP] = "startup", [HF_REFUSED_SLOW] = "slow",
+        [HF_REFUSED_LEADER] = "leader",
+    };
+
+    return words[why];
+}
+
 struct hf_router_counts hf_router_counts(const struct hf_router *r)
 {
     struct hf_router_counts c = {.sessions = atomic_load(&r->n_sessions),
@@ -129,8 +145,17 @@ struct hf_router_counts hf_router_counts(const struct hf_router *r)
                                  .tunnels = atomic_load(&r->n_tunnels),
                                  .readers = atomic_load(&r->n_readers),
                                  .held = atomic_load(&r->n_held),
-                                 .lease_held = atomic_load(&r->n_lease_held)};
+                                 .lease_held = atomic_load(&r->n_lease_held),
+                                 .tls = atomic_load(&r->n_tls),
+                                 .max_clients = r->max_clients,
+                                 .accepted = atomic_load(&r->accepted)};
 
+    for (int i = 0; i < HF_REFUSED_KINDS; i++)
+        c.refused[i] = atomic_load(&r->refused[i]);
+    for (unsigned i = 0; i < r->n_threads; i++) {
+        c.bytes_in += atomic_load(&r->threads[i].bytes_in);
+        c.bytes_out += atomic_load(&r->threads[i].bytes_out);
+    }
     hf_canceller_counts(r->canceller, &c.cancels, &c.cancels_refused);
     return c;
 }
@@ -239,8 +264,10 @@ static void raise_limit(unsigned sessions)
 static int open_parts(struct hf_router *r, uv_loop_t *loop, const struct hf_router_config *config,
                       struct hf_error *err)
 {
-    int rv = listen_on(r, loop, &r->listeners[0], config->sql, false, err);
+    int rv = config->tls != HF_ROUTER_TLS_OFF ? hf_client_tls_load(&r->tls, config->tls_dir, err) : 0;
 
+    if (rv == 0)
+        rv = listen_on(r, loop, &r->listeners[0], config->sql, false, err);
     if (rv == 0)
         rv = listen_on(r, loop, &r->listeners[1], config->read_only, true, err);
     if (rv == 0 && hf_canceller_open(&r->canceller, r, config->socket_dir) != 0)
@@ -254,28 +281,44 @@ static int open_parts(struct hf_router *r, uv_loop_t *loop, const struct hf_rout
     return rv;
 }
 
+static struct hf_router *allocate(uv_loop_t *loop)
+{
+    struct hf_router *r = calloc(1, sizeof *r);
+
+    if (r == NULL)
+        return NULL;
+    r->threads = calloc(HF_ROUTER_THREADS, sizeof *r->threads);
+    if (r->threads == NULL || (r->control = hf_mailbox_open(loop)) == NULL)
+        goto no_control;
+    if (hf_client_tls_open(&r->tls, NULL) != 0)
+        goto no_tls;
+    if (hf_keyring_open(&r->keyring) == 0)
+        return r;
+    hf_client_tls_close(&r->tls);
+no_tls:
+    hf_mailbox_close(r->control);
+no_control:
+    free(r->threads);
+    free(r);
+    return NULL;
+}
+
 int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_router_config *config,
                    const struct hf_router_callbacks *callbacks, struct hf_error *err)
 {
-    struct hf_router *r = calloc(1, sizeof *r);
+    struct hf_router *r = allocate(loop);
     int rv;
 
     *out = NULL;
-    if (r != NULL)
-        r->threads = calloc(HF_ROUTER_THREADS, sizeof *r->threads);
-    if (r == NULL || r->threads == NULL || (r->control = hf_mailbox_open(loop)) == NULL ||
-        hf_keyring_open(&r->keyring) != 0) {
-        if (r != NULL && r->control != NULL)
-            hf_mailbox_close(r->control);
-        if (r != NULL)
-            free(r->threads);
-        free(r);
+    if (r == NULL)
         return hf_fail(err, HF_ENOMEM, "router: out of memory");
-    }
     r->callbacks = *callbacks;
+    r->tls_mode = config->tls;
     r->hold_ms = config->hold_ms != 0 ? config->hold_ms : HOLD_MS;
-    r->startup_ms = config->startup_ms != 0 ? config->startup_ms : STARTUP_MS;
-    r->max_sessions = config->max_sessions != 0 ? config->max_sessions : SESSIONS;
+    r->login_ms = config->login_ms != 0 ? config->login_ms : LOGIN_MS;
+    r->max_clients = config->max_clients != 0 ? config->max_clients : CLIENTS;
+    if (config->allow != NULL)
+        r->allow = *config->allow;
     for (int i = 0; i < 2; i++) {
         struct hf_listener *l = &r->listeners[i];
         *l = (struct hf_listener){.r = r, .fd = -1};
@@ -283,7 +326,7 @@ int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_rout
         l->pause.data = l;
         r->handles++;
     }
-    raise_limit(r->max_sessions);
+    raise_limit(r->max_clients);
     if ((size_t)snprintf(r->socket_path, sizeof r->socket_path, "%s/.s.PGSQL.5432",
                          config->socket_dir) >= sizeof r->socket_path)
         rv =
@@ -316,6 +359,7 @@ void hf_router_close(struct hf_router *r)
         d->t = NULL; /* the host still has it */
     }
     hf_keyring_close(&r->keyring);
+    hf_client_tls_close(&r->tls);
     for (int i = 0; i < 2; i++) {
         struct hf_listener *l = &r->listeners[i];
         if (l->fd >= 0) {

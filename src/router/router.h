@@ -15,7 +15,9 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "base/allow.h"
 #include "base/error.h"
+#include "router/list.h"
 
 struct hf_router;
 struct hf_router_dial; /* an attempt to reach the leader's node */
@@ -35,12 +37,17 @@ struct hf_router_callbacks {
     void (*on_readers_gone)(void *ctx); /* after each follower_readable(false) (S3) */
 };
 
+enum hf_router_tls { HF_ROUTER_TLS_OFF, HF_ROUTER_TLS_OFFERED, HF_ROUTER_TLS_REQUIRED };
+
 struct hf_router_config {
     const char *sql, *read_only; /* "host:port" each */
     const char *socket_dir;      /* PostgreSQL's, file .s.PGSQL.5432 */
+    enum hf_router_tls tls;      /* from clients on both ports */
+    const char *tls_dir;         /* of the certificate that they are shown; unless OFF */
     unsigned hold_ms;            /* how long a connection waits for a leader; 0: 10 s */
-    unsigned startup_ms;         /* how long for the startup packet to come; 0: 10 s */
-    unsigned max_sessions;       /* per node, gate sessions included; 0: 1000 */
+    unsigned login_ms;           /* for the startup packet to come, and for the login then; 0: 60 s */
+    unsigned max_clients;        /* those carried here from other nodes included; 0: 1000 */
+    const struct hf_allow *allow; /* from where clients may come; NULL: from everywhere */
 };
 
 /* HF_EBUSY: a port is in use; `err` says which. Nothing is left behind on failure, except that
@@ -49,6 +56,10 @@ int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_rout
                    const struct hf_router_callbacks *callbacks, struct hf_error *err);
 /* Joins the threads; no callback comes after. The memory goes once `loop` has run on. */
 void hf_router_close(struct hf_router *r);
+
+/* Clients are shown the certificate that lies in the directory now, from the next connection on. On failure nothing
+ * changes. Not where TLS is off. From any thread. */
+int hf_router_reload(struct hf_router *r, const char *tls_dir, struct hf_error *err);
 
 /* Where the newest leader that this node knows is, and its epoch. Tunnels to the leader of an
  * earlier epoch are closed: their gate is shut for good. */
@@ -67,12 +78,27 @@ bool hf_router_gate_is_open(const struct hf_router *r); /* and takes new session
 /* `id`: of the member that was reached. */
 void hf_router_dialed(struct hf_router_dial *d, bool ok, uint64_t id);
 
+enum hf_refused {
+    HF_REFUSED_FULL,
+    HF_REFUSED_NETWORK,
+    HF_REFUSED_PLAIN,   /* without TLS where that is required */
+    HF_REFUSED_TLS,     /* a handshake failed */
+    HF_REFUSED_STARTUP, /* a startup packet that cannot be understood, or is not carried */
+    HF_REFUSED_SLOW,    /* no startup packet or no login in time */
+    HF_REFUSED_LEADER,  /* no leader in time */
+    HF_REFUSED_KINDS,
+};
+const char *hf_router_refused_word(enum hf_refused why);
+
 struct hf_router_counts {
     unsigned sessions;                 /* all of them, those that are being closed included */
     unsigned gate, tunnels, readers;   /* by kind, once connected */
     unsigned held;                     /* wait for a leader */
     unsigned lease_held;               /* have an answer that waits for the lease or a barrier */
+    unsigned tls;                      /* have TLS with the client */
+    unsigned max_clients;
     unsigned cancels, cancels_refused; /* since the start */
+    uint64_t accepted, refused[HF_REFUSED_KINDS], bytes_in, bytes_out;
 };
 struct hf_router_counts hf_router_counts(const struct hf_router *r);
 

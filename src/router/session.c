@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,10 +16,7 @@ enum {
     RETRY_MS = 20,
     LINGER_MS = 1000,
     LINGER_BYTES = 1024 * 1024,
-    FRUITLESS_MAX = 3,    /* followers elsewhere that are asked before the leader serves a reader */
-    NEGOTIATIONS_MAX = 2, /* one each for TLS and GSSAPI, as in PostgreSQL */
-    OVER_MAX = 64,        /* connections above the limit, so that a cancel still gets in */
-    FIRST_CAP = HF_STARTUP_MAX,
+    FRUITLESS_MAX = 3, /* followers elsewhere that are asked before the leader serves a reader */
 };
 
 static uint64_t now_ms(const struct hf_session *s)
@@ -110,6 +108,42 @@ void hf_session_withhold(struct hf_session *s, bool yes)
     count_waiting(s->t, yes ? 1 : -1);
 }
 
+void hf_session_log_in(struct hf_session *s, bool yes)
+{
+    if (s->logging_in == yes)
+        return;
+    s->logging_in = yes;
+    s->login_since_ms = now_ms(s);
+    count_waiting(s->t, yes ? 1 : -1);
+}
+
+void hf_session_count(struct hf_session *s, size_t in, size_t out)
+{
+    struct hf_thread *t = s->t;
+
+    s->bytes_in += in;
+    s->bytes_out += out;
+    atomic_store_explicit(&t->bytes_in,
+                          atomic_load_explicit(&t->bytes_in, memory_order_relaxed) + in,
+                          memory_order_relaxed);
+    atomic_store_explicit(&t->bytes_out,
+                          atomic_load_explicit(&t->bytes_out, memory_order_relaxed) + out,
+                          memory_order_relaxed);
+}
+
+void hf_session_admit(struct hf_session *s, bool yes)
+{
+    if (s->admitted == yes)
+        return;
+    s->admitted = yes;
+    atomic_fetch_add(&s->t->r->n_admitted, yes ? 1u : -1u);
+}
+
+void hf_session_refused(struct hf_session *s, enum hf_refused why)
+{
+    atomic_fetch_add(&s->t->r->refused[why], 1);
+}
+
 static void flow_clear(struct hf_flow *f)
 {
     free(f->bytes);
@@ -128,6 +162,7 @@ static void end_back(struct hf_session *s)
     hf_end_close(s->back);
     s->back = NULL;
     hf_session_withhold(s, false);
+    hf_session_log_in(s, false);
     flow_clear(&s->up);
     flow_clear(&s->down);
     s->deaf = false;
@@ -143,7 +178,13 @@ static int detach(struct hf_session *s)
     *s->at = s->next;
     if (s->next != NULL)
         s->next->at = s->at;
+    hf_session_admit(s, false);
     atomic_fetch_sub(&t->r->n_sessions, 1);
+    if (s->tls != NULL)
+        atomic_fetch_sub(&t->r->n_tls, 1);
+    hf_front_free(s);
+    free(s->who);
+    s->who = NULL;
     free(s->first);
     s->first = NULL;
     s->front->last = s; /* callers up the stack may still look at the state */
@@ -182,7 +223,7 @@ void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *t
                        const char *hint)
 {
     bool may_speak =
-        s->state != HF_SESSION_LINGER && s->state != HF_SESSION_CLOSED &&
+        s->state != HF_SESSION_LINGER && s->state != HF_SESSION_CLOSED && !hf_front_is_shaking(s) &&
         (s->state != HF_SESSION_PIPE || (s->down.len == 0 && hf_dialogue_may_speak(&s->dialogue)));
     uint8_t out[512];
     size_t n = 0;
@@ -192,13 +233,14 @@ void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *t
     if (may_speak)
         n = hf_wire_fatal(out, sizeof out, sqlstate, text, hint);
     if (n > 0)
-        (void)send(s->front->fd, out, n, MSG_NOSIGNAL); /* best effort, as in PostgreSQL */
+        (void)hf_front_write(s, out, n); /* best effort, as in PostgreSQL */
     end_back(s);
+    hf_session_admit(s, false);
     if (s->t->stopping || s->state == HF_SESSION_LINGER) {
         hf_session_close(s);
         return;
     }
-    (void)shutdown(s->front->fd, SHUT_WR);
+    hf_front_say_end(s);
     set_state(s, HF_SESSION_LINGER, HF_KIND_NONE);
     s->since_ms = now_ms(s);
     linger(s);
@@ -259,8 +301,6 @@ static void dial_run(void *arg)
     r->callbacks.dial(r->callbacks.ctx, d, fd, d->to, d->id);
 }
 
-static void seek(struct hf_session *s);
-
 static void dial_elsewhere(struct hf_session *s, enum hf_router_to to, uint64_t id)
 {
     struct hf_router *r = s->t->r;
@@ -300,7 +340,7 @@ void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id)
         hf_session_hold(s);
         if (to_follower) {
             s->fruitless++;
-            seek(s);
+            hf_session_seek(s);
         }
     }
 }
@@ -310,13 +350,14 @@ static void seek_cancel(struct hf_session *s)
 {
     struct hf_router *r = s->t->r;
     struct hf_startup c = hf_startup_parse(s->first, s->first_len);
+    struct hf_secret secret = hf_secret_make(c.pid, c.key, c.key_len);
     struct hf_key_place place = {0};
-    bool known = hf_key_find(&r->keyring, c.pid, c.key, &place);
+    bool known = hf_key_find(&r->keyring, &secret, &place);
 
     if (known && place.far != 0)
         dial_elsewhere(s, HF_TO_FOLLOWER, place.far);
     else if (known || s->from_tunnel || atomic_load(&r->opening) != 0)
-        hf_canceller_cancel(r->canceller, detach(s), c.pid, c.key);
+        hf_canceller_cancel(r->canceller, detach(s), &secret);
     else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE)
         dial_elsewhere(s, HF_TO_LEADER, 0);
     else
@@ -324,7 +365,7 @@ static void seek_cancel(struct hf_session *s)
 }
 
 /* HELD: is there a way now? */
-static void seek(struct hf_session *s)
+void hf_session_seek(struct hf_session *s)
 {
     struct hf_router *r = s->t->r;
     uint64_t opening = atomic_load(&r->opening);
@@ -350,104 +391,14 @@ static void seek(struct hf_session *s)
     }
 }
 
-/* -- the first packet ---------------------------------------------------------------------- */
-
-static void refuse_too_many(struct hf_session *s)
-{
-    hf_session_refuse(s, "53300", "sorry, too many clients already",
-                      "Raise --max-sessions, or use fewer connections.");
-}
-
-static void started(struct hf_session *s, enum hf_startup_kind kind)
-{
-    struct hf_router *r = s->t->r;
-
-    if (kind == HF_STARTUP_SESSION) {
-        if (atomic_load(&r->n_sessions) > r->max_sessions) {
-            refuse_too_many(s);
-            return;
-        }
-        if (s->read_only && !s->from_tunnel) {
-            /* Also for a standby, where it changes nothing: it may be the leader by the time. */
-            size_t n = hf_startup_read_only(s->first, s->first_len, FIRST_CAP);
-            if (n == 0) {
-                hf_session_refuse(s, "08P01", "startup packet too long", NULL);
-                return;
-            }
-            s->first_len = n;
-        }
-    }
-    s->cancel = kind == HF_STARTUP_CANCEL;
-    hf_session_hold(s);
-    s->since_ms = now_ms(s);
-    seek(s);
-}
-
-/* TLS to clients would begin here. */
-static bool answer_negotiation(struct hf_session *s)
-{
-    s->first_len = 0;
-    if (++s->negotiated > NEGOTIATIONS_MAX) {
-        hf_session_refuse(s, "08P01", "too many requests for encryption", NULL);
-        return false;
-    }
-    if (send(s->front->fd, "N", 1, MSG_NOSIGNAL) != 1) {
-        hf_session_close(s);
-        return false;
-    }
-    return true;
-}
-
-/* 1: more has come, 0: nothing now, -1: the session is over. */
-static int read_more(struct hf_session *s)
-{
-    size_t need = hf_startup_need(s->first, s->first_len);
-    ssize_t n;
-
-    if (s->first_len >= need)
-        return 1;
-    do
-        n = recv(s->front->fd, s->first + s->first_len, need - s->first_len, 0);
-    while (n < 0 && errno == EINTR);
-    if (n < 0 && errno == EAGAIN) {
-        hf_end_want(s->front, UV_READABLE);
-        return 0;
-    }
-    if (n <= 0) {
-        hf_session_close(s);
-        return -1;
-    }
-    s->first_len += (size_t)n;
-    return 1;
-}
-
-static void read_startup(struct hf_session *s)
-{
-    while (read_more(s) > 0) {
-        struct hf_startup p = hf_startup_parse(s->first, s->first_len);
-        switch (p.kind) {
-        case HF_STARTUP_MORE:
-            continue;
-        case HF_STARTUP_TLS:
-            if (!answer_negotiation(s))
-                return;
-            continue;
-        case HF_STARTUP_BAD:
-            hf_session_refuse(s, p.sqlstate, p.text, p.hint);
-            return;
-        default:
-            started(s, p.kind);
-            return;
-        }
-    }
-}
+/* -- begin and events -------------------------------------------------------------------------------- */
 
 void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tunnel)
 {
     struct hf_router *r = t->r;
     struct hf_session *s = calloc(1, sizeof *s);
 
-    if (s == NULL || t->stopping || (s->first = malloc(FIRST_CAP)) == NULL) {
+    if (s == NULL || t->stopping || (s->first = malloc(HF_STARTUP_MAX)) == NULL) {
         free(s);
         close(fd);
         return;
@@ -469,16 +420,15 @@ void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tu
     s->state = HF_SESSION_STARTUP;
     count_waiting(t, 1);
     uv_update_time(&t->loop);
-    s->since_ms = now_ms(s);
-    if (!from_tunnel)
+    s->since_ms = s->arrived_ms = now_ms(s);
+    s->id = atomic_fetch_add(&r->next_id, 1) + 1;
+    atomic_fetch_add(&r->n_sessions, 1);
+    if (!from_tunnel) {
+        atomic_fetch_add(&r->accepted, 1);
         hf_net_tcp_options(fd);
-    if (atomic_fetch_add(&r->n_sessions, 1) >= r->max_sessions + OVER_MAX)
-        hf_session_close(s);
-    else
-        read_startup(s);
+    }
+    hf_startup_begin(s);
 }
-
-/* -- events -------------------------------------------------------------------------------- */
 
 void hf_session_event(struct hf_session *s, bool at_front, bool failed, int events)
 {
@@ -488,7 +438,7 @@ void hf_session_event(struct hf_session *s, bool at_front, bool failed, int even
     }
     switch (s->state) {
     case HF_SESSION_STARTUP:
-        read_startup(s);
+        hf_startup_read(s);
         break;
     case HF_SESSION_PIPE:
         hf_session_move(s);
@@ -503,21 +453,30 @@ void hf_session_event(struct hf_session *s, bool at_front, bool failed, int even
 
 static void wait_over(struct hf_session *s)
 {
-    if (s->state == HF_SESSION_LINGER)
+    if (s->state == HF_SESSION_LINGER) {
         hf_session_close(s);
-    else if (s->state == HF_SESSION_STARTUP)
+    } else if (s->state == HF_SESSION_STARTUP) {
+        hf_session_refused(s, HF_REFUSED_SLOW);
         hf_session_refuse(s, "08P01", "no startup packet in time", NULL);
-    else
+    } else {
+        hf_session_refused(s, HF_REFUSED_LEADER);
         hf_session_refuse(s, "57P03", "the cluster has no leader that takes connections now",
                           "An election is under way or a majority of the nodes is down; see "
                           "\"holdfast status\", and try again.");
+    }
+}
+
+static void login_over(struct hf_session *s)
+{
+    hf_session_refused(s, HF_REFUSED_SLOW);
+    hf_session_refuse(s, "57014", "canceling authentication due to timeout", NULL);
 }
 
 static uint64_t bound_ms(const struct hf_session *s)
 {
     switch (s->state) {
     case HF_SESSION_STARTUP:
-        return s->t->r->startup_ms;
+        return s->t->r->login_ms;
     case HF_SESSION_LINGER:
         return LINGER_MS;
     default:
@@ -531,12 +490,14 @@ void hf_session_look(struct hf_thread *t, bool moved)
     for (struct hf_session *s = t->sessions, *next; s != NULL; s = next) {
         next = s->next;
         if (s->state == HF_SESSION_PIPE) {
-            if (s->withheld)
+            if (s->logging_in && now_ms(s) - s->login_since_ms >= t->r->login_ms)
+                login_over(s);
+            else if (s->withheld)
                 hf_session_move(s);
         } else if (now_ms(s) - s->since_ms >= bound_ms(s)) {
             wait_over(s);
         } else if (s->state == HF_SESSION_HELD && (moved || now_ms(s) >= s->retry_ms)) {
-            seek(s);
+            hf_session_seek(s);
         }
     }
 }

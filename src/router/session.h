@@ -5,9 +5,12 @@
 #include <stdatomic.h>
 
 #include "base/mailbox.h"
+#include "base/allow.h"
 #include "router/cancel.h"
 #include "router/dialogue.h"
+#include "router/list.h"
 #include "router/router.h"
+#include "router/tls.h"
 #include "router/wire.h"
 
 enum {
@@ -28,6 +31,7 @@ struct hf_thread {
     unsigned n_waiting;
     bool draining, stopping;
     struct hf_round *drain; /* to confirm when no session is busy; else NULL */
+    atomic_uint_least64_t bytes_in, bytes_out; /* written by this thread alone */
     uint8_t
         scratch[HF_ROUTER_READ_BYTES]; /* what is read goes here first: idle sessions own none */
 };
@@ -44,12 +48,15 @@ struct hf_router {
     struct hf_router_callbacks callbacks;
     struct hf_mailbox *control;
     char socket_path[108];
-    unsigned hold_ms, startup_ms, max_sessions;
+    unsigned hold_ms, login_ms, max_clients;
+    struct hf_allow allow;
     struct hf_thread *threads; /* HF_ROUTER_THREADS */
     unsigned n_threads, next_thread;
     struct hf_listener listeners[2];
     struct hf_canceller *canceller;
     struct hf_keyring keyring;
+    struct hf_client_tls tls;
+    enum hf_router_tls tls_mode;
 
     /* The control loop's own. */
     struct hf_router_dial *dials; /* with the host */
@@ -66,7 +73,12 @@ struct hf_router {
     atomic_int leader; /* enum hf_leader_at */
     atomic_uint_least64_t leader_epoch;
 
-    atomic_uint n_sessions, n_gate, n_tunnels, n_readers, n_held, n_lease_held;
+    atomic_uint_least64_t next_id;
+    atomic_uint n_sessions; /* all */
+    atomic_uint n_admitted; /* of them, those that have a place */
+    atomic_uint n_tls;
+    atomic_uint_least64_t accepted, refused[HF_REFUSED_KINDS];
+    atomic_uint n_gate, n_tunnels, n_readers, n_held, n_lease_held;
 };
 
 enum hf_session_state {
@@ -94,6 +106,11 @@ struct hf_end {
     struct hf_session *last; /* freed with it: the session whose front this was */
 };
 
+/* What the startup packet says, perhaps cut; for people. */
+struct hf_who {
+    char user[HF_WHO_MAX], database[HF_WHO_MAX], application[HF_WHO_MAX];
+};
+
 struct hf_session {
     struct hf_session *next, **at;
     struct hf_thread *t;
@@ -105,7 +122,15 @@ struct hf_session {
     uint64_t opening;            /* kind GATE: of the gate */
     uint64_t leader_epoch;       /* DIALING, kind TUNNEL: whom it was made for; a follower: UINT64_MAX */
     struct hf_end *front, *back; /* back: NULL unless DIALING or PIPE */
+    SSL *tls;                    /* of the front; NULL: plain */
+    bool tls_wants_write;        /* OpenSSL has something of its own to say */
     uint64_t since_ms;           /* when the present wait began */
+    uint64_t id, arrived_ms;
+    struct hf_who *who;          /* NULL: not known yet */
+    bool admitted;               /* has one of the places that --max-clients gives */
+    bool logging_in;             /* PIPE: not logged in yet, bounded from login_since_ms on */
+    uint64_t login_since_ms;
+    uint64_t bytes_in, bytes_out; /* from and to the client */
     uint64_t retry_ms;
     unsigned negotiated; /* requests for encryption so far */
     uint8_t *first;      /* the startup packet, until the first byte of an answer */
@@ -144,12 +169,22 @@ void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id);
  * closed. False: not such a one. */
 bool hf_session_rehold(struct hf_session *s);
 void hf_session_withhold(struct hf_session *s, bool yes);
+void hf_session_log_in(struct hf_session *s, bool yes); /* from now on; it is done */
+void hf_session_count(struct hf_session *s, size_t in, size_t out); /* bytes of the client */
 void hf_session_hold(struct hf_session *s); /* HELD, from any state but CLOSED; ends the back */
 void hf_session_set_pipe(struct hf_session *s, enum hf_session_kind kind);
 /* Looks at all that wait; `moved`: something has changed, so try at once. */
 void hf_session_look(struct hf_thread *t, bool moved);
 /* Something happened at one of its ends. */
 void hf_session_event(struct hf_session *s, bool at_front, bool failed, int events);
+
+void hf_session_admit(struct hf_session *s, bool yes); /* takes a place, or gives it back */
+void hf_session_refused(struct hf_session *s, enum hf_refused why); /* counts it */
+void hf_session_seek(struct hf_session *s); /* HELD: is there a way to a server now? */
+
+/* startup.c: the first packets, up to HELD. */
+void hf_startup_begin(struct hf_session *s);
+void hf_startup_read(struct hf_session *s); /* something has come, or can be written */
 
 /* end.c */
 struct hf_end *hf_end_open(struct hf_session *s,
@@ -158,6 +193,17 @@ void hf_end_close(struct hf_end *e);            /* with its descriptor */
 int hf_end_take(struct hf_end *e);              /* closes all but the descriptor */
 void hf_end_want(struct hf_end *e, int events); /* UV_READABLE...; NULL is fine */
 int hf_end_fd(const struct hf_end *e);          /* -1 for NULL */
+
+/* front.c: the client's end, plain or through TLS. */
+ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n); /* 0: nothing now, -1: over */
+/* How many of them could be written, -1: over. Those that could not are to be written next, the same. */
+ssize_t hf_front_write(struct hf_session *s, const uint8_t *p, size_t n);
+bool hf_front_is_shaking(const struct hf_session *s);      /* hands, for TLS */
+int hf_front_shake(struct hf_session *s);                  /* 1: done, 0: not yet, -1: failed */
+int hf_front_events(const struct hf_session *s, int events); /* what to wait for, if `events` are wanted */
+void hf_front_say_end(struct hf_session *s);               /* nothing more is written */
+void hf_front_free(struct hf_session *s);
+ssize_t hf_fd_write(int fd, const uint8_t *p, size_t n); /* as hf_front_write */
 
 /* pipe.c */
 void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind);

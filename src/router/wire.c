@@ -76,6 +76,17 @@ static struct hf_startup session(const uint8_t *p, size_t len)
     return (struct hf_startup){.kind = HF_STARTUP_SESSION, .len = len};
 }
 
+const char *hf_startup_value(const uint8_t *p, size_t len, const char *name)
+{
+    const char *key, *value, *found = NULL;
+    size_t at = 8;
+
+    while (pair(p, len, &at, &key, &value))
+        if (strcmp(key, name) == 0)
+            found = value;
+    return found;
+}
+
 size_t hf_startup_need(const uint8_t *p, size_t n)
 {
     size_t len;
@@ -101,15 +112,16 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
     code = be32(p + 4);
     s.len = len;
     if (code == CODE_SSL || code == CODE_GSSENC) {
-        s.kind = HF_STARTUP_TLS;
+        s.kind = code == CODE_SSL ? HF_STARTUP_TLS : HF_STARTUP_GSS;
         return len == 8 ? s : bad("08P01", "invalid length of startup packet", NULL);
     }
     if (code == CODE_CANCEL) {
-        if (len != 16)
+        if (len < 12 + HF_CANCEL_KEY_MIN || len > 12 + HF_CANCEL_KEY_MAX)
             return bad("08P01", "invalid length of cancel request", NULL);
         s.kind = HF_STARTUP_CANCEL;
         s.pid = be32(p + 8);
-        s.key = be32(p + 12);
+        s.key = p + 12;
+        s.key_len = len - 12;
         return s;
     }
     if (code >> 16 != 3)
@@ -120,12 +132,9 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
 size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap)
 {
     static const char setting[] = " -c default_transaction_read_only=on";
-    const char *key, *value, *options = NULL;
-    size_t add, at = 8;
+    const char *options = hf_startup_value(p, len, "options");
+    size_t add, at;
 
-    while (pair(p, len, &at, &key, &value))
-        if (strcmp(key, "options") == 0)
-            options = value; /* the last one counts */
     at = options != NULL ? (size_t)(options - (const char *)p) + strlen(options) : len - 1;
     add = options != NULL ? sizeof setting - 1 : sizeof "options" + sizeof setting;
     if (len + add > cap || len + add > HF_STARTUP_MAX)

@@ -7,12 +7,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { HF_STARTUP_MAX = 10000 }; /* PostgreSQL's MAX_STARTUP_PACKET_LENGTH */
+enum {
+    HF_STARTUP_MAX = 10000, /* PostgreSQL's MAX_STARTUP_PACKET_LENGTH */
+    HF_CANCEL_KEY_MIN = 4,  /* all of protocol 3.0's */
+    HF_CANCEL_KEY_MAX = 256, /* protocol 3.2 */
+};
 
 enum hf_startup_kind {
     HF_STARTUP_MORE, /* not complete */
-    HF_STARTUP_TLS,  /* SSLRequest or GSSENCRequest: 8 bytes, answer 'N', then the real one follows
-                      */
+    HF_STARTUP_TLS,  /* SSLRequest: 8 bytes; answered by 'S' or 'N', then the real one follows */
+    HF_STARTUP_GSS,  /* GSSENCRequest: likewise */
     HF_STARTUP_CANCEL, /* pid and key */
     HF_STARTUP_SESSION,
     HF_STARTUP_BAD, /* sqlstate and text say why */
@@ -21,7 +25,9 @@ enum hf_startup_kind {
 struct hf_startup {
     enum hf_startup_kind kind;
     size_t len; /* of the packet */
-    uint32_t pid, key;
+    uint32_t pid; /* of a cancel */
+    const uint8_t *key; /* in the packet */
+    size_t key_len;
     const char *sqlstate, *text, *hint; /* hint: may be NULL */
 };
 
@@ -30,6 +36,8 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n);
 /* How many bytes to have before hf_startup_parse() can say more, given the first `n`: never more
  * than the packet has, so that what follows it is left for the server. */
 size_t hf_startup_need(const uint8_t *p, size_t n);
+/* The value of a complete session startup packet's parameter, or NULL. The last one counts, as in PostgreSQL. */
+const char *hf_startup_value(const uint8_t *p, size_t len, const char *name);
 /* Adds default_transaction_read_only=on to a complete session startup packet. Returns the new
  * length, or 0 if there is no room in `cap` or in what PostgreSQL takes. */
 size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap);

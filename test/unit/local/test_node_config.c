@@ -69,6 +69,31 @@ static void a_pod(void **s)
     assert_memory_equal(c.admin_socket, c.dir, strlen(c.dir));
 }
 
+static void clients(void **s)
+{
+    struct hf_error err;
+
+    (void)s;
+    assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000"), 0);
+    assert_int_equal(c.client_tls, HF_NODE_TLS_OFFERED);
+    assert_string_equal(c.client_tls_dir, c.tls_dir);
+    assert_int_equal(c.max_clients, HF_CLIENTS_DEFAULT);
+    assert_int_equal(c.login_ms, HF_LOGIN_MS_DEFAULT);
+    assert_int_equal(c.allow.n, 0);
+    assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "required",
+                           "--client-tls-dir", "/etc/x", "--allow", "10.0.0.0/8,fd00::/8", "--allow",
+                           "127.0.0.1", "--max-clients", "7", "--login-timeout-ms", "500"), 0);
+    assert_int_equal(c.client_tls, HF_NODE_TLS_REQUIRED);
+    assert_string_equal(c.client_tls_dir, "/etc/x");
+    assert_int_equal(c.allow.n, 3);
+    assert_int_equal(c.max_clients, 7);
+    assert_int_equal(c.login_ms, 500);
+    assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "on"), HF_EINVAL);
+    assert_non_null(strstr(err.text, "offered"));
+    assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--allow", "10.0.0.1/8"), HF_EINVAL);
+    assert_non_null(strstr(err.text, "--allow"));
+}
+
 static void wrong_usage(void **s)
 {
     struct hf_error err;
@@ -136,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_pod, setup, teardown),
+        cmocka_unit_test_setup_teardown(clients, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_usage, setup, teardown),
         cmocka_unit_test_setup_teardown(directory, setup, teardown),
         cmocka_unit_test_setup_teardown(files, setup, teardown),

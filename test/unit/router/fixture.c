@@ -47,7 +47,13 @@ static void on_readers_gone(void *ctx)
     ((struct fixture *)ctx)->readers_gone++;
 }
 
-struct fixture *fixture_open(unsigned hold_ms, unsigned startup_ms, unsigned max_sessions)
+struct fixture *fixture_open(unsigned hold_ms, unsigned login_ms, unsigned max_clients)
+{
+    return fixture_open_with(&(struct hf_router_config){
+        .hold_ms = hold_ms, .login_ms = login_ms, .max_clients = max_clients});
+}
+
+struct fixture *fixture_open_with(const struct hf_router_config *wishes)
 {
     struct fixture *f = calloc(1, sizeof *f);
     char path[128];
@@ -62,17 +68,14 @@ struct fixture *fixture_open(unsigned hold_ms, unsigned startup_ms, unsigned max
     f->dial_fd = -1;
     assert_int_equal(uv_loop_init(&f->loop), 0);
     {
-        struct hf_router_config config = {.sql = "127.0.0.1:0",
-                                          .read_only = "127.0.0.1:0",
-                                          .socket_dir = f->dir,
-                                          .hold_ms = hold_ms,
-                                          .startup_ms = startup_ms,
-                                          .max_sessions = max_sessions};
+        struct hf_router_config config = *wishes;
         struct hf_router_callbacks callbacks = {.ctx = f,
                                                 .dial = on_dial,
                                                 .on_drained = on_drained,
                                                 .on_shut = on_shut,
                                                 .on_readers_gone = on_readers_gone};
+        config.sql = config.read_only = "127.0.0.1:0";
+        config.socket_dir = f->dir;
         assert_int_equal(hf_router_open(&f->r, &f->loop, &config, &callbacks, &err), 0);
     }
     return f;

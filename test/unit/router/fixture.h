@@ -30,7 +30,8 @@ struct fixture {
     void *arg;
 };
 
-struct fixture *fixture_open(unsigned hold_ms, unsigned startup_ms, unsigned max_sessions);
+struct fixture *fixture_open(unsigned hold_ms, unsigned login_ms, unsigned max_clients);
+struct fixture *fixture_open_with(const struct hf_router_config *wishes); /* ports and socket are the fixture's */
 void fixture_close(struct fixture *f);
 void fixture_open_gate(struct fixture *f, uint64_t epoch); /* with a lease of a minute */
 

@@ -47,17 +47,53 @@ static struct hf_startup parse(uint32_t code, const char *body, size_t n)
 
 #define PARSE(code, body) parse(code, body, sizeof(body) - 1)
 
+/* Protocol 3.2 has longer keys: 4 to 256 bytes. */
+static void cancel_keys(void)
+{
+    static const struct {
+        size_t key;
+        enum hf_startup_kind kind;
+    } cases[] = {{3, HF_STARTUP_BAD},      {4, HF_STARTUP_CANCEL},   {32, HF_STARTUP_CANCEL},
+                 {256, HF_STARTUP_CANCEL}, {257, HF_STARTUP_BAD}};
+    uint8_t p[300] = {0, 0, 0, 0, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 1, 2};
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t len = 12 + cases[i].key;
+        struct hf_startup s;
+        p[2] = (uint8_t)(len >> 8);
+        p[3] = (uint8_t)len;
+        s = hf_startup_parse(p, len);
+        assert_int_equal(s.kind, cases[i].kind);
+        if (s.kind == HF_STARTUP_CANCEL) {
+            assert_int_equal(s.pid, 258);
+            assert_int_equal(s.key_len, cases[i].key);
+            assert_ptr_equal(s.key, p + 12);
+        }
+    }
+}
+
+static void startup_values(void **state)
+{
+    static const uint8_t p[] = "\0\0\0\x28\0\3\0\0user\0a\0database\0b\0user\0c\0x\0\0";
+
+    (void)state;
+    assert_string_equal(hf_startup_value(p, sizeof p - 1, "user"), "c");
+    assert_string_equal(hf_startup_value(p, sizeof p - 1, "database"), "b");
+    assert_null(hf_startup_value(p, sizeof p - 1, "b"));
+}
+
 static void startup_kinds(void **state)
 {
     struct hf_startup s;
 
     (void)state;
     assert_int_equal(PARSE(80877103, "").kind, HF_STARTUP_TLS);
-    assert_int_equal(PARSE(80877104, "").kind, HF_STARTUP_TLS);
+    assert_int_equal(PARSE(80877104, "").kind, HF_STARTUP_GSS);
     s = PARSE(80877102, "\0\0\1\2\1\2\3\4");
     assert_int_equal(s.kind, HF_STARTUP_CANCEL);
     assert_int_equal(s.pid, 258);
-    assert_int_equal(s.key, 0x01020304);
+    assert_int_equal(s.key_len, 4);
+    cancel_keys();
     assert_int_equal(PARSE(196608, "user\0app\0database\0app\0\0").kind, HF_STARTUP_SESSION);
     assert_int_equal(PARSE(196610, "user\0app\0_pq_.x\0y\0\0").kind, HF_STARTUP_SESSION);
     assert_int_equal(PARSE(196608, "user\0app\0replication\0false\0\0").kind, HF_STARTUP_SESSION);
@@ -346,7 +382,8 @@ static void dialogue_hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(startup_kinds),     cmocka_unit_test(startup_refused),
+        cmocka_unit_test(startup_kinds),
+        cmocka_unit_test(startup_values),     cmocka_unit_test(startup_refused),
         cmocka_unit_test(startup_read_only), cmocka_unit_test(fatal_layout),
         cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_copy),
         cmocka_unit_test(dialogue_many),     cmocka_unit_test(dialogue_splits),
