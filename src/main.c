@@ -15,6 +15,7 @@ const struct hf_verb hf_verbs[] = {
     {"start", "start a node that was killed", hf_cmd_start},
     {"chaos", "hurt it at random, and see whether anything is lost", hf_cmd_chaos},
     {"scale", "add or remove nodes", hf_cmd_scale},
+    {"sessions", "who is connected, and since when", hf_cmd_sessions},
     {"logs", "what a node has logged", hf_cmd_logs},
     {"history", "who led when, and why that changed", hf_cmd_history},
     {"node", "run one node in the foreground", hf_cmd_node},

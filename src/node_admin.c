@@ -1,4 +1,4 @@
-/* What the command line asks: status, history, switchover, leave, shutdown. */
+/* What the command line asks: status, history, switchover, leave, sessions, shutdown. */
 #include "node_private.h"
 
 #include <stdio.h>
@@ -201,11 +201,52 @@ static json_t *ask_core(struct hf_node *n, struct hf_admin_request *request, con
     return NULL;
 }
 
+/* What a client says of itself, which need not be UTF-8 and may have been cut. */
+static json_t *text_of(const char *text)
+{
+    json_t *o = json_string(text);
+    char plain[HF_WHO_MAX];
+    size_t n = strlen(text);
+
+    if (o != NULL)
+        return o;
+    for (size_t i = 0; i <= n && i < sizeof plain; i++)
+        plain[i] = (text[i] & 0x80) != 0 ? '?' : text[i];
+    plain[sizeof plain - 1] = '\0';
+    return json_string(plain);
+}
+
+static void listed(void *ctx, const struct hf_session_info *infos, size_t n)
+{
+    json_t *a = json_array();
+
+    for (size_t k = 0; k < n; k++) {
+        const struct hf_session_info *i = &infos[k];
+        json_t *o = json_pack("{s:I,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:b}", "id", (json_int_t)i->id, "client",
+                              i->peer, "at", i->place, "state", i->state, "pid", (json_int_t)i->pid, "since_ms",
+                              (json_int_t)i->since_unix_ms, "bytes_in", (json_int_t)i->bytes_in, "bytes_out",
+                              (json_int_t)i->bytes_out, "tls", (int)i->tls, "read_only", (int)i->read_only, "carried",
+                              (int)i->carried);
+        (void)json_object_set_new(o, "user", text_of(i->user));
+        (void)json_object_set_new(o, "database", text_of(i->database));
+        (void)json_object_set_new(o, "application", text_of(i->application));
+        (void)json_array_append_new(a, o);
+    }
+    hf_admin_reply(ctx, json_pack("{s:o}", "sessions", a));
+}
+
+static void ended(void *ctx, const struct hf_session_info *infos, size_t n)
+{
+    (void)infos;
+    hf_admin_reply(ctx, n > 0 ? json_pack("{s:b}", "ok", 1)
+                              : json_pack("{s:s}", "error", "no such session (hint: `holdfast sessions`)"));
+}
+
 void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *body)
 {
     struct hf_node *n = ctx;
     const char *op = json_string_value(json_object_get(body, "op"));
-    json_t *answer;
+    json_t *answer = NULL;
 
     if (op == NULL)
         op = "";
@@ -219,12 +260,16 @@ void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *bo
         answer = ask_core(n, request, body, HF_EV_LEAVE, "name");
     else if (strcmp(op, "remove") == 0)
         answer = hf_node_remove(n, json_string_value(json_object_get(body, "name")));
+    else if (strcmp(op, "sessions") == 0)
+        hf_router_list(n->router, listed, request);
+    else if (strcmp(op, "end-session") == 0)
+        hf_router_kill(n->router, (uint64_t)json_integer_value(json_object_get(body, "id")), ended, request);
     else if (strcmp(op, "shutdown") == 0) {
         hf_node_shutdown(n);
         answer = json_pack("{s:b}", "ok", 1);
     } else {
         answer = json_pack("{s:s}", "error",
-                           "unknown op (known: status, history, switchover, leave, remove, shutdown)");
+                           "unknown op (known: status, history, switchover, leave, remove, sessions, end-session, shutdown)");
     }
     if (answer != NULL)
         hf_admin_reply(request, answer);

@@ -69,6 +69,16 @@ static void router_metrics(struct text *t, const struct hf_node *n)
     put(t, "holdfast_sessions{kind=\"tunnel\"} %u\n", c.tunnels);
     put(t, "holdfast_sessions{kind=\"reader\"} %u\n", c.readers);
     put(t, "holdfast_sessions{kind=\"held\"} %u\n", c.held);
+    gauge(t, "clients_max", "How many clients may be connected (--max-clients).", c.max_clients);
+    gauge(t, "sessions_tls", "Sessions with TLS between client and node.", c.tls);
+    counter(t, "connections_total", "Connections from clients.", c.accepted);
+    metric(t, "refused_total", "counter", "Connections from clients that came to nothing, by why.");
+    for (int i = 0; i < HF_REFUSED_KINDS; i++)
+        put(t, "holdfast_refused_total{why=\"%s\"} %" PRIu64 "\n", hf_router_refused_word((enum hf_refused)i),
+            c.refused[i]);
+    metric(t, "client_bytes_total", "counter", "Bytes of sessions, from and to clients and other nodes' routers.");
+    put(t, "holdfast_client_bytes_total{direction=\"in\"} %" PRIu64 "\n", c.bytes_in);
+    put(t, "holdfast_client_bytes_total{direction=\"out\"} %" PRIu64 "\n", c.bytes_out);
     gauge(t, "sessions_withheld", "Sessions whose answer waits for the lease or a barrier.", c.lease_held);
     counter(t, "cancels_total", "Cancel requests passed to PostgreSQL.", c.cancels);
     counter(t, "cancels_refused_total", "Cancel requests not passed: the commit waits for a majority.",

@@ -25,6 +25,7 @@ int hf_cmd_manifest(int argc, char **argv);
 int hf_cmd_chaos(int argc, char **argv);
 int hf_cmd_scale(int argc, char **argv);
 int hf_cmd_certs(int argc, char **argv);
+int hf_cmd_sessions(int argc, char **argv);
 int hf_cmd_version(int argc, char **argv);
 int hf_cmd_help(int argc, char **argv);
 int hf_cmd_completion(int argc, char **argv);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,6 +33,9 @@ int hf_user_drop(struct hf_error *err)
     if (initgroups(pw->pw_name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 ||
         setuid(pw->pw_uid) != 0 || setuid(0) == 0)
         return hf_fail(err, HF_EPERM, "cannot become user " USER_NAME ": %s", strerror(errno));
+    /* libpq looks for certificates there, and gives TLS up if it may not look. */
+    if (setenv("HOME", pw->pw_dir, 1) != 0)
+        return hf_fail(err, HF_ENOMEM, "out of memory");
     return 0;
 }
 

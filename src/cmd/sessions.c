@@ -1,0 +1,149 @@
+/* holdfast sessions: who is connected, to which node, and since when; ends a session. */
+#include "cmd/cmd.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { ASK_MS = 3000 };
+
+/* The node's answer, its sessions made part of `all`. Returns 0, or an error if the node does not answer. */
+static int add_node(const struct hf_local *l, unsigned i, bool carried, json_t *all, struct hf_error *err)
+{
+    char name[HF_NAME_MAX], id[HF_NAME_MAX + 24];
+    json_t *answer, *s;
+    size_t k;
+    int rv = hf_cmd_ask_node(l, i, json_pack("{s:s}", "op", "sessions"), ASK_MS, &answer, err);
+
+    if (rv != 0)
+        return rv;
+    hf_local_node_name(l, i, name);
+    json_array_foreach(json_object_get(answer, "sessions"), k, s)
+    {
+        if (!carried && json_is_true(json_object_get(s, "carried")))
+            continue;
+        (void)snprintf(id, sizeof id, "%s/%lld", name, (long long)hf_json_number(s, "id"));
+        (void)json_object_set_new(s, "id", json_string(id));
+        (void)json_object_set_new(s, "node", json_string(name));
+        (void)json_array_append(all, s);
+    }
+    json_decref(answer);
+    return 0;
+}
+
+static void size_text(json_int_t bytes, char out[16])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double v = (double)bytes;
+    unsigned u = 0;
+
+    while (v >= 10000 && u < 4) {
+        v /= 1024;
+        u++;
+    }
+    (void)snprintf(out, 16, "%.0f %s", v, units[u]);
+}
+
+static void print_sessions(const json_t *all)
+{
+    const json_t *s;
+    size_t k;
+
+    printf("%-14s %-21s %-12s %-12s %-9s %-15s %6s %-20s %8s %8s  %s\n", "ID", "CLIENT", "USER", "DATABASE",
+           "AT", "STATE", "PID", "SINCE (UTC)", "IN", "OUT", "TLS");
+    json_array_foreach(all, k, s)
+    {
+        time_t since = (time_t)(hf_json_number(s, "since_ms") / 1000);
+        char when[32] = "-", in[16], out[16], pid[16] = "-";
+        struct tm tm;
+        if (gmtime_r(&since, &tm) != NULL)
+            (void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
+        if (hf_json_number(s, "pid") != 0)
+            (void)snprintf(pid, sizeof pid, "%lld", (long long)hf_json_number(s, "pid"));
+        size_text(hf_json_number(s, "bytes_in"), in);
+        size_text(hf_json_number(s, "bytes_out"), out);
+        printf("%-14s %-21s %-12s %-12s %-9s %-15s %6s %-20s %8s %8s  %s\n", hf_json_text(s, "id"),
+               hf_json_text(s, "client"), hf_json_text(s, "user"), hf_json_text(s, "database"),
+               hf_json_text(s, "at"), hf_json_text(s, "state"), pid, when, in, out,
+               json_is_true(json_object_get(s, "tls")) ? "yes" : "no");
+    }
+}
+
+static int list(const struct hf_local *l, bool json, bool carried)
+{
+    json_t *all = json_array();
+    struct hf_error err = {0};
+    unsigned answered = 0;
+
+    for (unsigned i = 0; i < l->replicas; i++) {
+        if (add_node(l, i, carried, all, &err) == 0)
+            answered++;
+        else if (!json)
+            fprintf(stderr, "holdfast: %s\n", err.text);
+    }
+    if (answered > 0 && json) {
+        json_t *o = json_pack("{s:O}", "sessions", all);
+        (void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        printf("\n");
+        json_decref(o);
+    } else if (answered > 0) {
+        print_sessions(all);
+    }
+    json_decref(all);
+    if (answered > 0)
+        return 0;
+    if (json)
+        fprintf(stderr, "holdfast: %s\n", err.text);
+    return 1;
+}
+
+static int end_session(const struct hf_local *l, const char *id)
+{
+    const char *slash = strchr(id, '/');
+    char node[HF_NAME_MAX] = "", *end;
+    struct hf_error err;
+    json_t *answer = NULL;
+    long long number;
+    int ordinal, rv;
+
+    if (slash != NULL && (size_t)(slash - id) < sizeof node)
+        memcpy(node, id, (size_t)(slash - id));
+    number = slash != NULL ? strtoll(slash + 1, &end, 10) : 0;
+    ordinal = node[0] != '\0' ? hf_local_ordinal(l, node) : -1;
+    if (number <= 0 || *end != '\0' || ordinal < 0)
+        return hf_cmd_wrong_usage("sessions", "--kill takes an ID as `holdfast sessions` prints it: demo-0/12");
+    rv = hf_cmd_ask_node(l, (unsigned)ordinal,
+                         json_pack("{s:s,s:I}", "op", "end-session", "id", (json_int_t)number), ASK_MS, &answer, &err);
+    json_decref(answer);
+    return rv == 0 ? 0 : hf_cmd_fail(&err);
+}
+
+int hf_cmd_sessions(int argc, char **argv)
+{
+    char dir[HF_PATH_MAX] = "", id[HF_NAME_MAX + 24] = "";
+    bool json = false, carried = false;
+    const struct hf_option o[] = {
+        HF_DIR_OPTION(dir),
+        {"json", 0, HF_OPT_FLAG, &json, 0, 0, 0, NULL, NULL, "for programs"},
+        {"all", 0, HF_OPT_FLAG, &carried, 0, 0, 0, NULL, NULL,
+         "also the other halves: sessions that a node serves for clients of another node"},
+        {"kill", 0, HF_OPT_TEXT, id, sizeof id, 0, 0, NULL, "ID", "end that session"},
+    };
+    const struct hf_usage u = {
+        "[--json] [--all] [--kill ID] [--dir DIR]",
+        "Prints each client's session: the node it is connected to and its number there, the client's address, user\n"
+        "and database, where it is served (at the leader, elsewhere: by another node, a follower, or held until there\n"
+        "is a leader), what it does, PostgreSQL's process, since when, and the bytes from and to the client.\n",
+        o, sizeof o / sizeof *o};
+    struct hf_error err;
+    struct hf_local l;
+    int status;
+
+    if (!hf_cmd_parse(argc, argv, &u, NULL, &status))
+        return status;
+    if (hf_cmd_open(&l, dir, &err) != 0)
+        return hf_cmd_fail(&err);
+    status = id[0] != '\0' ? end_session(&l, id) : list(&l, json, carried);
+    hf_local_free(&l);
+    return status;
+}
