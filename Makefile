@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 PYTHON = /usr/bin/python3
 export HOLDFAST_BUILD = $(abspath $(BUILD))
 
-.PHONY: build deps run test test-pods image test-sanitize bench soak fuzz clean help
+.PHONY: build deps run test test-clients test-pods image test-sanitize bench soak fuzz clean help
 
 # Headers of a server that came after the setup (make deps): set up again, for the guard.
 build: $(BUILD)/build.ninja
@@ -23,6 +23,7 @@ help:
 	@echo "make run            install what is missing, build, start three nodes, show them at work"
 	@echo "make test           install what is missing, build, run every test"
 	@echo "make test-sanitize  every test again, under the address and undefined-behaviour sanitizers"
+	@echo "make test-clients   real clients, those too that need a JDK, Go or packages of npm"
 	@echo "make image          a container image, without a container engine: $(BUILD)/holdfast-image.tar"
 	@echo "make test-pods      the image as the pods of a StatefulSet, on this machine; needs root"
 	@echo "make bench          failover, creation and steady-state measurements"
@@ -59,6 +60,15 @@ test-pods: deps
 	@scripts/deps
 	@$(MAKE) --no-print-directory build
 	@test/pods/run
+
+# What `make test` has, and the heavy ones. npm's packages go into the build directory.
+test-clients: deps
+	@scripts/deps default-jdk-headless libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev
+	@command -v npm >/dev/null || scripts/deps nodejs npm
+	@$(MAKE) --no-print-directory build
+	@mkdir -p $(BUILD)/clients && cp test/clients/programs/node/package.json $(BUILD)/clients/
+	@cd $(BUILD)/clients && npm install --no-audit --no-fund --no-package-lock --ignore-scripts --silent
+	@test/clients/run -m ''
 
 bench: deps
 	@$(MAKE) --no-print-directory build
