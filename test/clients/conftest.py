@@ -16,7 +16,7 @@ _shared = {}
 
 @pytest.fixture
 def cluster(request):
-    """Three nodes with the settings everybody gets, but few enough places that they can be filled."""
+    """Three nodes with the settings everybody gets."""
     if "c" not in _shared:
         _shared["c"] = harness.Cluster()
     _shared["c"].heal()

@@ -131,11 +131,15 @@ func main() {
 	basics(ctx, c)
 	more(ctx, c)
 	notify()
-	c.Close() // the cancel has cost its connection; a fresh one for what comes
-	c, err = db.Conn(ctx)
-	must(err)
-	_, err = number(c, "SELECT 1")
-	must(err)
+	for try := 0; ; try++ { // the cancel has cost its connection, as lib/pq does it: a fresh one for what comes
+		c.Close()
+		c, err = db.Conn(ctx)
+		must(err)
+		if _, err = number(c, "SELECT 1"); err == nil {
+			break
+		}
+		check(try < 3, "no fresh connection")
+	}
 	fmt.Println("ready")
 	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
 	must(err)

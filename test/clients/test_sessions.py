@@ -1,0 +1,87 @@
+"""`holdfast sessions`, and what the operations port counts."""
+
+import json
+import re
+import subprocess
+import urllib.request
+
+import psycopg2
+import pytest
+
+import harness
+from scenario import environment
+
+
+def sessions(cluster, *args):
+    return json.loads(cluster.run("sessions", "--json", *args).stdout)["sessions"]
+
+
+def mine(cluster, name, *args):
+    return [s for s in sessions(cluster, *args) if s["application"] == name]
+
+
+def metrics(cluster, node):
+    port = cluster.port + 10 * int(node.rsplit("-", 1)[1]) + 2
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return {m.group(1): float(m.group(2)) for m in re.finditer(r"^(holdfast_\S+) (\S+)$", text, re.M)}
+
+
+def test_list_and_kill(cluster):
+    leader, follower = cluster.leader(), cluster.followers()[0]
+    here = cluster.connect(leader, application_name="c-here", sslmode="disable")
+    there = cluster.connect(follower, application_name="c-there", sslmode="require", autocommit=False)
+    reader = cluster.connect(follower, read_only=True, application_name="c-reader")
+    there.cursor().execute("SELECT repeat('x', 100000)")
+    (h,), (t,), (r,) = (mine(cluster, n) for n in ("c-here", "c-there", "c-reader"))
+    assert (h["node"], h["at"], h["state"], h["tls"]) == (leader, "leader", "idle", False)
+    assert (t["node"], t["at"], t["state"], t["tls"]) == (follower, "elsewhere", "in transaction", True)
+    assert (r["node"], r["at"], r["read_only"]) == (follower, "follower", True)
+    assert h["user"] == "app" and h["database"] == "app" and h["client"].startswith("127.0.0.1:")
+    assert t["bytes_out"] > 100000 > t["bytes_in"] > 0
+    assert t["pid"] == there.get_backend_pid() and h["pid"] == here.get_backend_pid()
+    assert len(mine(cluster, "c-there", "--all")) == 2  # and as the leader sees it
+    text = cluster.run("sessions").stdout
+    assert all(s["id"] in text for s in (h, t, r))
+
+    cluster.run("sessions", "--kill", t["id"])
+    with pytest.raises(psycopg2.OperationalError, match="closed"):
+        there.cursor().execute("SELECT 1")
+    harness.wait_until("it is gone", lambda: not mine(cluster, "c-there", "--all"), 10)
+    harness.wait_until("and its backend", lambda: not cluster.execute(
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'c-there'"), 10)
+    here.cursor().execute("SELECT 1")
+    reader.cursor().execute("SELECT 1")
+    for wrong in (t["id"], f"{leader}/0", "nonsense", "demo-9/1"):
+        assert cluster.run("sessions", "--kill", wrong, check=False).returncode != 0
+    here.close()
+    reader.close()
+
+
+def test_who_is_ended_is_told(cluster):
+    """psql prints what comes while it waits for its user."""
+    with subprocess.Popen(["psql", "-XAtq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, env=environment(cluster, cluster.followers()[0], PGAPPNAME="c-psql")) as psql:
+        psql.stdin.write("SELECT 'one';\n")
+        psql.stdin.flush()
+        assert psql.stdout.readline() == "one\n"
+        cluster.run("sessions", "--kill", mine(cluster, "c-psql")[0]["id"])
+        out, _ = psql.communicate("SELECT 'two';\n", timeout=30)
+    assert "FATAL:  terminating connection due to administrator command" in out and "two" not in out
+
+
+def test_metrics(cluster):
+    follower = cluster.followers()[0]
+    before = metrics(cluster, follower)
+    with psycopg2.connect(host="127.0.0.1", port=cluster.sql_port(follower), sslmode="require",
+                          **dict(zip(("user", "password", "dbname"), cluster.login()))) as conn:
+        conn.cursor().execute("SELECT repeat('x', 50000)")
+        during = metrics(cluster, follower)
+    assert during['holdfast_sessions{kind="tunnel"}'] == before['holdfast_sessions{kind="tunnel"}'] + 1
+    assert during["holdfast_sessions_tls"] == before["holdfast_sessions_tls"] + 1
+    assert during["holdfast_connections_total"] == before["holdfast_connections_total"] + 1
+    assert during['holdfast_client_bytes_total{direction="out"}'] > before['holdfast_client_bytes_total{direction="out"}'] + 50000
+    with pytest.raises(psycopg2.OperationalError):
+        cluster.connect(follower, replication="true")
+    after = metrics(cluster, follower)
+    assert after['holdfast_refused_total{why="startup"}'] >= before['holdfast_refused_total{why="startup"}'] + 1

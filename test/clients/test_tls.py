@@ -1,0 +1,97 @@
+"""TLS from clients with the certificates that Holdfast makes."""
+
+import re
+import socket
+import ssl
+import struct
+import subprocess
+
+import pytest
+
+import harness
+from scenario import call
+
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+GSS_REQUEST = struct.pack("!ii", 8, 80877104)
+
+
+def info(cluster, node, check=True, **more):
+    return call(cluster, node, "psql", "-XAtq", "-c", "\\conninfo", "-c", "SELECT 'answer'", check=check,
+                **{f"PG{k.upper().replace('_', '')}": v for k, v in more.items()})
+
+
+@pytest.fixture
+def fresh_ca(tmp_path):
+    path = tmp_path / "other.crt"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                    "1", "-subj", "/CN=other", "-keyout", tmp_path / "other.key", "-out", path], check=True,
+                   capture_output=True)
+    return str(path)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_verify_full(cluster, host):
+    ca = f"{cluster.dir}/pki/ca.crt"
+    for node in cluster.names():
+        done = info(cluster, node, host=host, sslmode="verify-full", sslrootcert=ca)
+        assert re.search(r"SSL connection \(protocol: TLSv1.3", done.stdout) and "answer" in done.stdout
+
+
+def test_verify_full_refuses_another_authority_and_another_name(cluster, fresh_ca):
+    node = cluster.followers()[0]
+    done = info(cluster, node, check=False, host="localhost", sslmode="verify-full", sslrootcert=fresh_ca)
+    assert done.returncode == 2 and "certificate verify failed" in done.stderr
+    done = info(cluster, node, check=False, host="elsewhere", hostaddr="127.0.0.1", sslmode="verify-full",
+                sslrootcert=f"{cluster.dir}/pki/ca.crt")
+    assert done.returncode == 2 and 'does not match host name "elsewhere"' in done.stderr
+
+
+def test_plain_is_allowed(cluster):
+    done = info(cluster, cluster.followers()[0], sslmode="disable")
+    assert "SSL" not in done.stdout and "answer" in done.stdout
+
+
+def test_read_only_port_has_it_too(cluster):
+    node = cluster.followers()[0]
+    done = info(cluster, node, port=str(cluster.sql_port(node, read_only=True)), sslmode="require")
+    assert "SSL connection" in done.stdout and "answer" in done.stdout
+
+
+def test_channel_binding(cluster):
+    """PostgreSQL behind the router has no TLS of its own to bind to: `prefer` goes on without, `require` says why not."""
+    node = cluster.followers()[0]
+    assert "answer" in info(cluster, node, sslmode="require", channel_binding="prefer").stdout
+    done = info(cluster, node, check=False, sslmode="require", channel_binding="require")
+    assert done.returncode == 2
+    assert "channel binding is required, but server did not offer an authentication method" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TLS 1.1: that is the point
+def test_versions(cluster):
+    """TLS 1.2 and 1.3, as PostgreSQL; nothing older."""
+    port = cluster.sql_port(cluster.leader())
+    for version, works in ((ssl.TLSVersion.TLSv1_3, True), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_1, False)):
+        with socket.create_connection(("127.0.0.1", port), 10) as s:
+            s.sendall(GSS_REQUEST)
+            assert s.recv(1) == b"N"
+            s.sendall(SSL_REQUEST)
+            assert s.recv(1) == b"S"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+            context.minimum_version = context.maximum_version = version
+            try:
+                with context.wrap_socket(s) as t:
+                    assert works and t.version() == version.name.replace("TLSv1_", "TLSv1.")
+            except (ssl.SSLError, ConnectionResetError):
+                assert not works
+
+
+def test_required_and_certificate_of_its_own():
+    """--client-tls required; `holdfast up` itself still gets in."""
+    with harness.Cluster(replicas=1, env={"HOLDFAST_CLIENT_TLS": "required"}) as cluster:
+        node = cluster.names()[0]
+        assert "answer" in info(cluster, node, sslmode="require").stdout
+        done = info(cluster, node, check=False, sslmode="disable")
+        assert done.returncode == 2 and "through TLS only" in done.stderr and "sslmode=require" in done.stderr
+        cluster.execute("SELECT 1", sslmode="verify-ca", sslrootcert=f"{cluster.dir}/pki/ca.crt")
