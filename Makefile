@@ -26,7 +26,7 @@ help:
 	@echo "make test-clients   real clients, those too that need a JDK, Go or packages of npm"
 	@echo "make image          a container image, without a container engine: $(BUILD)/holdfast-image.tar"
 	@echo "make test-pods      the image as the pods of a StatefulSet, on this machine; needs root"
-	@echo "make bench          failover, creation and steady-state measurements"
+	@echo "make bench          failover, creation, steady-state and router measurements"
 	@echo "make soak           the long tests and random faults, with fresh seeds, until one fails"
 	@echo "make fuzz           fuzzers, a minute each"
 	@echo "make deps           install Debian's packages that are missing"
@@ -72,7 +72,8 @@ test-clients: deps
 
 bench: deps
 	@$(MAKE) --no-print-directory build
-	@scripts/each bench/create bench/failover bench/steady
+	@scripts/deps libevent-2.1-7 libc-ares2
+	@scripts/each bench/create bench/failover bench/steady bench/router
 
 soak: deps
 	@$(MAKE) --no-print-directory build
