@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 
@@ -28,7 +29,39 @@ struct hf_watch {
     struct hf_error why;
 
     int64_t warned_at_days;
+
+    uint64_t shown; /* mark of the certificate that clients are shown */
 };
+
+/* A number that changes when the certificate or its key is replaced; 0: one is missing. Clients may be
+ * shown one whose authority is nobody's business here, so it is not the peers' fingerprint. */
+static uint64_t mark(const char *dir)
+{
+    struct hf_cert_files f;
+    struct stat crt, key;
+
+    hf_cert_files(dir, &f);
+    if (stat(f.crt, &crt) != 0 || stat(f.key, &key) != 0)
+        return 0;
+    return ((uint64_t)crt.st_ino * 31 + (uint64_t)key.st_ino) * 31 +
+           (uint64_t)crt.st_mtim.tv_sec * 1000000007 + (uint64_t)crt.st_mtim.tv_nsec +
+           (uint64_t)key.st_mtim.tv_sec * 998244353 + (uint64_t)key.st_mtim.tv_nsec * 3 + 1;
+}
+
+static void look_at_clients_certificate(struct hf_watch *w)
+{
+    const struct hf_node_config *c = w->n->config;
+    uint64_t now = c->client_tls != HF_NODE_TLS_OFF ? mark(c->client_tls_dir) : 0;
+    struct hf_error err;
+
+    if (now == 0 || now == w->shown)
+        return;
+    w->shown = now;
+    if (hf_router_reload(w->n->router, c->client_tls_dir, &err) == 0)
+        hf_info("certificates: clients are shown the new one in %s from now on", c->client_tls_dir);
+    else
+        hf_err("certificates: clients are shown the old one: %s", err.text);
+}
 
 static void look_at_certificates(struct hf_watch *w)
 {
@@ -57,6 +90,7 @@ static void look(uv_work_t *work)
     uv_mutex_lock(&w->lock);
     if (!w->closed) {
         look_at_certificates(w);
+        look_at_clients_certificate(w);
         hf_node_settings_look(w->n);
         if (w->streams)
             hf_node_leave_tidy(w->n);
@@ -144,6 +178,7 @@ int hf_node_watch(struct hf_node *n, struct hf_error *err)
     w->warned_at_days = WARN_DAYS;
     /* What hf_peer_open() has read. If it has changed since, the first look finds that. */
     w->in_use = hf_cert_fingerprint(n->config->tls_dir);
+    w->shown = mark(n->config->client_tls_dir);
     (void)uv_timer_init(&n->loop, &w->timer);
     return uv_timer_start(&w->timer, timer_cb, 0, LOOK_MS) == 0 ? 0 : hf_fail(err, HF_EIO, "timer");
 }

@@ -222,6 +222,7 @@ static void freed(uv_handle_t *handle)
 
     if (--r->handles > 0)
         return;
+    hf_client_tls_close(&r->tls); /* hf_router_reload() may come until here */
     free(r->threads);
     free(r);
 }
@@ -359,7 +360,6 @@ void hf_router_close(struct hf_router *r)
         d->t = NULL; /* the host still has it */
     }
     hf_keyring_close(&r->keyring);
-    hf_client_tls_close(&r->tls);
     for (int i = 0; i < 2; i++) {
         struct hf_listener *l = &r->listeners[i];
         if (l->fd >= 0) {

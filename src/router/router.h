@@ -58,7 +58,7 @@ int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_rout
 void hf_router_close(struct hf_router *r);
 
 /* Clients are shown the certificate that lies in the directory now, from the next connection on. On failure nothing
- * changes. Not where TLS is off. From any thread. */
+ * changes. Not where TLS is off. From any thread, also after hf_router_close() until `loop` has run on. */
 int hf_router_reload(struct hf_router *r, const char *tls_dir, struct hf_error *err);
 
 /* Where the newest leader that this node knows is, and its epoch. Tunnels to the leader of an

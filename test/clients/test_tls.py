@@ -87,6 +87,49 @@ def test_versions(cluster):
                 assert not works
 
 
+def shown(cluster, node):
+    """The certificate that clients are shown."""
+    with socket.create_connection(("127.0.0.1", cluster.sql_port(node)), 10) as s:
+        s.sendall(SSL_REQUEST)
+        assert s.recv(1) == b"S"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(s) as t:
+            return t.getpeercert(binary_form=True)
+
+
+def test_new_certificate_without_a_restart(cluster):
+    """Sessions that run go on; a pair that does not fit changes nothing."""
+    node = cluster.followers()[0]
+    before, process = shown(cluster, node), cluster.node_process(node).pid
+    conn = cluster.connect(node, sslmode="require")
+    tls = cluster.path(node, "tls")
+    mark = cluster.log_mark(node)
+    key = open(f"{tls}/node.key", encoding="ascii").read()
+    openssl = ["openssl", "req", "-new", "-key", f"{tls}/node.key", "-subj", f"/CN={node}"]
+    request = subprocess.run(openssl, check=True, capture_output=True).stdout
+    names = f"subjectAltName=DNS:{node},DNS:localhost,IP:127.0.0.1"
+    signed = subprocess.run(
+        ["sh", "-c", f"cat > {cluster.home}/r; printf '%s' '{names}' > {cluster.home}/e; openssl x509 -req -in {cluster.home}/r"
+         f" -CA {cluster.dir}/pki/ca.crt -CAkey {cluster.dir}/pki/ca.key -days 9 -extfile {cluster.home}/e"],
+        input=request, check=True, capture_output=True).stdout
+    with open(f"{tls}/node.crt", "wb") as f:
+        f.write(signed)
+    harness.wait_until("the new one is shown", lambda: shown(cluster, node) != before, 20)
+    cluster.wait_log(mark, "clients are shown the new one")
+    after = shown(cluster, node)
+    with open(f"{tls}/node.key", "w", encoding="ascii") as f:
+        f.write("nonsense")
+    cluster.wait_log(mark, "clients are shown the old one")
+    assert shown(cluster, node) == after
+    with open(f"{tls}/node.key", "w", encoding="ascii") as f:
+        f.write(key)
+    assert "answer" in info(cluster, node, host="localhost", sslmode="verify-full",
+                            sslrootcert=f"{cluster.dir}/pki/ca.crt").stdout
+    conn.cursor().execute("SELECT 1")
+    assert cluster.node_process(node).pid == process
+
+
 def test_required_and_certificate_of_its_own():
     """--client-tls required; `holdfast up` itself still gets in."""
     with harness.Cluster(replicas=1, env={"HOLDFAST_CLIENT_TLS": "required"}) as cluster:
