@@ -237,6 +237,27 @@ static void required(void **state)
     certificates_remove(&c);
 }
 
+/* TLS inside TLS, though one more request would be within the bound of a plain connection. */
+static void nested(void **state)
+{
+    struct certificates c;
+    struct fixture *f;
+    SSL *ssl;
+    int fd;
+
+    (void)state;
+    certificates_make(&c);
+    f = open_with(&c, HF_ROUTER_TLS_OFFERED);
+    fd = client_connect(f, false);
+    assert_int_equal(ask(f, fd), 'S');
+    ssl = shake(&c, fd);
+    assert_int_equal(SSL_write(ssl, request, 8), 8);
+    read_error(ssl, "08P01");
+    close_both(ssl, fd);
+    fixture_close(f);
+    certificates_remove(&c);
+}
+
 /* No second negotiation inside; GSSAPI first is fine; a handshake that never ends is ended. */
 static void negotiations(void **state)
 {
@@ -339,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(session),      cmocka_unit_test(stuffing), cmocka_unit_test(required),
         cmocka_unit_test(negotiations), cmocka_unit_test(reload),   cmocka_unit_test(no_certificate),
+        cmocka_unit_test(nested),
     };
 
     (void)signal(SIGPIPE, SIG_IGN); /* as the node does */
