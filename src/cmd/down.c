@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "local/lock.h"
 
-enum { POLL_MS = 50, INSIST_MS = 20000, GIVE_UP_MS = 75000 };
+enum { POLL_MS = 50, EXIT_MS = 1000, INSIST_MS = 20000, GIVE_UP_MS = 75000 };
 
 /* Nodes whose supervisor is gone; returns how many, after a signal to each (0: only counted). */
 static unsigned signal_nodes(const struct hf_local *l, int sig)
@@ -33,12 +33,14 @@ static int stop(const struct hf_local *l, bool *ran, struct hf_error *err)
     unsigned long begun = hf_cmd_now_ms();
     char lock[HF_PATH_MAX];
     struct hf_lock_pids pids;
+    pid_t supervisor;
     bool insisted = false;
     json_t *answer = NULL;
     int rv;
 
     hf_local_path(l, "up.lock", lock);
     *ran = hf_lock_look(lock, &pids);
+    supervisor = *ran ? pids.first : 0;
     if (*ran) {
         rv = hf_cmd_ask_supervisor(l, json_pack("{s:s}", "op", "down"), 5000, &answer, err);
         json_decref(answer);
@@ -58,6 +60,9 @@ static int stop(const struct hf_local *l, bool *ran, struct hf_error *err)
         }
         hf_cmd_sleep_ms(POLL_MS);
     }
+    /* Its lock goes a moment before it does. */
+    for (int i = 0; i < EXIT_MS / POLL_MS && supervisor > 1 && kill(supervisor, 0) == 0; i++)
+        hf_cmd_sleep_ms(POLL_MS);
     return 0;
 }
 

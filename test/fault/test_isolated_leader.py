@@ -140,6 +140,22 @@ def alone(lab, kind):
     return (opened - at) / 1e9
 
 
+def test_a_host_that_vanishes_is_replaced_within_the_lease_and_a_half(lab):
+    """No FIN, no RST, no death token: all that can be had is the timeout. The first of these tests: connections that a
+    partition has just left behind take TCP some seconds more (docs/safety.md, known limits)."""
+    leader, epoch = lab.leader(), lab.epoch()
+    with WriteLoop(lab, clients=2, pause=0.01) as writers:
+        writers.wait_for_ack()
+        at = time.monotonic()
+        lab.kill_host(leader)
+        lab.wait_open(20, other_than=leader, after_epoch=epoch)
+        gap = writers.wait_for_ack(after=at + lab.lease_ms / 2000, timeout=20) - at
+        print(f"first write {gap:.3f} s after the host vanished")
+        assert gap < 2.5 * harness.PATIENCE
+        lab.return_host(leader)
+        lab.wait_healthy(30)
+
+
 def test_cloudnativepg_7407_isolated_primary_acknowledges_nothing(lab):
     assert alone(lab, "both") < 5
 
@@ -199,18 +215,3 @@ def test_the_leader_with_one_follower_goes_on(lab):
         assert writers.wait_for_ack(timeout=2)
         assert not writers.errors, f"clients noticed: {writers.errors[:2]}"
     assert (lab.leader(), lab.epoch()) == (leader, epoch)
-
-
-def test_a_host_that_vanishes_is_replaced_within_the_lease_and_a_half(lab):
-    """No FIN, no RST, no death token: all that can be had is the timeout."""
-    leader, epoch = lab.leader(), lab.epoch()
-    with WriteLoop(lab, clients=2, pause=0.01) as writers:
-        writers.wait_for_ack()
-        at = time.monotonic()
-        lab.kill_host(leader)
-        lab.wait_open(20, other_than=leader, after_epoch=epoch)
-        gap = writers.wait_for_ack(after=at + lab.lease_ms / 2000, timeout=20) - at
-        print(f"first write {gap:.3f} s after the host vanished")
-        assert gap < 2.5 * harness.PATIENCE
-        lab.return_host(leader)
-        lab.wait_healthy(30)
