@@ -64,6 +64,11 @@ class Proc:
         found = re.search(rb"^Pss:\s+(\d+)", _read(self.pid, "smaps_rollup"), re.M)
         return int(found.group(1)) if found else 0
 
+    def private_kb(self):
+        """Resident, and mapped by no other process."""
+        found = re.findall(rb"^Private_(?:Clean|Dirty):\s+(\d+)", _read(self.pid, "smaps_rollup"), re.M)
+        return sum(map(int, found))
+
     def send(self, sig):
         """Returns whether the process was still there to take it."""
         try:
