@@ -130,7 +130,7 @@ static json_t *status(struct hf_node *n)
     if (o != NULL)
         json_object_set_new(o, "members", members(n, &v, lsn));
     if (o != NULL)
-        json_object_set_new(o, "settled", json_boolean(v.settled));
+        json_object_set_new(o, "settled", json_boolean(hf_decide_settled(n->decide)));
     if (o != NULL && n->settings.on) {
         json_object_set_new(o, "settings_pending_restart", json_string(n->settings.seen.names));
         json_object_set_new(o, "settings_problem", json_string(n->settings.seen.problem));

@@ -396,7 +396,6 @@ struct hf_view hf_decide_view(const struct hf_decide *d)
         .leading = d->lead >= HF_LEAD_RECORDING && hf_newest_leader(d) == hf_self(d),
         .gate_open = d->gate == HF_GATE_OPEN || d->gate == HF_GATE_DRAINING,
         .draining = d->gate == HF_GATE_DRAINING,
-        .settled = d->lead == HF_LEAD_OPEN && hf_member_settled(d),
         .lease_deadline_ns = d->deadline_ns,
         .pg = d->pg,
         .work = d->work,

@@ -209,7 +209,6 @@ struct hf_view {
     bool leading;          /* this node leads `epoch` */
     bool gate_open;        /* opened, not shut: results pass while the lease lasts */
     bool draining;
-    bool settled;          /* on the leader: no change of members is under way; every voter counts in Raft, too */
     uint64_t lease_deadline_ns;
     enum hf_pg_state pg;
     enum hf_work work;     /* under way */
@@ -220,6 +219,8 @@ struct hf_view {
     const struct hf_durable *durable;
 };
 struct hf_view hf_decide_view(const struct hf_decide *d);
+/* On an open leader: no change of members is under way; every voter counts in PostgreSQL's rule and in Raft. */
+bool hf_decide_settled(const struct hf_decide *d);
 
 /* Rules that the simulator takes out one at a time to prove that it would notice (docs/safety.md).
  * Compiled in only with HF_MUTATIONS; in the product the mask is the constant 0. */

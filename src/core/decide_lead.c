@@ -189,7 +189,6 @@ static void write_done(struct hf_decide *d, hf_lsn lsn)
     d->heartbeat_lsn = lsn;
     d->heartbeat_ok_ns = d->now_ns;
     d->proved_config_seq = d->write_config_seq;
-    d->proved_lsn = lsn;
 }
 
 void hf_lead_write(struct hf_decide *d, const struct hf_event *e)

@@ -60,30 +60,40 @@ static const struct hf_raft_server *server_of(const struct hf_decide *d, hf_node
     return NULL;
 }
 
-/* One step that brings Raft's configuration nearer to the cluster state. True: nothing to do. */
-static bool raft_agrees(struct hf_decide *d)
+/* The next step that brings Raft's configuration nearer to the cluster state. False: they agree. */
+static bool raft_step(const struct hf_decide *d, struct hf_action *step)
 {
     for (unsigned i = 0; i < d->n_servers; i++) {
         if (hf_cluster_member(&d->cluster, d->servers[i].id) == NULL &&
             d->servers[i].id != hf_self(d)) {
-            hf_emit(d, HF_ACT_RAFT_REMOVE)->id = d->servers[i].id;
-            return false;
+            *step = (struct hf_action){.type = HF_ACT_RAFT_REMOVE, .id = d->servers[i].id};
+            return true;
         }
     }
     for (unsigned i = 0; i < d->cluster.n_members; i++) {
         const struct hf_member *m = &d->cluster.members[i];
         const struct hf_raft_server *s = server_of(d, m->id);
-        struct hf_action *a;
         if (s != NULL && s->voter == m->voter && !s->idle)
             continue;
-        a = hf_emit(d, s == NULL || s->idle ? HF_ACT_RAFT_ADD : HF_ACT_RAFT_ROLE);
-        a->id = m->id;
-        a->ok = m->voter;
-        memcpy(a->name, m->name, sizeof a->name);
-        memcpy(a->peer, m->peer, sizeof a->peer);
-        return false;
+        *step = (struct hf_action){.type = s == NULL || s->idle ? HF_ACT_RAFT_ADD : HF_ACT_RAFT_ROLE,
+                                   .id = m->id,
+                                   .ok = m->voter};
+        memcpy(step->name, m->name, sizeof step->name);
+        memcpy(step->peer, m->peer, sizeof step->peer);
+        return true;
     }
-    return true;
+    return false;
+}
+
+/* True: nothing to do. */
+static bool raft_agrees(struct hf_decide *d)
+{
+    struct hf_action step;
+
+    if (!raft_step(d, &step))
+        return true;
+    *hf_emit(d, step.type) = step;
+    return false;
 }
 
 /* Raft's first configuration has all expected nodes. The founder, as the first leader, writes them into
@@ -196,20 +206,12 @@ static void leave_run(struct hf_decide *d)
     remove_step(d, m);
 }
 
-/* Nothing is left to do: the newest voters count in every way, in PostgreSQL's rule and in Raft. */
-bool hf_member_settled(const struct hf_decide *d)
+bool hf_decide_settled(const struct hf_decide *d)
 {
-    if (!same_voters(&d->cluster) || d->rule_config_seq != d->cluster.config_seq)
-        return false;
-    for (unsigned i = 0; i < d->n_servers; i++)
-        if (hf_cluster_member(&d->cluster, d->servers[i].id) == NULL)
-            return false;
-    for (unsigned i = 0; i < d->cluster.n_members; i++) {
-        const struct hf_raft_server *s = server_of(d, d->cluster.members[i].id);
-        if (s == NULL || s->idle || s->voter != d->cluster.members[i].voter)
-            return false;
-    }
-    return true;
+    struct hf_action step;
+
+    return d->lead == HF_LEAD_OPEN && same_voters(&d->cluster) &&
+           d->rule_config_seq == d->cluster.config_seq && !raft_step(d, &step);
 }
 
 /* A learner that streams and is nearly there becomes a voter. */
@@ -267,7 +269,7 @@ static bool rule_proved(const struct hf_decide *d)
 {
     if (HF_MUTATED(HF_MUT_RULE_NOT_PROVED) || HF_MUTATED(HF_MUT_RULE_NOT_LOADED))
         return true;
-    return d->proved_config_seq == d->cluster.config_seq && hf_lead_held(d, d->proved_lsn);
+    return d->proved_config_seq == d->cluster.config_seq && hf_lead_held(d, d->heartbeat_lsn);
 }
 
 void hf_member_run(struct hf_decide *d)

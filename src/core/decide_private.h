@@ -133,8 +133,7 @@ struct hf_decide {
     bool heartbeat_failed;     /* the last one did */
     hf_lsn heartbeat_lsn;
     uint64_t write_config_seq; /* the rule in force when the write under way was sent */
-    uint64_t proved_config_seq; /* a write under this rule is done: it holds all before proved_lsn (I3) */
-    hf_lsn proved_lsn;
+    uint64_t proved_config_seq; /* a write under this rule is done: it holds all before heartbeat_lsn (I3) */
     struct hf_lease lease;
     bool pinging;              /* false once released: the epoch is over (S17) */
     uint64_t deadline_ns;      /* as last handed out */
@@ -236,7 +235,6 @@ void hf_follow_close(struct hf_decide *d); /* cut the stream; confirmed by strea
 void hf_member_join(struct hf_decide *d, const struct hf_event *e);
 void hf_member_leave(struct hf_decide *d, const struct hf_event *e);
 bool hf_member_found(struct hf_decide *d); /* true: the founding is complete */
-bool hf_member_settled(const struct hf_decide *d);
 void hf_member_run(struct hf_decide *d);
 
 #endif
