@@ -10,6 +10,23 @@ static struct hf_consensus *of_io(struct raft_io *io)
     return (struct hf_consensus *)(void *)((char *)io - offsetof(struct hf_consensus, io));
 }
 
+/* The host is told once why this Raft takes part no more. */
+static void give_up(struct hf_consensus *c, const char *text)
+{
+    if (c->failed)
+        return;
+    c->failed = true;
+    c->callbacks.failed(c->callbacks.ctx, text);
+}
+
+static void give_up_disk(struct hf_consensus *c, const char *what)
+{
+    char text[sizeof c->io.errmsg + 64];
+
+    (void)snprintf(text, sizeof text, "cannot write %sto %s: %s", what, c->dir, c->io.errmsg);
+    give_up(c, text);
+}
+
 /* -- watching ---------------------------------------------------------------------------------------- */
 
 static void tell_servers(struct hf_consensus *c)
@@ -39,8 +56,7 @@ void hf_consensus_watch(struct hf_consensus *c)
         return;
     state = raft_state(&c->raft);
     if (state == RAFT_UNAVAILABLE) {
-        c->failed = true;
-        c->callbacks.failed(c->callbacks.ctx, raft_errmsg(&c->raft));
+        give_up(c, raft_errmsg(&c->raft));
         return;
     }
     if (state == RAFT_LEADER)
@@ -144,7 +160,6 @@ static void written_cb(struct raft_io_append *req, int status)
 {
     struct write *x = req->data;
     struct hf_consensus *c = x->c;
-    char text[sizeof c->io.errmsg + 64];
 
     if (status == 0) {
         c->mend = x->mend;
@@ -155,11 +170,7 @@ static void written_cb(struct raft_io_append *req, int status)
     x->status = status;
     x->next = c->unwritten;
     c->unwritten = x;
-    if (c->failed)
-        return;
-    c->failed = true;
-    (void)snprintf(text, sizeof text, "cannot write to %s: %s", c->dir, c->io.errmsg);
-    c->callbacks.failed(c->callbacks.ctx, text);
+    give_up_disk(c, "");
 }
 
 static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
@@ -184,16 +195,10 @@ static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const 
  * anything built on it. */
 static int unkept(struct hf_consensus *c, int rv)
 {
-    char text[sizeof c->io.errmsg + 64];
-
     if (rv == 0 || !c->started)
         return rv;
     c->mute = true;
-    if (c->failed)
-        return 0;
-    c->failed = true;
-    (void)snprintf(text, sizeof text, "cannot write term and vote to %s: %s", c->dir, c->io.errmsg);
-    c->callbacks.failed(c->callbacks.ctx, text);
+    give_up_disk(c, "term and vote ");
     return 0;
 }
 

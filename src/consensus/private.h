@@ -1,5 +1,5 @@
 /* The inside of src/consensus, shared by its files: consensus.c (life and state machine), io.c (between libraft and its
- * disk, network and clock), request.c (what the host asks for). */
+ * disk, network and clock), configuration.c (voters that are taken back), request.c (what the host asks for). */
 #ifndef HF_CONSENSUS_PRIVATE_H
 #define HF_CONSENSUS_PRIVATE_H
 

@@ -185,7 +185,7 @@ int hf_consensus_apply(struct hf_consensus *c, const uint8_t *bytes, size_t len,
         return HF_EREFUSED;
     buf.base = hf_consensus_framed(bytes, len, &buf.len);
     if (buf.base == NULL) {
-        free(r);
+        hf_consensus_request_free(r);
         return HF_ENOMEM;
     }
     r->apply.data = r;
