@@ -4,60 +4,68 @@
 #include <string.h>
 #include <strings.h>
 
+/* directed_history.c */
 void s01_ahead_of_the_fork(void);
 void s01_stray_walsender(void);
 void s02_seen_waiting(void);
 void s04_same_timeline(void);
+void s09_rewind_misled(void);
 void s04_lineage_first(void);
 void s04_lineage_before_promotion(void);
-void i6_directory_deleted(void);
-void s08_half_rewound(void);
-void s08_rewound_too_early(void);
-void s08_another_holds_all(void);
-void s09_rewind_misled(void);
-void s16_wal_is_gone(void);
 void i1_not_greatest(void);
 void i1_longer_but_older(void);
 void i4_fence_forgotten(void);
 
-void s05_restart_shows(void);
+/* directed_copy.c */
+void s08_half_rewound(void);
+void s08_another_holds_all(void);
+void s08_appointed_for_nothing(void);
+void s08_rewound_too_early(void);
+void s08_copied_but_not_recorded(void);
+void i6_directory_deleted(void);
+void s16_wal_is_gone(void);
+
+/* directed_lease.c */
 void s06_reset_is_no_proof(void);
+void s05_restart_shows(void);
 void s07_ack_after_report(void);
 void s07_no_resume(void);
-void s12_longer_lease(void);
 void s12_shorter_lease(void);
+void s12_longer_lease(void);
 void s17_released_early(void);
 void s17_old_acks(void);
+void s20_late_receiver(void);
 void i2_lease_runs_out(void);
 
+/* directed_late.c */
 void s10_slow_position(void);
+void s10_position_leaves_it_down(void);
 void s13_cannot_promote(void);
 void s13_writes_hang(void);
 void s13_writes_fail(void);
 void s13_writes_wait_for_a_copy(void);
 void s13_barrier_waits_for_a_copy(void);
-void s14_two_incarnations(void);
-void s15_second_founding(void);
-void s18_old_appointment(void);
-void s18_committed_by_another(void);
-void s20_never_below_three(void);
-void s20_late_receiver(void);
-void i3_rule_not_loaded(void);
-void i3_settled_between(void);
-void raft_anothers_entry(void);
-
 void s13_barrier_hangs_with_a_tail(void);
 void s13_barrier_reaches_nobody(void);
-void s08_copied_but_not_recorded(void);
-void s08_appointed_for_nothing(void);
-void i3_two_to_one(void);
-void i3_four_to_three(void);
 void s13_recording_hangs(void);
 void s13_promotion_hangs(void);
 void s13_raft_barrier_hangs(void);
-void s10_position_leaves_it_down(void);
-void i3_former_voter_is_asked(void);
+
+/* directed_lead.c */
+void s18_old_appointment(void);
+void s18_committed_by_another(void);
+void raft_anothers_entry(void);
+
+/* directed_members.c */
+void s14_two_incarnations(void);
+void s15_second_founding(void);
+void s20_never_below_three(void);
+void i3_rule_not_loaded(void);
+void i3_settled_between(void);
 void i3_rule_not_proved(void);
+void i3_two_to_one(void);
+void i3_four_to_three(void);
+void i3_former_voter_is_asked(void);
 
 const struct directed directed_all[] = {
     {"S01a", "the old leader comes back with a tail", s01_ahead_of_the_fork, {{HF_MUT_ADMIT_ANY, BREAKS}}},
@@ -209,6 +217,22 @@ void elect(struct node *n)
             continue;
     }
     HAPPENED(n->role == HF_RAFT_LEADER);
+}
+
+void switchover(struct node *from, const struct node *to)
+{
+    host_step(from, &(struct hf_event){.type = HF_EV_SWITCHOVER, .id = to->disk.durable.self, .request = 1});
+    MUST(6000, opened(to));
+}
+
+void leave(struct node *leader, const struct node *who)
+{
+    host_step(leader, &(struct hf_event){.type = HF_EV_LEAVE, .id = who->disk.durable.self, .request = 2});
+}
+
+void disk_hangs(struct node *n)
+{
+    (void)trap_set(n->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
 }
 
 void vanish(struct node *n)

@@ -48,6 +48,9 @@ void isolate(const struct node *n, bool cut); /* from everybody, on all lanes */
 void isolate_lane(enum lane lane, const struct node *n, bool cut);
 void cut(enum lane lane, const struct node *a, const struct node *b, bool cut); /* both ways */
 void elect(struct node *n); /* the others stop believing in their leader, n stands for election and wins */
+void switchover(struct node *from, const struct node *to); /* and `to` is open */
+void leave(struct node *leader, const struct node *who);
+void disk_hangs(struct node *n); /* nothing of the node's state gets to it until the trap is lifted */
 void vanish(struct node *n); /* crashes, and nobody's connection tells */
 void resets(const struct node *n); /* n's connections end at all others, without proof of anything (S6) */
 void writes(struct node *n, unsigned count);

@@ -170,11 +170,11 @@ void s04_lineage_first(void)
     settle();
 }
 
-static void disks_hang(struct node *n)
+static void disks_of_b_and_c_hang(struct node *n)
 {
     (void)n;
-    (void)trap_set(B->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
-    (void)trap_set(C->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
+    disk_hangs(B);
+    disk_hangs(C);
 }
 
 /* S4: A has a tail that nobody else has. B is appointed, and its disk hangs: it must not promote before its
@@ -186,7 +186,7 @@ void s04_lineage_before_promotion(void)
     isolate_lane(LANE_WAL, A, true);
     writes(A, 10);
     vanish(A);
-    trap_set(B->index, HF_ACT_PROPOSE, HF_ENTRY_APPOINT, TRAP_WATCH)->also = disks_hang;
+    trap_set(B->index, HF_ACT_PROPOSE, HF_ENTRY_APPOINT, TRAP_WATCH)->also = disks_of_b_and_c_hang;
     elect(B);
     UNTIL(2000, strcmp(state(B), "recording") == 0 || strcmp(state(B), "barrier") == 0);
     run_for(200);
@@ -198,44 +198,6 @@ void s04_lineage_before_promotion(void)
     host_start(A);
     host_start(C);
     MUST(6000, opened(A));
-    settle();
-}
-
-/* I6: a commit is on A and C. A dies, and C's data directory is deleted, but not what C remembers: it does not
- * know what it held, which is something else than never having held anything. */
-void i6_directory_deleted(void)
-{
-    begin(3);
-    cut(LANE_WAL, A, B, true);
-    write_acked(A);
-    HAPPENED(C->pg.n > B->pg.n && C->disk.durable.had_data);
-    vanish(A);
-    host_crash(C);
-    memset(&C->pg, 0, sizeof C->pg);
-    C->pg.state = HF_PG_EMPTY;
-    host_start(C);
-    run_for(3000);
-    host_start(A);
-    MUST(6000, opened(A));
-    settle();
-}
-
-/* S16: B is behind a firewall while PostgreSQL on A throws away WAL that B needs. */
-void s16_wal_is_gone(void)
-{
-    struct trap *clones;
-
-    begin(3);
-    clients(true);
-    cut(LANE_WAL, A, B, true);
-    run_for(500);
-    HAPPENED(A->pg.n > B->pg.n + 10);
-    A->pg.first_kept = A->pg.n - 2;
-    pg_streams_cut(A->index, B->index);
-    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
-    cut(LANE_WAL, A, B, false);
-    MUST(4000, streams_from(B, A) && B->pg.n + 20 > A->pg.n);
-    HAPPENED(clones->fired > 0);
     settle();
 }
 
@@ -269,111 +231,6 @@ void i1_longer_but_older(void)
     host_crash(B);
     host_start(A);
     MUST(6000, opened(C));
-    settle();
-}
-
-/* S8: C, the last leader, comes back with a tail and is rewound from B; its process dies in the middle.
- * Then A dies too, and B has to be elected again: C, which does not know what it holds, must say just
- * that. */
-void s08_half_rewound(void)
-{
-    struct trap *rewinds;
-
-    begin(3);
-    host_step(A, &(struct hf_event){.type = HF_EV_SWITCHOVER, .id = C->disk.durable.self, .request = 1});
-    MUST(6000, opened(C));
-    run_for(300);
-    isolate_lane(LANE_WAL, C, true);
-    writes(C, 5);
-    vanish(C);
-    isolate_lane(LANE_WAL, C, false);
-    elect(B);
-    MUST(4000, opened(B));
-    run_for(200);
-    rewinds = trap_set(C->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
-    host_start(C);
-    UNTIL(4000, rewinds->fired > 0);
-    run_for(20);
-    HAPPENED(C->pg.torn && C->disk.durable.hold_lsn != 0);
-    host_crash(C);
-    host_crash(A);
-    UNTIL(3000, strcmp(state(B), "none") == 0);
-    host_start(C);
-    MUST(8000, opened(B));
-    settle();
-}
-
-/* S8: the same, but it is B, the leader, who is gone for good. A holds all that B ever acknowledged, and C has never
- * taken part in B's epoch: no need to wait for B. */
-void s08_another_holds_all(void)
-{
-    struct trap *rewinds;
-
-    begin(3);
-    host_step(A, &(struct hf_event){.type = HF_EV_SWITCHOVER, .id = C->disk.durable.self, .request = 1});
-    MUST(6000, opened(C));
-    run_for(300);
-    isolate_lane(LANE_WAL, C, true);
-    writes(C, 5);
-    vanish(C);
-    isolate_lane(LANE_WAL, C, false);
-    elect(B);
-    MUST(4000, opened(B));
-    UNTIL(2000, streams_from(A, B));
-    write_acked(B);
-    rewinds = trap_set(C->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
-    host_start(C);
-    UNTIL(4000, rewinds->fired > 0);
-    run_for(20);
-    HAPPENED(C->pg.torn && C->disk.durable.hold_lsn != 0);
-    host_crash(C);
-    host_crash(B);
-    host_start(C);
-    MUST(8000, opened(A));
-    settle();
-}
-
-/* S8: a commit is on A, B and E, and E has a tail beyond it. A dies, B leads with C and D, which have none of
- * it yet, and E comes to a leader whose history it is not a prefix of. */
-static unsigned tail_on_e(void)
-{
-    unsigned commit;
-
-    begin(5);
-    cut(LANE_WAL, A, C, true);
-    cut(LANE_WAL, A, D, true);
-    write_acked(A);
-    commit = W->acks[W->n_acks - 1].index;
-    UNTIL(100, E->pg.n > commit && B->pg.n > commit);
-    cut(LANE_WAL, A, B, true);
-    writes(A, 3);
-    UNTIL(100, E->pg.n > B->pg.n);
-    vanish(A);
-    isolate(E, true);
-    isolate_lane(LANE_WAL, B, true);
-    cut(LANE_WAL, B, E, false);
-    elect(B);
-    UNTIL(4000, strcmp(state(B), "barrier") == 0);
-    B->pg.checkpointed = true; /* of its own, soon after the promotion */
-    HAPPENED(C->pg.n <= commit && D->pg.n <= commit);
-    return commit;
-}
-
-/* B's barrier is open, and waits for whoever comes. B dies for good while E is on its way to it: of five
- * nodes two are gone, and E must not have given up what it had. */
-void s08_rewound_too_early(void)
-{
-    struct trap *rewinds;
-    unsigned commit = tail_on_e();
-
-    rewinds = trap_set(E->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
-    isolate(E, false);
-    for (unsigned i = 0; i < 60 && rewinds->fired == 0; i++)
-        run_for(10);
-    HAPPENED(hf_decide_view(E->decide).epoch == hf_decide_view(B->decide).epoch && E->pg.n > commit);
-    run_for(5);
-    host_crash(B);
-    MUST(6000, anybody_open() != NULL);
     settle();
 }
 

@@ -1,0 +1,230 @@
+/* Directed schedules about copies: what replaces a data directory, and what is known of it meanwhile. */
+#include "directed.h"
+
+#include <string.h>
+
+/* C, the last leader, comes back with a tail and is rewound from B, whose epoch A shares; its process dies in the
+ * middle. C then does not know what it holds. */
+static void c_dies_half_rewound(void)
+{
+    struct trap *rewinds;
+
+    begin(3);
+    switchover(A, C);
+    run_for(300);
+    isolate_lane(LANE_WAL, C, true);
+    writes(C, 5);
+    vanish(C);
+    isolate_lane(LANE_WAL, C, false);
+    elect(B);
+    MUST(4000, opened(B));
+    UNTIL(2000, streams_from(A, B));
+    write_acked(B);
+    rewinds = trap_set(C->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
+    host_start(C);
+    UNTIL(4000, rewinds->fired > 0);
+    run_for(20);
+    HAPPENED(C->pg.torn && C->disk.durable.hold_lsn != 0);
+    host_crash(C);
+}
+
+/* S8: then A dies too, and B has to be elected again: C must say that it does not know. */
+void s08_half_rewound(void)
+{
+    c_dies_half_rewound();
+    host_crash(A);
+    UNTIL(3000, strcmp(state(B), "none") == 0);
+    host_start(C);
+    MUST(8000, opened(B));
+    settle();
+}
+
+/* S8: the same, but it is B, the leader, who is gone for good. A holds all that B ever acknowledged, and C has never
+ * taken part in B's epoch: no need to wait for B. */
+void s08_another_holds_all(void)
+{
+    c_dies_half_rewound();
+    host_crash(B);
+    host_start(C);
+    MUST(8000, opened(A));
+    settle();
+}
+
+/* S8: as S08c, but A, which holds all, is appointed and gone before its lineage is on disk. B is gone for good,
+ * C is half rewound and has never taken part in B's epoch. The appointment that came to nothing is the newest epoch, and
+ * nobody's position lies in it. */
+void s08_appointed_for_nothing(void)
+{
+    hf_epoch newest;
+
+    c_dies_half_rewound();
+    newest = hf_decide_view(B->decide).epoch;
+    host_crash(B);
+    trap_set(A->index, HF_ACT_PROPOSE, HF_ENTRY_APPOINT, TRAP_WATCH)->also = disk_hangs;
+    host_start(C);
+    UNTIL(8000, hf_decide_view(A->decide).epoch > newest);
+    run_for(20);
+    HAPPENED(A->disk.durable.lineage == newest);
+    host_crash(A);
+    lift_all();
+    host_start(A);
+    MUST(60000, opened(A));
+    settle();
+}
+
+/* S8: a commit is on A, B and E, and E has a tail beyond it. A dies, B leads with C and D, which have none of
+ * it yet, and E comes to a leader whose history it is not a prefix of. */
+static unsigned tail_on_e(void)
+{
+    unsigned commit;
+
+    begin(5);
+    cut(LANE_WAL, A, C, true);
+    cut(LANE_WAL, A, D, true);
+    write_acked(A);
+    commit = W->acks[W->n_acks - 1].index;
+    UNTIL(100, E->pg.n > commit && B->pg.n > commit);
+    cut(LANE_WAL, A, B, true);
+    writes(A, 3);
+    UNTIL(100, E->pg.n > B->pg.n);
+    vanish(A);
+    isolate(E, true);
+    isolate_lane(LANE_WAL, B, true);
+    cut(LANE_WAL, B, E, false);
+    elect(B);
+    UNTIL(4000, strcmp(state(B), "barrier") == 0);
+    B->pg.checkpointed = true; /* of its own, soon after the promotion */
+    HAPPENED(C->pg.n <= commit && D->pg.n <= commit);
+    return commit;
+}
+
+/* B's barrier is open, and waits for whoever comes. B dies for good while E is on its way to it: of five
+ * nodes two are gone, and E must not have given up what it had. */
+void s08_rewound_too_early(void)
+{
+    struct trap *rewinds;
+    unsigned commit = tail_on_e();
+
+    rewinds = trap_set(E->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
+    isolate(E, false);
+    for (unsigned i = 0; i < 60 && rewinds->fired == 0; i++)
+        run_for(10);
+    HAPPENED(hf_decide_view(E->decide).epoch == hf_decide_view(B->decide).epoch && E->pg.n > commit);
+    run_for(5);
+    host_crash(B);
+    MUST(6000, anybody_open() != NULL);
+    settle();
+}
+
+static void disks_of_d_and_e_hang(struct node *n)
+{
+    (void)n;
+    disk_hangs(D);
+    disk_hangs(E);
+}
+
+static struct trap *c_disk;
+
+static void disk_of_c_hangs(struct node *n)
+{
+    (void)n;
+    if (c_disk == NULL)
+        c_disk = trap_set(C->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
+}
+
+/* S8, I6: C's copy of B's epoch is complete, and the record of that is not on C's disk yet when a third epoch
+ * comes, which forks off before B's. C judges its position by the lineage of before the copy. */
+void s08_copied_but_not_recorded(void)
+{
+    struct trap *clones;
+    hf_epoch e1, e2;
+    unsigned end;
+
+    c_disk = NULL;
+    begin(5);
+    e1 = hf_decide_view(A->decide).epoch;
+    isolate_lane(LANE_WAL, A, true);
+    cut(LANE_WAL, A, C, false);
+    writes(A, 8);
+    UNTIL(200, C->pg.n == A->pg.n && C->pg.n > B->pg.n + 5);
+    vanish(A);
+    isolate(C, true);
+    isolate_lane(LANE_WAL, B, true);
+    cut(LANE_WAL, B, C, false);
+    trap_set(B->index, HF_ACT_PROPOSE, HF_ENTRY_APPOINT, TRAP_WATCH)->also = disks_of_d_and_e_hang;
+    elect(B);
+    UNTIL(4000, strcmp(state(B), "barrier") == 0);
+    run_for(20);
+    e2 = hf_decide_view(B->decide).epoch;
+    HAPPENED(e2 > e1 && D->disk.durable.lineage == e1 && E->disk.durable.lineage == e1);
+    clones = trap_set(C->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    clones->also = disk_of_c_hangs;
+    isolate(C, false);
+    UNTIL(6000, clones->fired > 0);
+    UNTIL(2000, hf_decide_view(C->decide).durable->lineage == e2 && C->pg.state == HF_PG_STANDBY);
+    HAPPENED(C->disk.durable.lineage == e1 && C->disk.durable.hold_lsn != 0);
+    end = C->pg.n;
+    host_crash(B);
+    host_crash(D);
+    host_crash(E);
+    for (unsigned i = 0; i < SIM_TRAPS; i++)
+        if (W->traps[i].used && &W->traps[i] != c_disk)
+            trap_lift(&W->traps[i]);
+    memset(W->lane_cut, 0, sizeof W->lane_cut);
+    isolate_lane(LANE_RAFT, C, true); /* is not elected */
+    host_start(A);
+    host_start(D);
+    host_start(E);
+    UNTIL(20000, opened(A) || opened(D) || opened(E));
+    isolate_lane(LANE_RAFT, C, false);
+    if (!opened(A) && W->seed > 1) { /* in some of the ten worlds D or E is quicker, and A is cloned */
+        trap_lift(c_disk);
+        settle();
+        return;
+    }
+    UNTIL(1, opened(A));
+    UNTIL(3000, hf_decide_view(C->decide).epoch == hf_decide_view(A->decide).epoch);
+    HAPPENED(A->pg.n > end);
+    run_for(100);
+    trap_lift(c_disk);
+    run_for(2000);
+    settle();
+}
+
+/* I6: a commit is on A and C. A dies, and C's data directory is deleted, but not what C remembers: it does not
+ * know what it held, which is something else than never having held anything. */
+void i6_directory_deleted(void)
+{
+    begin(3);
+    cut(LANE_WAL, A, B, true);
+    write_acked(A);
+    HAPPENED(C->pg.n > B->pg.n && C->disk.durable.had_data);
+    vanish(A);
+    host_crash(C);
+    memset(&C->pg, 0, sizeof C->pg);
+    C->pg.state = HF_PG_EMPTY;
+    host_start(C);
+    run_for(3000);
+    host_start(A);
+    MUST(6000, opened(A));
+    settle();
+}
+
+/* S16: B is behind a firewall while PostgreSQL on A throws away WAL that B needs. */
+void s16_wal_is_gone(void)
+{
+    struct trap *clones;
+
+    begin(3);
+    clients(true);
+    cut(LANE_WAL, A, B, true);
+    run_for(500);
+    HAPPENED(A->pg.n > B->pg.n + 10);
+    A->pg.first_kept = A->pg.n - 2;
+    pg_streams_cut(A->index, B->index);
+    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    cut(LANE_WAL, A, B, false);
+    MUST(4000, streams_from(B, A) && B->pg.n + 20 > A->pg.n);
+    HAPPENED(clones->fired > 0);
+    settle();
+}
