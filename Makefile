@@ -49,7 +49,7 @@ test-sanitize: deps
 	    -Db_lundef=false
 	@ninja -C $(SANITIZE_BUILD) -j $(JOBS)
 	@ASAN_OPTIONS=abort_on_error=1:detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	    HOLDFAST_TEST_PATIENCE=3 HOLDFAST_BUILD=$(abspath $(SANITIZE_BUILD)) scripts/test $(SANITIZE_BUILD)
+	    HOLDFAST_TEST_PATIENCE=4 HOLDFAST_BUILD=$(abspath $(SANITIZE_BUILD)) scripts/test $(SANITIZE_BUILD)
 
 # docs/image.md
 image: deps

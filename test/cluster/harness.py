@@ -25,8 +25,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BINARY = os.environ.get("HOLDFAST_BINARY") or os.path.join(
     os.environ.get("HOLDFAST_BUILD", os.path.join(ROOT, "build")), "holdfast"
 )
-# Sanitizers and loaded machines need more patience; correctness never depends on this.
-PATIENCE = float(os.environ.get("HOLDFAST_TEST_PATIENCE", "1"))
+# Limits in tests are for what hangs, on a machine that may be slow and busy: correctness never depends on this, and
+# how fast something is, is measured by bench/.
+PATIENCE = float(os.environ.get("HOLDFAST_TEST_PATIENCE", "2"))
 POLL_S = 0.05
 PORTS_LOCK_DIR = os.path.join(tempfile.gettempdir(), "holdfast-test-ports")
 

@@ -21,7 +21,7 @@ import dns
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.realpath(os.path.join(HERE, "..", ".."))
 BUILD = os.environ.get("HOLDFAST_BUILD", os.path.join(ROOT, "build"))
-PATIENCE = float(os.environ.get("HOLDFAST_TEST_PATIENCE", "1"))
+PATIENCE = float(os.environ.get("HOLDFAST_TEST_PATIENCE", "2"))
 DOMAIN, NAMESPACE, GATEWAY = "cluster.local", "prod", "10.77.0.1"
 APP = {"app_role": "app", "app_password": "secret", "app_database": "app"}
 

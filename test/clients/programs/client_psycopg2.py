@@ -57,7 +57,7 @@ try:
     cur.execute("SELECT pg_sleep(30)")
     raise AssertionError("not cancelled")
 except psycopg2.errors.QueryCanceled:
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 25
 cur.execute("SELECT 1")
 ok("cancel")
 cur.execute("LISTEN c_psycopg2")

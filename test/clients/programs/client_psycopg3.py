@@ -56,7 +56,7 @@ try:
     conn.execute("SELECT pg_sleep(30)")
     raise AssertionError("not cancelled")
 except psycopg.errors.QueryCanceled:
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 25
 conn.execute("SELECT 1")
 ok("cancel")
 conn.execute("LISTEN c_psycopg3")
