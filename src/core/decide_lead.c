@@ -381,6 +381,8 @@ void hf_lead_ack(struct hf_decide *d, const struct hf_msg *m)
     if (o == NULL)
         return;
     o->heard_ns = d->now_ns;
+    if ((o->flags & HF_FLAG_NOTHING) && !(m->flags & HF_FLAG_NOTHING))
+        o->grew_ns = d->now_ns; /* its copy is done; that it takes WAL comes in a moment */
     o->flags = m->flags;
     hf_lease_ack(&d->lease, m->from, m->seq, m->sent_ns);
 }

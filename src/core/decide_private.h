@@ -49,7 +49,7 @@ struct hf_other {
     hf_lsn flushed;        /* of this epoch's timeline, by its own report over the stream; 0: none */
     uint8_t flags;         /* of its last ack: NOTHING, UNFIT */
     hf_lsn most;           /* the greatest it ever said in this epoch, over all its connections */
-    uint64_t grew_ns;      /* and when */
+    uint64_t grew_ns;      /* and when; or when its copy was done */
     uint64_t heard_ns;     /* last ack of a ping */
 };
 

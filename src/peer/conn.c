@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/net.h"
 
-enum { SETUP_MS = 3000, IMPATIENT_MS = 250 };
+enum { SETUP_MS = 3000, CONNECT_MS = 700, IMPATIENT_MS = 250, MESSAGES_MS = 1500 };
 
 static void net_cb(uv_poll_t *poll, int status, int events);
 
@@ -116,14 +116,14 @@ bool hf_conn_tls_wait(struct conn *c, int rv)
 
 /* TCP_USER_TIMEOUT ends a connection whose other end has vanished, but just as well one whose reader has no room
  * for that long (the kernel's tcp_probe_timer): a client that looks at its first rows, a copy that waits for a
- * disk. Messages and Raft are always read; the others end by keepalive, by PostgreSQL's own timeouts, or with
- * their epoch. */
-static void be_patient(const struct conn *c)
+ * disk. Messages and Raft are always read: what is on its way when a partition begins is sent again ever more seldom,
+ * and an election after its end would wait for that; a new connection is quicker. The others end by keepalive, by
+ * PostgreSQL's own timeouts, or with their epoch. */
+static void set_patience(const struct conn *c)
 {
-    int none = 0;
+    int ms = c->purpose == HF_PURPOSE_CONTROL || c->purpose == HF_PURPOSE_RAFT ? MESSAGES_MS : 0;
 
-    if (c->purpose == HF_PURPOSE_WAL || c->purpose == HF_PURPOSE_COPY || c->purpose == HF_PURPOSE_SQL)
-        (void)setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &none, sizeof none);
+    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
 
 static void set_open(struct conn *c)
@@ -137,7 +137,7 @@ static void set_open(struct conn *c)
     }
     c->frame_len = c->frame_at = 0;
     c->state = CONN_OPEN;
-    be_patient(c);
+    set_patience(c);
     SSL_set_read_ahead(c->ssl, 1); /* a record by one read(), not its head and its body by two */
     if (c->purpose == HF_PURPOSE_WAL) {
         hf_walwatch_init(&c->watch, c->dialed);
@@ -244,6 +244,7 @@ static int connected(struct conn *c)
         return -1;
     }
     c->state = CONN_HANDSHAKE;
+    (void)uv_timer_start(&c->timer, timeout_cb, SETUP_MS, 0);
     return 1;
 }
 
@@ -373,7 +374,8 @@ static void connect_begin(struct conn *c, const struct hf_address *to)
 {
     c->to = to->sa;
     c->to_len = to->len;
-    (void)uv_timer_start(&c->timer, timeout_cb, SETUP_MS, 0);
+    /* A SYN that is lost is sent again after 1 s and after 3: to dial again is quicker. */
+    (void)uv_timer_start(&c->timer, timeout_cb, CONNECT_MS, 0);
     c->fd = connect_to(c);
     if (c->fd < 0) {
         int rv = c->fd;

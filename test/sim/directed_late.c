@@ -133,7 +133,7 @@ void s13_writes_wait_for_a_copy(void)
 /* S13, S16: the same for a barrier: A has been elected again, and all depends on B's copy. */
 void s13_barrier_waits_for_a_copy(void)
 {
-    struct trap *clones;
+    struct trap *clones, *opens;
     hf_epoch epoch;
 
     clones = b_must_copy();
@@ -144,7 +144,11 @@ void s13_barrier_waits_for_a_copy(void)
     epoch = hf_decide_view(A->decide).epoch;
     run_for(8000);
     MUST(1, strcmp(state(A), "barrier") == 0);
+    opens = trap_set(B->index, HF_ACT_STREAM_OPEN, -1, TRAP_HOLD); /* between the copy and the stream A waits, too */
     trap_lift(clones);
+    UNTIL(2000, opens->fired > 0);
+    run_for(300);
+    trap_lift(opens);
     MUST(4000, opened(A) && hf_decide_view(A->decide).epoch == epoch);
     settle();
 }
