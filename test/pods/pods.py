@@ -357,8 +357,9 @@ class StatefulSet:
         assert len(open_) < 2, "two gates are open"
         return open_[0] if open_ else None
 
-    def wait_leader(self, seconds=60, other_than=None):
-        return wait_for("a leader", lambda: (p := self.leader()) and p.name != other_than and p, seconds)
+    def wait_leader(self, seconds=60, other_than=None, after_epoch=0):
+        return wait_for("a leader", lambda: (p := self.leader()) and p.name != other_than and
+                        p.status()["epoch"] > after_epoch and p, seconds)
 
     def wait_ready(self, seconds=60):
         wait_for("every pod ready", lambda: all(p.ready for p in self.pods.values()), seconds)

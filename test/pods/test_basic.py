@@ -27,10 +27,11 @@ def test_pods_and_volumes_come_and_go(stateful):
     assert [rows(p) for p in s.pods.values()] == [100, 100, 100]
     assert all(".svc:7000" in m["peer"] for m in s.leader().status()["members"])
     assert "no guard" not in s.log_text(0), "the image lacks the module (src/guard)"
-    # The leader's pod goes, politely: another leads, the pod comes back with a new address.
+    # The leader's pod goes, politely: another leads, the pod comes back with a new address, and may lead then.
     old = s.leader()
+    epoch = old.status()["epoch"]
     s.replace(old.ordinal)
-    new = s.wait_leader(other_than=old.name)
+    new = s.wait_leader(after_epoch=epoch)
     s.wait_streaming()
     assert rows(s.pods[old.ordinal]) == 100
     # A follower's pod dies with its node, its volume is lost: an empty one joins.

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -114,9 +115,14 @@ void run_for(struct fixture *f, unsigned ms)
 
 void run_until(struct fixture *f, const unsigned *value, unsigned want)
 {
-    for (unsigned i = 0; *value < want && i < PATIENCE_MS / STEP_MS; i++)
-        run_for(f, 0);
-    assert_true(*value >= want);
+    RUN_UNTIL(f, *value >= want);
+}
+
+void run_until_bytes(struct fixture *f, int fd, int n)
+{
+    int have = 0;
+
+    RUN_UNTIL(f, ioctl(fd, FIONREAD, &have) == 0 && have >= n);
 }
 
 static bool readable(struct fixture *f, int fd, unsigned ms)

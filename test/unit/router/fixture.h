@@ -35,8 +35,17 @@ struct fixture *fixture_open_with(const struct hf_router_config *wishes); /* por
 void fixture_close(struct fixture *f);
 void fixture_open_gate(struct fixture *f, uint64_t epoch); /* with a lease of a minute */
 
-/* Runs the loop until *value >= want; fails after 5 s. */
+/* Runs the loop until it is so; fails after 5 s. */
+#define RUN_UNTIL(f, condition)                                                                    \
+    do {                                                                                           \
+        uint64_t until_ = uv_hrtime() + 5000 * 1000000ull;                                         \
+        while (!(condition) && uv_hrtime() < until_)                                               \
+            run_for(f, 0);                                                                         \
+        assert_true(condition);                                                                    \
+    } while (0)
+/* Until *value >= want; and until n bytes can be read. */
 void run_until(struct fixture *f, const unsigned *value, unsigned want);
+void run_until_bytes(struct fixture *f, int fd, int n);
 void run_for(struct fixture *f, unsigned ms);
 
 int client_connect(struct fixture *f, bool read_only); /* no byte sent */

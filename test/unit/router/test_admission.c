@@ -60,7 +60,7 @@ static void full(void **state)
     assert_int_equal(refused(f, HF_REFUSED_FULL), 10);
     close(in[0]);
     close(server[0]);
-    run_for(f, 50);
+    RUN_UNTIL(f, hf_router_counts(f->r).sessions == 1);
     in[2] = session_open(f, &server[2]);
     for (int i = 0; i < 10; i++)
         close(out[i]);
@@ -81,15 +81,13 @@ static void silent_ones(void **state)
     (void)state;
     for (int i = 0; i < PENDING; i++)
         fds[i] = client_connect(f, false);
-    run_for(f, 100);
-    assert_int_equal(hf_router_counts(f->r).sessions, PENDING);
+    RUN_UNTIL(f, hf_router_counts(f->r).sessions == PENDING);
     late = client_connect(f, false);
     hear_error(f, late, "53300");
     close(late);
     for (int i = 0; i < PENDING; i++)
         close(fds[i]);
-    run_for(f, 100);
-    assert_int_equal(hf_router_counts(f->r).sessions, 0);
+    RUN_UNTIL(f, hf_router_counts(f->r).sessions == 0);
     fixture_close(f);
 }
 
@@ -169,7 +167,7 @@ static void listed(void **state)
     close(in);
     close(server);
     held = client_start(f, false); /* no leader: it waits */
-    run_for(f, 50);
+    RUN_UNTIL(f, hf_router_counts(f->r).held == 1);
     a = list(f);
     assert_int_equal(a.n, 1);
     assert_string_equal(a.infos[0].place, "held");
@@ -177,7 +175,7 @@ static void listed(void **state)
     assert_string_equal(a.infos[0].database, "app");
     assert_memory_equal(a.infos[0].peer, "127.0.0.1:", 10);
     close(held);
-    run_for(f, 50);
+    RUN_UNTIL(f, hf_router_counts(f->r).sessions == 0);
 
     fixture_open_gate(f, 2);
     in = session_open(f, &server);

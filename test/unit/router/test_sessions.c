@@ -71,13 +71,14 @@ static void negotiation(void **state)
 
     (void)state;
     assert_int_equal(send(fd, gss, 8, MSG_NOSIGNAL), 8);
-    run_for(f, 20);
+    run_until_bytes(f, fd, 1);
     assert_int_equal(recv(fd, &c, 1, 0), 1);
     assert_int_equal(c, 'N');
     for (int i = 0; i < 8; i++) { /* byte by byte */
         assert_int_equal(send(fd, tls + i, 1, MSG_NOSIGNAL), 1);
         run_for(f, 2);
     }
+    run_until_bytes(f, fd, 1);
     assert_int_equal(recv(fd, &c, 1, 0), 1);
     assert_int_equal(c, 'N');
     assert_int_equal(send(fd, tls, 8, MSG_NOSIGNAL), 8);
@@ -92,15 +93,14 @@ static void too_many(void **state)
     int a = client_start(f, false), b = client_start(f, false), c;
 
     (void)state;
-    run_for(f, 30);
+    RUN_UNTIL(f, hf_router_counts(f->r).held == 2);
     c = client_start(f, false);
     hear_error(f, c, "53300");
     assert_int_equal(hf_router_counts(f->r).held, 2);
     close(a);
     close(b);
     close(c);
-    run_for(f, 50); /* who gives up while it waits frees its place */
-    assert_int_equal(hf_router_counts(f->r).sessions, 0);
+    RUN_UNTIL(f, hf_router_counts(f->r).sessions == 0); /* who gives up while it waits frees its place */
     fixture_close(f);
 }
 
@@ -158,13 +158,13 @@ static void tunnel(void **state)
     dial_answer(f, false); /* refused: tries again */
     run_until(f, &f->dials, 2);
     leader = dial_answer(f, true);
-    run_for(f, 20);
+    run_until_bytes(f, leader, 18);
     assert_int_equal(recv(leader, hello, sizeof hello, 0), 18);
     close(leader); /* not a byte of an answer: tries again, and the client has noticed nothing */
     run_until(f, &f->dials, 3);
     hear_nothing(f, fd, 10);
     leader = dial_answer(f, true);
-    run_for(f, 20);
+    run_until_bytes(f, leader, 18);
     assert_int_equal(recv(leader, hello, sizeof hello, 0), 18);
     server_log_in(leader);
     hear_ready(f, fd, 'I');
@@ -198,7 +198,7 @@ static void tunnel_of_an_old_leader(void **state)
     server_log_in(asking_leader);
     hear_ready(f, asking, 'I');
     say(asking, 'Q', "x", 2);
-    run_for(f, 20);
+    run_until_bytes(f, asking_leader, 18 + 7);
     hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 4); /* the old one's host has vanished */
     hear_error(f, idle, "57P01");
     hear_end(f, asking); /* what became of the question is not known */
@@ -311,7 +311,7 @@ static void readers_elsewhere(void **state)
     assert_int_equal(f->dial_to, HF_TO_FOLLOWER);
     assert_int_equal(f->dial_id, 0);
     follower = dial_answer(f, true);
-    run_for(f, 20);
+    run_until_bytes(f, follower, 19);
     assert_true(recv(follower, hello, sizeof hello, 0) > 18);
     assert_non_null(memmem(hello, sizeof hello, "default_transaction_read_only=on", 32));
     server_log_in(follower);
@@ -323,7 +323,7 @@ static void readers_elsewhere(void **state)
     assert_int_equal(f->dial_to, HF_TO_FOLLOWER);
     assert_int_equal(f->dial_id, 7);
     cancelled = dial_answer(f, true);
-    run_for(f, 20);
+    run_until_bytes(f, cancelled, 16);
     assert_int_equal(recv(cancelled, hello, sizeof hello, 0), 16);
     assert_memory_equal(hello, cancel, 16);
     close(cancelled);
