@@ -274,10 +274,11 @@ static void test_rewind_after_divergence(void **state)
     (void)job_ok(&a, HF_WORK_START);
     server_follow(&a, &b);
     relay_open(&a.copy, true);
-    /* Both are on a timeline 3 of their own: pg_rewind cannot see that (S4, S9). */
+    /* Both are on a timeline 3 of their own: pg_rewind cannot see that (S4, S9). On a slow machine the background writer
+     * may have put a record between the two forks: then it sees it, and fails. Either way it is not done. */
     r = job_fails(&a, HF_WORK_REWIND);
     print_message("%s\n", r.text);
-    assert_non_null(strstr(r.text, "fresh copy"));
+    assert_true(strstr(r.text, "fresh copy") != NULL || strstr(r.text, "servers diverged") != NULL);
     assert_false(hf_pg_half_rewound(a.pg));
     /* B dies and comes back on timeline 4. */
     (void)job_ok(&b, HF_WORK_STOP);
