@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 PYTHON = /usr/bin/python3
 export HOLDFAST_BUILD = $(abspath $(BUILD))
 
-.PHONY: build deps run test test-clients test-pods image test-sanitize bench soak fuzz clean help
+.PHONY: build deps run test test-clients test-pods image test-sanitize test-threads bench soak fuzz clean help
 
 # Headers of a server that came after the setup (make deps): set up again, for the guard.
 build: $(BUILD)/build.ninja
@@ -23,6 +23,7 @@ help:
 	@echo "make run            install what is missing, build, start three nodes, show them at work"
 	@echo "make test           install what is missing, build, run every test"
 	@echo "make test-sanitize  every test again, under the address and undefined-behaviour sanitizers"
+	@echo "make test-threads   unit tests and some cluster tests under the thread sanitizer"
 	@echo "make test-clients   real clients, those too that need a JDK, Go or packages of npm"
 	@echo "make image          a container image, without a container engine: $(BUILD)/holdfast-image.tar"
 	@echo "make test-pods      the image as the pods of a StatefulSet, on this machine; needs root"
@@ -50,6 +51,12 @@ test-sanitize: deps
 	@ninja -C $(SANITIZE_BUILD) -j $(JOBS)
 	@ASAN_OPTIONS=abort_on_error=1:detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    HOLDFAST_TEST_PATIENCE=4 HOLDFAST_BUILD=$(abspath $(SANITIZE_BUILD)) scripts/test $(SANITIZE_BUILD)
+
+# Slow, and only for what threads share: docs/safety.md
+test-threads: deps
+	@test -f $(BUILD)-threads/build.ninja || meson setup $(BUILD)-threads -Db_sanitize=thread -Db_lundef=false
+	@ninja -C $(BUILD)-threads -j $(JOBS)
+	@scripts/threads $(BUILD)-threads
 
 # docs/image.md
 image: deps
