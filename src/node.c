@@ -235,19 +235,6 @@ static int consensus_begin(struct hf_node *n, struct hf_error *err)
     return 0;
 }
 
-static enum hf_pg_guard guard_of(const struct hf_node_config *c)
-{
-    switch (c->guard) {
-    case HF_NODE_GUARD_REQUIRED:
-        return HF_PG_GUARD_REQUIRED;
-    case HF_NODE_GUARD_OFF:
-        return HF_PG_GUARD_OFF;
-    case HF_NODE_GUARD_AUTO:
-        break;
-    }
-    return HF_PG_GUARD_AUTO;
-}
-
 static int agent_begin(struct hf_node *n, enum hf_pg_state *state, struct hf_error *err)
 {
     char member[HF_PG_MEMBER_MAX];
@@ -259,7 +246,7 @@ static int agent_begin(struct hf_node *n, enum hf_pg_state *state, struct hf_err
                              .extra_conf = n->config->extra_conf[0] != '\0' ? n->config->extra_conf : NULL,
                              .wal_keep_mb = n->config->wal_keep_mb,
                              .allow_ephemeral = n->config->allow_ephemeral,
-                             .guard = guard_of(n->config)};
+                             .guard = n->config->guard};
     int rv;
 
     hf_pg_member_name(member, n->config->name, &n->durable.uuid);
@@ -409,19 +396,6 @@ static void tick_cb(uv_timer_t *timer)
     }
 }
 
-static enum hf_router_tls client_tls_of(const struct hf_node_config *c)
-{
-    switch (c->client_tls) {
-    case HF_NODE_TLS_REQUIRED:
-        return HF_ROUTER_TLS_REQUIRED;
-    case HF_NODE_TLS_OFF:
-        return HF_ROUTER_TLS_OFF;
-    case HF_NODE_TLS_OFFERED:
-        break;
-    }
-    return HF_ROUTER_TLS_OFFERED;
-}
-
 static int open_parts(struct hf_node *n, struct hf_error *err)
 {
     char socket_dir[HF_PATH_MAX + 8];
@@ -434,7 +408,7 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
     struct hf_router_config rc = {.sql = n->config->listen_sql,
                                   .read_only = n->config->listen_ro,
                                   .socket_dir = socket_dir,
-                                  .tls = client_tls_of(n->config),
+                                  .tls = n->config->client_tls,
                                   .tls_dir = n->config->client_tls_dir,
                                   .hold_ms = n->config->hold_ms,
                                   .login_ms = n->config->login_ms,

@@ -296,53 +296,52 @@ static int take_dir(struct hf_node_config *c, const struct raw *r, struct hf_err
     (void)snprintf(c->admin_socket, sizeof c->admin_socket, "%s/admin.sock", c->dir);
     if (c->tls_dir[0] == '\0')
         (void)snprintf(c->tls_dir, sizeof c->tls_dir, "%s/tls", c->dir);
+    if (c->client_tls_dir[0] == '\0')
+        strcpy(c->client_tls_dir, c->tls_dir);
     return 0;
 }
 
-static int take_log_level(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
-{
-    static const char *const words[] = {"debug", "info", "warn", "error"};
+/* What a word of a flag stands for. The table ends with a NULL. */
+struct word {
+    const char *text;
+    int value;
+};
 
-    for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
-        if (strcmp(r->log_level, words[i]) == 0) {
-            c->log_level = (enum hf_log_level)i;
+static int choose(const char *flag, const char *given, const struct word *words, int *value,
+                  struct hf_error *err)
+{
+    char all[128] = "";
+
+    for (const struct word *w = words; w->text != NULL; w++) {
+        if (strcmp(given, w->text) == 0) {
+            *value = w->value;
             return 0;
         }
+        (void)snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", w != words ? ", " : "", w->text);
     }
-    return hf_fail(err, HF_EINVAL, "--log-level %s: not one of debug, info, warn, error",
-                   r->log_level);
+    return hf_fail(err, HF_EINVAL, "%s %s: not one of %s", flag, given, all);
 }
 
-static int take_guard(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
+static int take_words(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
 {
-    static const char *const words[] = {[HF_NODE_GUARD_AUTO] = "auto",
-                                        [HF_NODE_GUARD_REQUIRED] = "required",
-                                        [HF_NODE_GUARD_OFF] = "off"};
+    static const struct word levels[] = {
+        {"debug", HF_LOG_DEBUG}, {"info", HF_LOG_INFO}, {"warn", HF_LOG_WARN}, {"error", HF_LOG_ERROR}, {NULL, 0}};
+    static const struct word guards[] = {
+        {"auto", HF_PG_GUARD_AUTO}, {"required", HF_PG_GUARD_REQUIRED}, {"off", HF_PG_GUARD_OFF}, {NULL, 0}};
+    static const struct word modes[] = {{"offered", HF_ROUTER_TLS_OFFERED},
+                                        {"required", HF_ROUTER_TLS_REQUIRED},
+                                        {"off", HF_ROUTER_TLS_OFF},
+                                        {NULL, 0}};
+    int level = 0, guard = 0, mode = 0, rv;
 
-    for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
-        if (strcmp(r->guard, words[i]) == 0) {
-            c->guard = (enum hf_node_guard)i;
-            return 0;
-        }
-    }
-    return hf_fail(err, HF_EINVAL, "--guard %s: not one of auto, required, off", r->guard);
-}
-
-static int take_client_tls(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
-{
-    static const char *const words[] = {[HF_NODE_TLS_OFFERED] = "offered",
-                                        [HF_NODE_TLS_REQUIRED] = "required",
-                                        [HF_NODE_TLS_OFF] = "off"};
-
-    if (c->client_tls_dir[0] == '\0')
-        strcpy(c->client_tls_dir, c->tls_dir);
-    for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
-        if (strcmp(r->client_tls, words[i]) == 0) {
-            c->client_tls = (enum hf_node_tls)i;
-            return 0;
-        }
-    }
-    return hf_fail(err, HF_EINVAL, "--client-tls %s: not one of offered, required, off", r->client_tls);
+    if ((rv = choose("--log-level", r->log_level, levels, &level, err)) != 0 ||
+        (rv = choose("--guard", r->guard, guards, &guard, err)) != 0 ||
+        (rv = choose("--client-tls", r->client_tls, modes, &mode, err)) != 0)
+        return rv;
+    c->log_level = (enum hf_log_level)level;
+    c->guard = (enum hf_pg_guard)guard;
+    c->client_tls = (enum hf_router_tls)mode;
+    return 0;
 }
 
 static int take_allow(struct hf_node_config *c, const struct raw *r, struct hf_error *err)
@@ -479,10 +478,9 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     rv = hf_options_parse(o, n, argc, argv, NULL, err);
     if (rv != 0)
         return rv;
-    if ((rv = find_pod(c, &r, err)) == 0 && (rv = check_name(c, err)) == 0 && (rv = take_log_level(c, &r, err)) == 0 &&
-        (rv = take_guard(c, &r, err)) == 0 &&
+    if ((rv = find_pod(c, &r, err)) == 0 && (rv = check_name(c, err)) == 0 && (rv = take_words(c, &r, err)) == 0 &&
         (rv = take_addresses(c, &r, err)) == 0 && (rv = take_dir(c, &r, err)) == 0 &&
-        (rv = take_client_tls(c, &r, err)) == 0 && (rv = take_allow(c, &r, err)) == 0 &&
+        (rv = take_allow(c, &r, err)) == 0 &&
         (rv = read_credentials(c, r.credentials, err)) == 0)
         rv = write_settings(c, &r.settings, err);
     return rv;

@@ -9,11 +9,13 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "base/allow.h"
 #include "base/cert.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "core/types.h"
-#include "base/allow.h"
+#include "postgres/postgres.h"
+#include "router/router.h"
 
 enum {
     HF_PATH_MAX = 512,        /* any path in the configuration, with its NUL */
@@ -27,12 +29,6 @@ enum {
     HF_LOGIN_MS_DEFAULT = 60000,
     HF_WAL_KEEP_MB_DEFAULT = 1024,
 };
-
-/* The module that makes waits for a majority uncancellable (src/guard). */
-enum hf_node_guard { HF_NODE_GUARD_AUTO, HF_NODE_GUARD_REQUIRED, HF_NODE_GUARD_OFF };
-
-/* TLS from clients. */
-enum hf_node_tls { HF_NODE_TLS_OFFERED, HF_NODE_TLS_REQUIRED, HF_NODE_TLS_OFF };
 
 /* Where to find a node before the cluster state names it. */
 struct hf_seed {
@@ -75,8 +71,8 @@ struct hf_node_config {
     char bindir[HF_PATH_MAX];     /* "": find PostgreSQL by itself */
     char extra_conf[HF_PATH_MAX]; /* a file of PostgreSQL settings in force; "": none */
     char settings_file[HF_PATH_MAX]; /* where they come from, if they may change; "": nowhere */
-    enum hf_node_guard guard;
-    enum hf_node_tls client_tls;
+    enum hf_pg_guard guard;
+    enum hf_router_tls client_tls;
     char client_tls_dir[HF_PATH_MAX]; /* of the certificate that clients are shown */
     struct hf_node_accounts accounts;
     enum hf_log_level log_level;

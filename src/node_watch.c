@@ -51,7 +51,7 @@ static uint64_t mark(const char *dir)
 static void look_at_clients_certificate(struct hf_watch *w)
 {
     const struct hf_node_config *c = w->n->config;
-    uint64_t now = c->client_tls != HF_NODE_TLS_OFF ? mark(c->client_tls_dir) : 0;
+    uint64_t now = c->client_tls != HF_ROUTER_TLS_OFF ? mark(c->client_tls_dir) : 0;
     struct hf_error err;
 
     if (now == 0 || now == w->shown)

@@ -62,7 +62,7 @@ static void a_pod(void **s)
     assert_string_equal(c.advertise_sql, "demo-1.demo:5432");
     assert_int_equal(c.lease_ms, HF_LEASE_MS_DEFAULT);
     assert_false(c.local_runtime);
-    assert_int_equal(c.guard, HF_NODE_GUARD_AUTO);
+    assert_int_equal(c.guard, HF_PG_GUARD_AUTO);
     assert_string_equal(c.extra_conf, "");
     assert_string_equal(c.accounts.app_password, "");
     assert_string_equal(c.accounts.app_role, "app");
@@ -75,7 +75,7 @@ static void clients(void **s)
 
     (void)s;
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000"), 0);
-    assert_int_equal(c.client_tls, HF_NODE_TLS_OFFERED);
+    assert_int_equal(c.client_tls, HF_ROUTER_TLS_OFFERED);
     assert_string_equal(c.client_tls_dir, c.tls_dir);
     assert_int_equal(c.max_clients, HF_CLIENTS_DEFAULT);
     assert_int_equal(c.login_ms, HF_LOGIN_MS_DEFAULT);
@@ -83,13 +83,13 @@ static void clients(void **s)
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "required",
                            "--client-tls-dir", "/etc/x", "--allow", "10.0.0.0/8,fd00::/8", "--allow",
                            "127.0.0.1", "--max-clients", "7", "--login-timeout-ms", "500"), 0);
-    assert_int_equal(c.client_tls, HF_NODE_TLS_REQUIRED);
+    assert_int_equal(c.client_tls, HF_ROUTER_TLS_REQUIRED);
     assert_string_equal(c.client_tls_dir, "/etc/x");
     assert_int_equal(c.allow.n, 3);
     assert_int_equal(c.max_clients, 7);
     assert_int_equal(c.login_ms, 500);
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "on"), HF_EINVAL);
-    assert_non_null(strstr(err.text, "offered"));
+    assert_non_null(strstr(err.text, "--client-tls on: not one of offered, required, off"));
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--allow", "10.0.0.1/8"), HF_EINVAL);
     assert_non_null(strstr(err.text, "--allow"));
 }
