@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/fingerprint.h"
 #include "base/log.h"
 
 enum {
@@ -33,15 +34,6 @@ enum {
 };
 
 /* -- the file, on libuv's thread pool (node_watch.c) ------------------------------------------- */
-
-static uint64_t fingerprint(const char *text)
-{
-    uint64_t sum = 14695981039346656037u;
-
-    for (; *text != '\0'; text++)
-        sum = (sum ^ (unsigned char)*text) * 1099511628211u;
-    return sum != 0 ? sum : 1;
-}
 
 /* The whole of what PostgreSQL shall include: the file, and behind it the flags. */
 static int read_settings(const struct hf_node_config *c, char **text, struct hf_error *err)
@@ -69,7 +61,7 @@ static void take_file(struct hf_node *n, struct hf_settings_look *s)
     struct hf_error err = {0};
     char *text = NULL;
     int rv = read_settings(n->config, &text, &err);
-    uint64_t now = rv == 0 ? fingerprint(text) : 2;
+    uint64_t now = rv == 0 ? hf_fingerprint(HF_FINGERPRINT_BEGIN, text, strlen(text)) : 2;
 
     if (now != s->looked_at) {
         s->looked_at = now;

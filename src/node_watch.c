@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 
@@ -30,28 +29,14 @@ struct hf_watch {
 
     int64_t warned_at_days;
 
-    uint64_t shown; /* mark of the certificate that clients are shown */
+    /* Fingerprint of the certificate that clients are shown, whose authority is nobody's business here. */
+    uint64_t shown;
 };
-
-/* A number that changes when the certificate or its key is replaced; 0: one is missing. Clients may be
- * shown one whose authority is nobody's business here, so it is not the peers' fingerprint. */
-static uint64_t mark(const char *dir)
-{
-    struct hf_cert_files f;
-    struct stat crt, key;
-
-    hf_cert_files(dir, &f);
-    if (stat(f.crt, &crt) != 0 || stat(f.key, &key) != 0)
-        return 0;
-    return ((uint64_t)crt.st_ino * 31 + (uint64_t)key.st_ino) * 31 +
-           (uint64_t)crt.st_mtim.tv_sec * 1000000007 + (uint64_t)crt.st_mtim.tv_nsec +
-           (uint64_t)key.st_mtim.tv_sec * 998244353 + (uint64_t)key.st_mtim.tv_nsec * 3 + 1;
-}
 
 static void look_at_clients_certificate(struct hf_watch *w)
 {
     const struct hf_node_config *c = w->n->config;
-    uint64_t now = c->client_tls != HF_ROUTER_TLS_OFF ? mark(c->client_tls_dir) : 0;
+    uint64_t now = c->client_tls != HF_ROUTER_TLS_OFF ? hf_cert_fingerprint(c->client_tls_dir, false) : 0;
     struct hf_error err;
 
     if (now == 0 || now == w->shown)
@@ -66,7 +51,7 @@ static void look_at_clients_certificate(struct hf_watch *w)
 static void look_at_certificates(struct hf_watch *w)
 {
     const struct hf_node_config *c = w->n->config;
-    uint64_t now = hf_cert_fingerprint(c->tls_dir);
+    uint64_t now = hf_cert_fingerprint(c->tls_dir, true);
     struct hf_cert_files f;
     X509 *cert;
 
@@ -177,8 +162,8 @@ int hf_node_watch(struct hf_node *n, struct hf_error *err)
     w->work.data = w->timer.data = w;
     w->warned_at_days = WARN_DAYS;
     /* What hf_peer_open() has read. If it has changed since, the first look finds that. */
-    w->in_use = hf_cert_fingerprint(n->config->tls_dir);
-    w->shown = mark(n->config->client_tls_dir);
+    w->in_use = hf_cert_fingerprint(n->config->tls_dir, true);
+    w->shown = hf_cert_fingerprint(n->config->client_tls_dir, false);
     (void)uv_timer_init(&n->loop, &w->timer);
     return uv_timer_start(&w->timer, timer_cb, 0, LOOK_MS) == 0 ? 0 : hf_fail(err, HF_EIO, "timer");
 }

@@ -65,8 +65,9 @@ int hf_cert_check(const char *dir, const char *name, const struct hf_domains *d,
                   struct hf_error *err);
 /* Seconds from now to the end of a certificate's life; below 0: expired. */
 int64_t hf_cert_seconds_left(const X509 *cert);
-/* A number that changes when the directory's files do; 0: one cannot be read. */
-uint64_t hf_cert_fingerprint(const char *dir);
+/* A number that changes when the certificate or the key in the directory does, or with `authority` what
+ * is in ca.crt; 0: one cannot be read. */
+uint64_t hf_cert_fingerprint(const char *dir, bool authority);
 
 X509 *hf_cert_read(const char *path, struct hf_error *err); /* the first in the file */
 EVP_PKEY *hf_cert_read_key(const char *path, struct hf_error *err);

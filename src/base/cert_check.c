@@ -11,6 +11,7 @@
 #include <openssl/x509v3.h>
 
 #include "base/file.h"
+#include "base/fingerprint.h"
 
 enum { FILE_MAX = 64 * 1024, CHAIN_MAX = 8 };
 
@@ -73,24 +74,23 @@ void hf_cert_files(const char *dir, struct hf_cert_files *out)
     (void)snprintf(out->key, sizeof out->key, "%s/%s.key", dir, stem);
 }
 
-uint64_t hf_cert_fingerprint(const char *dir)
+uint64_t hf_cert_fingerprint(const char *dir, bool authority)
 {
     struct hf_cert_files f;
-    const char *const paths[] = {f.ca, f.crt, f.key};
-    uint64_t sum = 14695981039346656037u; /* FNV-1a: tells changes, not forgeries */
+    const char *const paths[] = {f.crt, f.key, f.ca};
+    uint64_t sum = HF_FINGERPRINT_BEGIN;
 
     hf_cert_files(dir, &f);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < (authority ? 3 : 2); i++) {
         char *data;
         size_t len;
         if (hf_file_read(paths[i], FILE_MAX, &data, &len, NULL) != 0)
             return 0;
-        for (size_t k = 0; k <= len; k++) /* with the NUL: what moves from file to file counts */
-            sum = (sum ^ (unsigned char)data[k]) * 1099511628211u;
+        sum = hf_fingerprint(sum, data, len + 1); /* with the NUL: what moves from file to file counts */
         OPENSSL_cleanse(data, len);
         free(data);
     }
-    return sum != 0 ? sum : 1;
+    return sum;
 }
 
 /* Every certificate of a file. */

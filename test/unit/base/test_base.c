@@ -17,6 +17,7 @@
 #include "base/allow.h"
 #include "base/cert.h"
 #include "base/file.h"
+#include "base/fingerprint.h"
 #include "base/net.h"
 
 static char dir[] = "/tmp/hf-base-XXXXXX";
@@ -125,6 +126,32 @@ static void test_certificates(void **state)
     assert_non_null(strstr(err.text, "not signed by"));
 }
 
+static void test_fingerprints(void **state)
+{
+    const char *name = "demo-0";
+    struct hf_error err = {0};
+    uint64_t pair, all;
+
+    (void)state;
+    assert_int_equal(hf_dir_make(path("ca3"), 0700, &err), 0);
+    assert_int_equal(hf_dir_make(path("node3"), 0700, &err), 0);
+    assert_true(hf_cert_fingerprint(path("node3"), false) == 0);
+    assert_int_equal(hf_cert_make_ca(path("ca3"), "demo", &err), 0);
+    assert_int_equal(hf_cert_make_node(path("ca3"), path("node3"), &name, 1, &err), 0);
+    pair = hf_cert_fingerprint(path("node3"), false);
+    all = hf_cert_fingerprint(path("node3"), true);
+    assert_true(pair != 0 && all != 0 && pair != all);
+    assert_int_equal(hf_file_write(path("node3/ca.crt"), "another", 7, 0644, &err), 0);
+    assert_true(hf_cert_fingerprint(path("node3"), false) == pair);
+    assert_true(hf_cert_fingerprint(path("node3"), true) != all);
+    assert_int_equal(unlink(path("node3/ca.crt")), 0);
+    assert_true(hf_cert_fingerprint(path("node3"), false) == pair);
+    assert_true(hf_cert_fingerprint(path("node3"), true) == 0);
+    assert_int_equal(hf_cert_make_node(path("ca3"), path("node3"), &name, 1, &err), 0);
+    assert_true(hf_cert_fingerprint(path("node3"), false) != pair);
+    assert_true(hf_fingerprint(HF_FINGERPRINT_BEGIN, "a", 1) == 0xaf63dc4c8601ec8cu); /* as FNV-1a is published */
+}
+
 static void test_files(void **state)
 {
     struct hf_error err = {0};
@@ -186,6 +213,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_certificates),
+        cmocka_unit_test(test_fingerprints),
         cmocka_unit_test(test_addresses_in_certificates),
         cmocka_unit_test(test_networks),
         cmocka_unit_test(test_files),
