@@ -24,7 +24,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "pod/api.h"
+#include "kube/api.h"
 
 enum { ASK_MS = 200, API_MS = 3000, LEAVE_MAX_MS = 20000, ALONE_MS = 5000, MEMBER_MS = 2000 };
 
@@ -32,7 +32,7 @@ struct hf_leave {
     struct hf_node *n;
     uv_timer_t timer;
     uv_work_t work;
-    struct hf_pod_scale scale;
+    struct hf_kube_scale scale;
     int answer; /* of the API */
     struct hf_error why;
     bool leaving;
@@ -180,7 +180,7 @@ static void ask_api(uv_work_t *work)
     char set[HF_NAME_MAX];
 
     (void)snprintf(set, sizeof set, "%.*s", (int)(strrchr(c->name, '-') - c->name), c->name);
-    l->answer = hf_pod_scale(HF_POD_ACCOUNT, c->namespace, set, API_MS, &l->scale, &l->why);
+    l->answer = hf_kube_api_scale(c->namespace, set, API_MS, &l->scale, &l->why);
 }
 
 static void leave_cb(uv_timer_t *timer)
@@ -229,7 +229,7 @@ void hf_node_terminate(struct hf_node *n)
     struct hf_leave *l = n->leave;
 
     if (l == NULL || n->decide == NULL || n->config->namespace[0] == '\0' || n->terminating ||
-        access(HF_POD_ACCOUNT "/token", R_OK) != 0) {
+        access(HF_KUBE_ACCOUNT "/token", R_OK) != 0) {
         if (!n->terminating || n->decide == NULL)
             hf_node_shutdown(n);
         n->terminating = true;
