@@ -127,19 +127,22 @@ static int check_same_system(struct hf_pg *pg, const struct hf_pg_job *job, uint
     return 0;
 }
 
-/* Old aside, new in place; hf_pg_probe puts the old one back if we die between the two. */
+/* Old aside, new in place; hf_pg_probe puts the old one back if we die between the two. A rename that fails to be
+ * flushed has happened all the same: what lies there tells whether data/ is what it was. */
 static int swap_in(struct hf_pg *pg, bool *swapped, struct hf_error *err)
 {
+    bool had = hf_pg_exists(pg->data);
     int code = hf_pg_remove_tree(pg->data_old, err);
 
-    if (code == 0 && hf_pg_exists(pg->data))
+    if (code != 0)
+        return code;
+    if (had)
         code = hf_pg_rename(pg->data, pg->data_old, err);
-    if (code == 0) {
-        *swapped = true;
+    if (code == 0)
         code = hf_pg_rename(pg->data_new, pg->data, err);
-        if (code != 0 && hf_pg_exists(pg->data_old) && hf_pg_rename(pg->data_old, pg->data, NULL) == 0)
-            *swapped = false;
-    }
+    if (code != 0 && !hf_pg_exists(pg->data) && hf_pg_exists(pg->data_old))
+        (void)hf_pg_rename(pg->data_old, pg->data, NULL);
+    *swapped = !had || !hf_pg_exists(pg->data) || hf_pg_exists(pg->data_old);
     if (code == 0 && hf_pg_exists(pg->mark)) {
         (void)unlink(pg->mark);
         code = hf_pg_fsync_path(pg->node_dir, err);

@@ -1,5 +1,6 @@
 /* A leader and its follower. Timings go to standard output for people; nothing is judged by them.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -404,6 +405,61 @@ static void test_clone_killed(void **state)
     sql_until(&a, "select count(*) from t", "1");
 }
 
+/* A disk that does not flush, from the moment on when `present` is there and `absent` is not. */
+static struct {
+    const char *present, *absent;
+    int left;
+    bool begun;
+} flush;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+
+int __wrap_fsync(int fd)
+{
+    if (flush.left > 0 && (flush.begun || (hf_pg_exists(flush.present) && !hf_pg_exists(flush.absent)))) {
+        flush.begun = true;
+        flush.left--;
+        errno = EIO;
+        return -1;
+    }
+    return __real_fsync(fd);
+}
+
+/* The renames of a swap happen, and are not flushed: what is said to lie there is what does. */
+static void test_clone_swap_not_flushed(void **state)
+{
+    char data[160], aside[160], fresh[160];
+    struct hf_pg_result r;
+
+    (void)state;
+    (void)snprintf(data, sizeof data, "%s/data", a.dir);
+    (void)snprintf(aside, sizeof aside, "%s/data.old", a.dir);
+    (void)snprintf(fresh, sizeof fresh, "%s/data.new", a.dir);
+    for (int failures = 1; failures <= 2; failures++) { /* the old aside; and then its way back, too */
+        flush.present = aside;
+        flush.absent = data;
+        flush.begun = false;
+        flush.left = failures;
+        r = job_fails(&a, HF_WORK_CLONE);
+        assert_int_equal(flush.left, 0);
+        assert_false(r.swapped);
+        assert_true(hf_pg_exists(data) && !hf_pg_exists(aside) && hf_pg_exists(fresh));
+        (void)job_ok(&a, HF_WORK_START);
+        sql_until(&a, "select count(*) from t", "1");
+    }
+    flush.present = aside; /* the new in place */
+    flush.absent = fresh;
+    flush.begun = false;
+    flush.left = 1;
+    r = job_fails(&a, HF_WORK_CLONE);
+    assert_int_equal(flush.left, 0);
+    assert_true(r.swapped);
+    assert_true(hf_pg_exists(data) && hf_pg_exists(aside) && !hf_pg_exists(fresh));
+    (void)job_ok(&a, HF_WORK_CLONE);
+    assert_false(hf_pg_exists(aside));
+}
+
 /* What cannot be copied leaves what is there. */
 static void test_clone_refused(void **state)
 {
@@ -637,6 +693,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_half_rewound_is_not_started),
         cmocka_unit_test(test_clone_interrupted),
         cmocka_unit_test(test_clone_killed),
+        cmocka_unit_test(test_clone_swap_not_flushed),
         cmocka_unit_test(test_clone_refused),
         cmocka_unit_test(test_clean_stop_loses_nothing),
         cmocka_unit_test(test_position_when_parameters_are_too_small),
