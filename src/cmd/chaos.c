@@ -94,13 +94,11 @@ static int wait_whole(const struct hf_local *l, struct hf_error *err)
 static int signal_node(const struct hf_local *l, unsigned node, int sig, struct hf_error *err)
 {
     char name[HF_NAME_MAX];
-    json_t *answer = NULL;
     int rv;
 
     hf_local_node_name(l, node, name);
     rv = hf_cmd_ask_supervisor(l, json_pack("{s:s,s:s,s:i,s:b,s:b}", "op", "kill", "node", name, "signal",
-                                            sig, "group", 0, "restart", 1), 5 * ASK_MS, &answer, err);
-    json_decref(answer);
+                                            sig, "group", 0, "restart", 1), 5 * ASK_MS, NULL, err);
     return rv;
 }
 
@@ -162,13 +160,11 @@ static int kill_postgres(const struct hf_local *l, unsigned node, struct hf_erro
 static int hand_over(const struct hf_local *l, unsigned leader, unsigned to, struct hf_error *err)
 {
     char name[HF_NAME_MAX];
-    json_t *answer = NULL;
     int rv;
 
     hf_local_node_name(l, to, name);
     rv = hf_cmd_ask_node(l, leader, json_pack("{s:s,s:s}", "op", "switchover", "to", name), SWITCH_MS,
-                         &answer, err);
-    json_decref(answer);
+                         NULL, err);
     return rv == HF_ECLOSED ? 0 : rv; /* it may restart on the way */
 }
 

@@ -55,7 +55,7 @@ int hf_cmd_wrong_usage(const char *verb, const char *text);
 /* Finds and loads the cluster that `dir` (may be "") means. */
 int hf_cmd_open(struct hf_local *l, const char *dir, struct hf_error *err);
 
-/* Takes `request`. For the answer see hf_admin_ask(). */
+/* Takes `request`. For the answer see hf_admin_ask(); `answer` may be NULL: it does not matter. */
 int hf_cmd_ask_node(const struct hf_local *l, unsigned ordinal, json_t *request, int timeout_ms,
                     json_t **answer, struct hf_error *err);
 int hf_cmd_ask_supervisor(const struct hf_local *l, json_t *request, int timeout_ms, json_t **answer,

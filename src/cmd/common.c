@@ -64,8 +64,10 @@ int hf_cmd_open(struct hf_local *l, const char *dir, struct hf_error *err)
 static int ask(const char *path, json_t *request, int timeout_ms, json_t **answer,
                struct hf_error *err)
 {
-    int rv = hf_admin_ask(path, request, timeout_ms, answer, err);
+    json_t *unread = NULL;
+    int rv = hf_admin_ask(path, request, timeout_ms, answer != NULL ? answer : &unread, err);
 
+    json_decref(unread);
     json_decref(request);
     return rv;
 }

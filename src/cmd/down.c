@@ -35,15 +35,13 @@ static int stop(const struct hf_local *l, bool *ran, struct hf_error *err)
     struct hf_lock_pids pids;
     pid_t supervisor;
     bool insisted = false;
-    json_t *answer = NULL;
     int rv;
 
     hf_local_path(l, "up.lock", lock);
     *ran = hf_lock_look(lock, &pids);
     supervisor = *ran ? pids.first : 0;
     if (*ran) {
-        rv = hf_cmd_ask_supervisor(l, json_pack("{s:s}", "op", "down"), 5000, &answer, err);
-        json_decref(answer);
+        rv = hf_cmd_ask_supervisor(l, json_pack("{s:s}", "op", "down"), 5000, NULL, err);
         if (rv != 0 && rv != HF_EREFUSED && pids.first > 1 && kill(pids.first, SIGTERM) != 0)
             return rv;
     } else if (signal_nodes(l, SIGTERM) > 0) {

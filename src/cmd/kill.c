@@ -71,7 +71,6 @@ int hf_cmd_kill(int argc, char **argv)
         o, sizeof o / sizeof *o};
     struct hf_error err;
     struct hf_local l;
-    json_t *answer = NULL;
     int status, sig, rv;
 
     if (!hf_cmd_parse(argc, argv, &u, &nodes, &status))
@@ -87,8 +86,7 @@ int hf_cmd_kill(int argc, char **argv)
                                json_pack("{s:s,s:s,s:i,s:b,s:b}", "op", "kill", "node", nodes.items[0],
                                          "signal", sig, "group", (int)group, "restart",
                                          (int)(restart || !ends_a_process(sig))),
-                               ASK_MS, &answer, &err);
-    json_decref(answer);
+                               ASK_MS, NULL, &err);
     if (rv == 0 && ends_a_process(sig) && !restart)
         wait_until_gone(&l, nodes.items[0]);
     hf_local_free(&l);

@@ -77,11 +77,9 @@ static int wait_until_joined(struct scale *s, unsigned first, struct hf_error *e
 static int grow(struct scale *s, struct hf_error *err)
 {
     unsigned first = s->local.replicas;
-    json_t *answer = NULL;
     int rv = hf_cmd_ask_supervisor(
-        &s->local, json_pack("{s:s,s:i}", "op", "grow", "replicas", (int)s->to), ANSWER_MS, &answer, err);
+        &s->local, json_pack("{s:s,s:i}", "op", "grow", "replicas", (int)s->to), ANSWER_MS, NULL, err);
 
-    json_decref(answer);
     if (rv != 0)
         return rv;
     s->local.replicas = s->to;
@@ -110,7 +108,6 @@ static int is_member(const struct hf_view_all *v, const char *name)
 static bool leave_step(struct scale *s, unsigned ordinal, const char *name, struct hf_error *why)
 {
     struct hf_view_all v;
-    json_t *answer = NULL;
     int member, leader;
 
     hf_cmd_look(&s->local, ASK_MS, &v);
@@ -125,13 +122,12 @@ static bool leave_step(struct scale *s, unsigned ordinal, const char *name, stru
     }
     if (leader == (int)ordinal)
         (void)hf_cmd_ask_node(&s->local, ordinal,
-                              json_pack("{s:s,s:s}", "op", "switchover", "to", ""), ANSWER_MS, &answer,
+                              json_pack("{s:s,s:s}", "op", "switchover", "to", ""), ANSWER_MS, NULL,
                               why);
     else
         (void)hf_cmd_ask_node(&s->local, (unsigned)leader,
-                              json_pack("{s:s,s:s}", "op", "leave", "name", name), ANSWER_MS, &answer,
+                              json_pack("{s:s,s:s}", "op", "leave", "name", name), ANSWER_MS, NULL,
                               why);
-    json_decref(answer);
     return false; /* whatever the answer: the leader's list of members decides */
 }
 
@@ -140,7 +136,6 @@ static int shrink_by_one(struct scale *s, struct hf_error *err)
     unsigned ordinal = s->local.replicas - 1;
     struct hf_error why = {0};
     char name[HF_NAME_MAX], line[160];
-    json_t *answer = NULL;
     int rv;
 
     hf_local_node_name(&s->local, ordinal, name);
@@ -156,8 +151,7 @@ static int shrink_by_one(struct scale *s, struct hf_error *err)
         hf_cmd_sleep_ms(POLL_MS);
     }
     rv = hf_cmd_ask_supervisor(&s->local, json_pack("{s:s,s:s}", "op", "retire", "node", name), ANSWER_MS,
-                               &answer, err);
-    json_decref(answer);
+                               NULL, err);
     if (rv != 0)
         return rv;
     s->local.replicas--;

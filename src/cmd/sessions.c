@@ -102,7 +102,6 @@ static int end_session(const struct hf_local *l, const char *id)
     const char *slash = strchr(id, '/');
     char node[HF_NAME_MAX] = "", *end;
     struct hf_error err;
-    json_t *answer = NULL;
     long long number;
     int ordinal, rv;
 
@@ -113,8 +112,7 @@ static int end_session(const struct hf_local *l, const char *id)
     if (number <= 0 || *end != '\0' || ordinal < 0)
         return hf_cmd_wrong_usage("sessions", "--kill takes an ID as `holdfast sessions` prints it: demo-0/12");
     rv = hf_cmd_ask_node(l, (unsigned)ordinal,
-                         json_pack("{s:s,s:I}", "op", "end-session", "id", (json_int_t)number), ASK_MS, &answer, &err);
-    json_decref(answer);
+                         json_pack("{s:s,s:I}", "op", "end-session", "id", (json_int_t)number), ASK_MS, NULL, &err);
     return rv == 0 ? 0 : hf_cmd_fail(&err);
 }
 

@@ -34,7 +34,6 @@ static int switch_over(const struct hf_local *l, const char *to, struct hf_error
     unsigned long begun = hf_cmd_now_ms();
     char old[HF_NAME_MAX] = "", new[HF_NAME_MAX] = "", target[HF_NAME_MAX] = "";
     struct hf_view_all v;
-    json_t *answer;
     json_int_t epoch;
     int leader, rv;
 
@@ -59,11 +58,9 @@ static int switch_over(const struct hf_local *l, const char *to, struct hf_error
         return 0;
     }
     rv = hf_cmd_ask_node(l, (unsigned)leader,
-                         json_pack("{s:s,s:s}", "op", "switchover", "to", target), ANSWER_MS, &answer,
+                         json_pack("{s:s,s:s}", "op", "switchover", "to", target), ANSWER_MS, NULL,
                          err);
-    if (rv == 0) {
-        json_decref(answer);
-    } else if (rv != HF_ECLOSED) { /* it may have restarted on the way: what counts is who leads */
+    if (rv != 0 && rv != HF_ECLOSED) { /* it may have restarted on the way: what counts is who leads */
         hf_error_prefix(err, "%s", old);
         return rv;
     }

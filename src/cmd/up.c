@@ -295,10 +295,8 @@ static void stop_again(const struct up *u)
     char lock[HF_PATH_MAX];
     struct hf_lock_pids pids;
     struct hf_error err;
-    json_t *answer = NULL;
 
-    (void)hf_cmd_ask_supervisor(&u->local, json_pack("{s:s}", "op", "down"), 2000, &answer, &err);
-    json_decref(answer);
+    (void)hf_cmd_ask_supervisor(&u->local, json_pack("{s:s}", "op", "down"), 2000, NULL, &err);
     hf_local_path(&u->local, "up.lock", lock);
     for (unsigned i = 0; i < 600 && hf_lock_look(lock, &pids); i++)
         hf_cmd_sleep_ms(100);
