@@ -6,12 +6,11 @@
 #include <time.h>
 
 #include <jansson.h>
-#include <openssl/evp.h>
 #include <openssl/x509v3.h>
 
-#include "base/file.h"
+#include "base/secret.h"
 
-enum { FILE_MAX = 64 * 1024, NAMES_MAX = 64, DAY_S = 86400 };
+enum { NAMES_MAX = 64, DAY_S = 86400 };
 
 unsigned hf_certs_names(X509 *cert, char text[][2 * HF_DOMAIN_MAX], const char **list, unsigned max)
 {
@@ -117,28 +116,6 @@ int hf_certs_check(const char *dir, const char *name, const struct hf_domains *d
 
 /* -- Secret ------------------------------------------------------------------------------------ */
 
-static int print_file(const char *key, const char *path, struct hf_error *err)
-{
-    unsigned char *text;
-    char *data;
-    size_t len;
-    int rv = hf_file_read(path, FILE_MAX, &data, &len, err);
-
-    if (rv != 0)
-        return rv;
-    text = malloc(4 * (len / 3 + 1) + 1);
-    if (text == NULL) {
-        free(data);
-        return hf_fail(err, HF_ENOMEM, "out of memory");
-    }
-    (void)EVP_EncodeBlock(text, (unsigned char *)data, (int)len);
-    printf("  %s: %s\n", key, (char *)text);
-    free(text);
-    OPENSSL_cleanse(data, len);
-    free(data);
-    return 0;
-}
-
 int hf_certs_print_secret(const char *dir, const char *name, const char *namespace,
                           struct hf_error *err)
 {
@@ -152,10 +129,10 @@ int hf_certs_print_secret(const char *dir, const char *name, const char *namespa
     if (namespace[0] != '\0')
         printf("  namespace: %s\n", namespace);
     puts("data:");
-    rv = print_file("ca.crt", f.ca, err);
+    rv = hf_secret_print(stdout, "ca.crt", f.ca, err);
     if (rv == 0)
-        rv = print_file("tls.crt", f.crt, err);
+        rv = hf_secret_print(stdout, "tls.crt", f.crt, err);
     if (rv == 0)
-        rv = print_file("tls.key", f.key, err);
+        rv = hf_secret_print(stdout, "tls.key", f.key, err);
     return rv;
 }

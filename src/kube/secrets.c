@@ -2,15 +2,15 @@
 #include "kube/manifest.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
-#include <openssl/rand.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cert.h"
 #include "base/file.h"
+#include "base/secret.h"
 
-enum { PEM_MAX = 64 * 1024, NAMES_MAX = 32, PATH_LEN = 256, PASSWORD_BYTES = 24 };
+enum { NAMES_MAX = 32, PATH_LEN = 256 };
 
 struct names {
     unsigned n;
@@ -39,46 +39,19 @@ static void print_head(FILE *out, const struct hf_manifest *m, const char *what,
 
 static int print_file(FILE *out, const char *key, const char *dir, const char *file, struct hf_error *err)
 {
-    char path[PATH_LEN + 32], *text;
-    unsigned char *coded;
-    size_t len;
-    int rv;
+    char path[PATH_LEN + 32];
 
     (void)snprintf(path, sizeof path, "%s/%s", dir, file);
-    rv = hf_file_read(path, PEM_MAX, &text, &len, err);
-    if (rv != 0)
-        return rv;
-    coded = malloc(len * 4 / 3 + 8);
-    if (coded == NULL) {
-        rv = hf_fail(err, HF_ENOMEM, "%s: out of memory", path);
-    } else {
-        (void)EVP_EncodeBlock(coded, (const unsigned char *)text, (int)len);
-        (void)fprintf(out, "  %s: %s\n", key, (const char *)coded);
-    }
-    free(coded);
-    OPENSSL_cleanse(text, len);
-    free(text);
-    return rv;
-}
-
-static int make_password(char out[PASSWORD_BYTES * 2 + 1], struct hf_error *err)
-{
-    unsigned char raw[PASSWORD_BYTES];
-
-    if (RAND_bytes(raw, sizeof raw) != 1)
-        return hf_fail(err, HF_EIO, "no random numbers for a password");
-    for (unsigned i = 0; i < sizeof raw; i++)
-        (void)snprintf(out + i * 2, 3, "%02x", raw[i]);
-    return 0;
+    return hf_secret_print(out, key, path, err);
 }
 
 static int print_credentials(const struct hf_manifest *m, FILE *out, struct hf_error *err)
 {
-    char app[PASSWORD_BYTES * 2 + 1], admin[PASSWORD_BYTES * 2 + 1];
-    int rv = make_password(app, err);
+    char app[HF_PASSWORD_LETTERS + 1], admin[HF_PASSWORD_LETTERS + 1];
+    int rv = hf_password_make(app, err);
 
     if (rv == 0)
-        rv = make_password(admin, err);
+        rv = hf_password_make(admin, err);
     if (rv != 0)
         return rv;
     print_head(out, m, "credentials", "Opaque",
@@ -89,7 +62,7 @@ static int print_credentials(const struct hf_manifest *m, FILE *out, struct hf_e
                   "  # For applications: one value holds all.\n"
                   "  uri: postgresql://app:%s@%s.%s.svc:5432/app\n"
                   "  read-only-uri: postgresql://app:%s@%s-read.%s.svc:5432/app\n"
-                  "  username: app\n  password: %s\n",
+                  "  username: app\n  password: \"%s\"\n",
                   app, admin, app, m->name, m->namespace, app, m->name, m->namespace, app);
     OPENSSL_cleanse(app, sizeof app);
     OPENSSL_cleanse(admin, sizeof admin);

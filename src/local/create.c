@@ -5,29 +5,15 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cert.h"
 #include "base/file.h"
+#include "base/secret.h"
 #include "local/user.h"
 
-enum { PASSWORD_LETTERS = 24 };
-
-static int make_password(char out[HF_ACCOUNT_MAX], struct hf_error *err)
-{
-    /* 64 letters, none of which needs quoting in a URI, a shell or SQL. */
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    unsigned char random[PASSWORD_LETTERS];
-
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-        return hf_fail(err, HF_EIO, "getrandom: %s", strerror(errno));
-    for (unsigned i = 0; i < PASSWORD_LETTERS; i++)
-        out[i] = letters[random[i] % 64];
-    out[PASSWORD_LETTERS] = '\0';
-    return 0;
-}
+_Static_assert(HF_PASSWORD_LETTERS < (int)HF_ACCOUNT_MAX, "a password that an account has no room for");
 
 /* Absent or empty. A first start that was killed half-way leaves pki/ or up.* and no cluster.json. */
 static int check_unused(const char *dir, struct hf_error *err)
@@ -89,9 +75,9 @@ int hf_local_create(struct hf_local *l, struct hf_error *err)
     strcpy(l->accounts.app_role, "app");
     strcpy(l->accounts.app_database, "app");
     strcpy(l->accounts.admin_role, "admin");
-    rv = make_password(l->accounts.app_password, err);
+    rv = hf_password_make(l->accounts.app_password, err);
     if (rv == 0)
-        rv = make_password(l->accounts.admin_password, err);
+        rv = hf_password_make(l->accounts.admin_password, err);
     hf_local_path(l, "pki", pki);
     if (rv == 0)
         rv = hf_dir_make(pki, 0700, err);
