@@ -7,32 +7,45 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
-static SSL_CTX *context(const SSL_METHOD *method, const char *dir, struct hf_error *err)
+SSL_CTX *hf_tls_context(const SSL_METHOD *method, int least, const char *dir, const char *what, struct hf_error *err)
 {
     SSL_CTX *ctx = SSL_CTX_new(method);
     struct hf_cert_files f;
-    char why[160] = "";
 
     hf_cert_files(dir, &f);
-    if (ctx != NULL && SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&
-        SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384") == 1 &&
-        SSL_CTX_load_verify_locations(ctx, f.ca, NULL) == 1 &&
+    if (ctx != NULL && SSL_CTX_set_min_proto_version(ctx, least) == 1 &&
         SSL_CTX_use_certificate_chain_file(ctx, f.crt) == 1 &&
         SSL_CTX_use_PrivateKey_file(ctx, f.key, SSL_FILETYPE_PEM) == 1 &&
         SSL_CTX_check_private_key(ctx) == 1) {
-        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+        /* Buffers only while something moves; a write that is tried again may come from another place. */
         SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS);
-        /* Sessions are long; tickets would only be bytes that nobody reads. */
+        /* Sessions are long, and nobody resumes one: tickets would be bytes that nobody reads. */
         (void)SSL_CTX_set_num_tickets(ctx, 0);
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         return ctx;
     }
-    ERR_error_string_n(ERR_peek_last_error(), why, sizeof why);
-    ERR_clear_error();
+    (void)hf_cert_fail(err, what, dir);
     SSL_CTX_free(ctx);
-    (void)hf_fail(err, HF_ETLS, "cannot use the certificates in %s: %s", dir, why);
     return NULL;
+}
+
+static SSL_CTX *context(const SSL_METHOD *method, const char *dir, struct hf_error *err)
+{
+    SSL_CTX *ctx = hf_tls_context(method, TLS1_3_VERSION, dir, "cannot use the certificates in", err);
+    struct hf_cert_files f;
+
+    if (ctx == NULL)
+        return NULL;
+    hf_cert_files(dir, &f);
+    if (SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384") != 1 ||
+        SSL_CTX_load_verify_locations(ctx, f.ca, NULL) != 1) {
+        (void)hf_cert_fail(err, "cannot use the authority's certificate", f.ca);
+        SSL_CTX_free(ctx);
+        return NULL;
+    }
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    return ctx;
 }
 
 int hf_tls_open(struct hf_tls *t, const char *dir, const struct hf_domains *domains,

@@ -1,4 +1,5 @@
-/* Mutual TLS between nodes: TLS 1.3 only, the cluster's authority only, names checked. */
+/* Mutual TLS between nodes: TLS 1.3 only, the cluster's authority only, names checked. And what all of the
+ * program's TLS has in common. */
 #ifndef HF_BASE_TLS_H
 #define HF_BASE_TLS_H
 
@@ -15,6 +16,10 @@ struct hf_tls {
     SSL_CTX *client, *server;
     struct hf_domains domains;
 };
+
+/* With the directory's certificate and key, of the version `least` (TLS1_2_VERSION, ...) or later, for long
+ * sessions on non-blocking sockets; whom to believe is the caller's. On failure NULL, and "<what> <dir>: why". */
+SSL_CTX *hf_tls_context(const SSL_METHOD *method, int least, const char *dir, const char *what, struct hf_error *err);
 
 /* dir: see base/cert.h. `domains` may be NULL. */
 int hf_tls_open(struct hf_tls *t, const char *dir, const struct hf_domains *domains,

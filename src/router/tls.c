@@ -1,38 +1,18 @@
 #include "router/tls.h"
 
-#include <openssl/err.h>
-
-#include "base/cert.h"
+#include "base/tls.h"
 
 /* As PostgreSQL: TLS 1.2 and later. */
 static SSL_CTX *context(const char *dir, struct hf_error *err)
 {
-    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-    struct hf_cert_files f;
-    char why[160] = "";
+    SSL_CTX *ctx = hf_tls_context(TLS_server_method(), TLS1_2_VERSION, dir, "cannot show clients the certificate in", err);
 
-    hf_cert_files(dir, &f);
-    if (ctx != NULL && SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
-        SSL_CTX_use_certificate_chain_file(ctx, f.crt) == 1 &&
-        SSL_CTX_use_PrivateKey_file(ctx, f.key, SSL_FILETYPE_PEM) == 1 &&
-        SSL_CTX_check_private_key(ctx) == 1) {
-        SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
-        /* Buffers only while something moves; a write that is tried again may come from another place. */
-        SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                  SSL_MODE_RELEASE_BUFFERS);
-        SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                                     SSL_OP_CIPHER_SERVER_PREFERENCE);
-        /* Drivers do not resume: tickets would be bytes that nobody reads. */
-        (void)SSL_CTX_set_num_tickets(ctx, 0);
-        SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
-        SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-        return ctx;
-    }
-    ERR_error_string_n(ERR_peek_last_error(), why, sizeof why);
-    ERR_clear_error();
-    SSL_CTX_free(ctx);
-    (void)hf_fail(err, HF_ETLS, "cannot show clients the certificate in %s: %s", dir, why);
-    return NULL;
+    if (ctx == NULL)
+        return NULL;
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                 SSL_OP_NO_TICKET);
+    return ctx;
 }
 
 int hf_client_tls_open(struct hf_client_tls *t, struct hf_error *err)
