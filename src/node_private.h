@@ -116,9 +116,7 @@ struct hf_node {
     bool promote_waiting;
     struct hf_pg_job promote_job;
 
-    /* Who leads, as last told to router and relay. */
-    hf_node_id routed_to;
-    bool routed_local, readable;
+    bool readable; /* followers' reads, as last told to the router */
     unsigned next_reader; /* whose turn it is to serve a reader from elsewhere */
     bool streaming;
     hf_lsn leader_end, applied; /* while streaming: as of a moment ago */

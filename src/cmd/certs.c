@@ -162,7 +162,7 @@ static int check(const struct certs *c, struct hf_error *err)
     if (c->service[0] != '\0' && !hf_domains_of_service(&d, c->service, c->namespace, c->domain))
         return hf_fail(err, HF_EINVAL,
                        "the service's name, namespace and domain are too long together");
-    return hf_certs_check(c->dir, c->name, &d, c->min_days, c->json, err);
+    return hf_certs_check(c->dir, c->name, &d, c->min_days, c->json);
 }
 
 static int run(const struct certs *c, const char *what, struct hf_error *err)

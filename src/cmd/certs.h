@@ -9,9 +9,9 @@
 /* The DNS names of a certificate; returns how many. */
 unsigned hf_certs_names(X509 *cert, char text[][2 * HF_DOMAIN_MAX], const char **list,
                         unsigned max);
-/* Prints, in words or JSON. HF_ETLS without a text: it has been printed what is wrong. */
+/* Prints, in words or JSON. HF_ETLS: and what is wrong. */
 int hf_certs_check(const char *dir, const char *name, const struct hf_domains *d, unsigned min_days,
-                   bool json, struct hf_error *err);
+                   bool json);
 /* Of type kubernetes.io/tls: tls.crt, tls.key, and ca.crt; never the authority's key. */
 int hf_certs_print_secret(const char *dir, const char *name, const char *namespace,
                           struct hf_error *err);

@@ -79,7 +79,7 @@ static void print_text(const json_t *all, const char *problem)
 }
 
 int hf_certs_check(const char *dir, const char *name, const struct hf_domains *d, unsigned min_days,
-                   bool json, struct hf_error *err)
+                   bool json)
 {
     struct hf_error why = {0};
     struct hf_cert_files f;
@@ -87,7 +87,6 @@ int hf_certs_check(const char *dir, const char *name, const struct hf_domains *d
     X509 *cert;
     bool ok = hf_cert_check(dir, name, d, &why) == 0;
 
-    (void)err;
     hf_cert_files(dir, &f);
     if ((one = describe(f.ca)) != NULL)
         (void)json_array_append_new(all, one);

@@ -178,11 +178,6 @@ unsigned long hf_chaos_ledger_gap_ms(struct hf_chaos_ledger *c)
     return (unsigned long)(gap / 1000000u);
 }
 
-uint64_t hf_chaos_ledger_acked(struct hf_chaos_ledger *c)
-{
-    return atomic_load(&c->acked);
-}
-
 void hf_chaos_ledger_stop(struct hf_chaos_ledger *c)
 {
     atomic_store(&c->stop, true);

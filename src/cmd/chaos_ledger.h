@@ -29,7 +29,6 @@ struct hf_chaos_ledger *hf_chaos_ledger_start(const struct hf_local *l, unsigned
                                               uint64_t rows_max, struct hf_error *err);
 /* Longest time without an acknowledgement since the last call, up to now; milliseconds. */
 unsigned long hf_chaos_ledger_gap_ms(struct hf_chaos_ledger *c);
-uint64_t hf_chaos_ledger_acked(struct hf_chaos_ledger *c);
 /* Stops the clients. Waits for statements that are under way. */
 void hf_chaos_ledger_stop(struct hf_chaos_ledger *c);
 /* Reads all rows through the gate. After hf_chaos_ledger_stop(). */

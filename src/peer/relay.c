@@ -177,19 +177,6 @@ int hf_relay_start(struct hf_relay **out, struct hf_peer *peer, uv_loop_t *loop,
     return 0;
 }
 
-void hf_relay_stop(struct hf_relay *r)
-{
-    r->wal.open = r->copy.open = false;
-    r->generation++;
-    uv_close((uv_handle_t *)&r->wal_poll, NULL);
-    uv_close((uv_handle_t *)&r->copy_poll, NULL);
-    close(r->wal_fd);
-    close(r->copy_fd);
-    if (r->kept >= 0)
-        close(r->kept);
-    r->kept = -1;
-}
-
 static void set_source(struct source *s, const char *name, const char *addr, const void *payload,
                        size_t len)
 {

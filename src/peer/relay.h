@@ -22,9 +22,9 @@ struct hf_relay_callbacks {
     void (*on_closed)(void *ctx);              /* after hf_relay_close: not a byte more arrives */
 };
 
+/* Until the process ends. */
 int hf_relay_start(struct hf_relay **out, struct hf_peer *peer, uv_loop_t *loop, const char *dir,
                    const struct hf_relay_callbacks *callbacks, struct hf_error *err);
-void hf_relay_stop(struct hf_relay *r);
 /* WAL from that node from now on; payload goes with each hello. */
 void hf_relay_open(struct hf_relay *r, const char *name, const char *addr, const void *payload,
                    size_t len);

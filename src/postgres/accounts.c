@@ -7,11 +7,10 @@
 
 enum { ADMIN_MS = 60000, SQL_MAX = 2048, DATABASES_MAX = 1000 };
 
-int hf_pg_exec_admin(struct hf_pg *pg, const char *dbname, const char *const *sql, unsigned n,
-                     struct hf_error *err)
+/* Each statement in a transaction of its own, as the superuser. Stops at the first error. */
+static int run_in(struct hf_pg *pg, const char *dbname, const char *const *sql, unsigned n, struct hf_error *err)
 {
-    PGconn *conn = hf_pg_connect(pg, dbname != NULL ? dbname : "postgres", "holdfast admin",
-                                 HF_PG_CONNECT_MS, err);
+    PGconn *conn = hf_pg_connect(pg, dbname, "holdfast admin", HF_PG_CONNECT_MS, err);
     int code;
 
     if (conn == NULL)
@@ -105,7 +104,7 @@ static int revoke_everywhere(struct hf_pg *pg, PGconn *conn, struct hf_error *er
     int code = r == NULL ? HF_EPG : 0;
 
     for (int i = 0; code == 0 && i < PQntuples(r) && i < DATABASES_MAX; i++)
-        code = hf_pg_exec_admin(pg, PQgetvalue(r, i, 0), revoke, 2, err);
+        code = run_in(pg, PQgetvalue(r, i, 0), revoke, 2, err);
     PQclear(r);
     return code;
 }

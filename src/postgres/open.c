@@ -400,16 +400,6 @@ int hf_pg_probe(struct hf_pg *pg, enum hf_pg_state *state, struct hf_error *err)
     return code;
 }
 
-bool hf_pg_half_rewound(const struct hf_pg *pg)
-{
-    return hf_pg_exists(pg->mark);
-}
-
-const char *hf_pg_socket_dir(const struct hf_pg *pg)
-{
-    return pg->sock_dir;
-}
-
 pid_t hf_pg_pid(struct hf_pg *pg)
 {
     pid_t pid;

@@ -77,9 +77,6 @@ void hf_pg_close(struct hf_pg *pg);
  * tells HF_PG_EMPTY or HF_PG_DOWN. Call once, before the first job. */
 int hf_pg_probe(struct hf_pg *pg, enum hf_pg_state *state, struct hf_error *err);
 
-/* data/ is half-way through a rewind: START refuses it (HF_ECORRUPT), only CLONE helps. */
-bool hf_pg_half_rewound(const struct hf_pg *pg);
-
 struct hf_pg_job {
     enum hf_work work;
     hf_epoch epoch;
@@ -133,12 +130,6 @@ void hf_pg_status(struct hf_pg *pg, struct hf_pg_status *status);
 /* Asks the server (a millisecond). On the thread of hf_pg_run. */
 void hf_pg_refresh(struct hf_pg *pg);
 
-/* Runs each statement in a transaction of its own as the superuser, in `dbname` (NULL: "postgres"),
- * with synchronous_commit = on. Stops at the first error. On a worker thread of its own or the
- * agent's. */
-int hf_pg_exec_admin(struct hf_pg *pg, const char *dbname, const char *const *sql, unsigned n,
-                     struct hf_error *err);
-
 /* The roles and the database of a new cluster; harmless when repeated (passwords are set again).
  * Revokes from PUBLIC what could cancel another session's wait, in every database (S11). */
 struct hf_pg_accounts {
@@ -147,8 +138,5 @@ struct hf_pg_accounts {
 };
 int hf_pg_make_accounts(struct hf_pg *pg, const struct hf_pg_accounts *accounts,
                         struct hf_error *err);
-
-/* Paths for others: the directory of PostgreSQL's Unix socket (file .s.PGSQL.5432). */
-const char *hf_pg_socket_dir(const struct hf_pg *pg);
 
 #endif

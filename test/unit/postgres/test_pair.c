@@ -280,7 +280,7 @@ static void test_rewind_after_divergence(void **state)
     r = job_fails(&a, HF_WORK_REWIND);
     print_message("%s\n", r.text);
     assert_true(strstr(r.text, "fresh copy") != NULL || strstr(r.text, "servers diverged") != NULL);
-    assert_false(hf_pg_half_rewound(a.pg));
+    assert_false(hf_pg_exists(a.pg->mark));
     /* B dies and comes back on timeline 4. */
     (void)job_ok(&b, HF_WORK_STOP);
     (void)job_ok(&b, HF_WORK_START);
@@ -331,7 +331,7 @@ static void test_half_rewound_is_not_started(void **state)
     assert_int_equal(job_fails(&a, HF_WORK_START).code, HF_ECORRUPT);
     (void)job_fails(&a, HF_WORK_REWIND);
     (void)job_ok(&a, HF_WORK_CLONE);
-    assert_false(hf_pg_half_rewound(a.pg));
+    assert_false(hf_pg_exists(a.pg->mark));
 }
 
 static void *interrupt_soon(void *arg)
