@@ -9,7 +9,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 import pytest  # noqa: E402
 
 import harness  # noqa: E402
-from hooks import pytest_collection_finish, pytest_runtest_makereport, time_limit  # noqa: E402,F401
+from hooks import (limit_s, pytest_collection_finish, pytest_runtest_makereport,  # noqa: E402,F401
+                   pytest_sessionfinish, time_limit)
 
 _shared = {}
 
@@ -23,8 +24,3 @@ def cluster(request):
     yield _shared["c"]
     if getattr(request.node, "report_call", None) is None or not request.node.report_call.passed:
         _shared.pop("c").destroy()
-
-
-def pytest_sessionfinish():
-    for cluster in list(harness.Cluster.live):
-        cluster.destroy()

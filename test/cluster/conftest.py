@@ -5,7 +5,8 @@ all nodes alike) after it. A test that fails takes its cluster with it."""
 import pytest
 
 import harness
-from hooks import pytest_collection_finish, pytest_runtest_makereport, time_limit  # noqa: F401
+from hooks import (limit_s, pytest_collection_finish, pytest_runtest_makereport,  # noqa: F401
+                   pytest_sessionfinish, time_limit)
 
 _shared = {}
 
@@ -73,11 +74,4 @@ def fresh(request):
 
     yield make
     for cluster in made:
-        cluster.destroy()
-
-
-def pytest_sessionfinish():
-    for key in list(_shared):
-        _drop(key)
-    for cluster in list(harness.Cluster.live):
         cluster.destroy()

@@ -20,14 +20,8 @@ import psycopg2
 
 import load
 import procs
+from suite import BINARY, LIVE, PATIENCE, ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BINARY = os.environ.get("HOLDFAST_BINARY") or os.path.join(
-    os.environ.get("HOLDFAST_BUILD", os.path.join(ROOT, "build")), "holdfast"
-)
-# Limits in tests are for what hangs, on a machine that may be slow and busy: correctness never depends on this, and
-# how fast something is, is measured by bench/.
-PATIENCE = float(os.environ.get("HOLDFAST_TEST_PATIENCE", "2"))
 POLL_S = 0.05
 PORTS_LOCK_DIR = os.path.join(tempfile.gettempdir(), "holdfast-test-ports")
 
@@ -96,8 +90,6 @@ class PortRange:
 class Cluster:
     """One local cluster. Use as a context manager, or call destroy()."""
 
-    live = []  # every cluster not yet destroyed, for the report of a failure
-
     def __init__(self, replicas=3, settings=None, name="demo", start=True, env=None):
         self.name = name
         self.replicas = replicas
@@ -113,7 +105,7 @@ class Cluster:
         self.ledger = load.Ledger()
         self._login = None
         self._frozen = []
-        Cluster.live.append(self)
+        LIVE.append(self)
         if start:
             try:
                 self.up()
@@ -607,8 +599,8 @@ class Cluster:
         if os.environ.get("HOLDFAST_TEST_KEEP") is None:
             shutil.rmtree(self.home, ignore_errors=True)
         self.ports.close()
-        if self in Cluster.live:
-            Cluster.live.remove(self)
+        if self in LIVE:
+            LIVE.remove(self)
 
 
 def no_crash_in(path):

@@ -18,6 +18,7 @@ import direct
 import harness
 import net
 import procs
+from suite import LIVE
 
 BUILD = os.path.dirname(harness.BINARY)
 MUTATED = os.path.join(BUILD, "test", "fault", "holdfast-mutated")
@@ -306,5 +307,5 @@ class Lab(direct.DirectCluster):
             if os.environ.get("HOLDFAST_TEST_KEEP") is None:
                 shutil.rmtree(self.home, ignore_errors=True)
             self.ports.close()
-            if self in harness.Cluster.live:
-                harness.Cluster.live.remove(self)
+            if self in LIVE:
+                LIVE.remove(self)

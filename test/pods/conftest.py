@@ -1,34 +1,19 @@
 import os
-import signal
+import sys
 
-import pytest
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cluster"))
 
-import pods
+# pylint: disable=wrong-import-position,unused-import
+import pytest  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def limit(request):
-    """No test runs for ever."""
-    mark = request.node.get_closest_marker("limit")
-    seconds = (mark.args[0] if mark else 180) * pods.PATIENCE
-
-    def ring(*_):
-        raise TimeoutError(f"the test took more than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+import pods  # noqa: E402
+from hooks import pytest_runtest_makereport, time_limit  # noqa: E402,F401
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = (yield).get_result()
-    if report.failed and call.excinfo is not None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for s in pods.StatefulSet.live:
-            report.sections.append(("holdfast", s.dump()))
+@pytest.fixture(scope="session")
+def limit_s():
+    """Pods take longer to come and go."""
+    return 180
 
 
 @pytest.fixture(scope="session")

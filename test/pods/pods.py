@@ -17,11 +17,11 @@ import time
 import psycopg2
 
 import dns
+from suite import LIVE, PATIENCE
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.realpath(os.path.join(HERE, "..", ".."))
 BUILD = os.environ.get("HOLDFAST_BUILD", os.path.join(ROOT, "build"))
-PATIENCE = float(os.environ.get("HOLDFAST_TEST_PATIENCE", "2"))
 DOMAIN, NAMESPACE, GATEWAY = "cluster.local", "prod", "10.77.0.1"
 APP = {"app_role": "app", "app_password": "secret", "app_database": "app"}
 
@@ -223,8 +223,6 @@ class Pod:
 
 
 class StatefulSet:
-    live = []
-
     def __init__(self, network, image_, directory, name="demo", replicas=3, env=None, uid=None, fs_group=26,
                  certificates=True):
         self.network, self.image, self.dir, self.name = network, image_, directory, name
@@ -243,7 +241,7 @@ class StatefulSet:
             self.holdfast("certs", "make", "--dir", self.pki, "--name", name, "--service", self.service,
                           "--namespace", NAMESPACE)
             self.mount_certificates()
-        StatefulSet.live.append(self)
+        LIVE.append(self)
 
     # -- what Kubernetes gives to pods ------------------------------------------------------------------------
 
@@ -399,7 +397,7 @@ class StatefulSet:
     def destroy(self):
         for i in list(self.pods):
             self.delete(i, 0)
-        StatefulSet.live.remove(self)
+        LIVE.remove(self)
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
