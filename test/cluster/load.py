@@ -67,19 +67,14 @@ class Ledger:
         assert not strange, f"rows nobody wrote: {strange[:20]}"
 
 
-class WriteLoop:
-    """`clients` threads insert rows of the cluster's ledger, each through all ports in turn, until
-    stop(). An error means: reconnect through the next port."""
+class Workers:
+    """Threads that work until stop(), or the end of a `with`. One that does not end then has a statement that neither
+    returned nor failed. `works`: each thread's function and its arguments."""
 
-    def __init__(self, cluster, clients=1, nodes=None, pause=0.003):
-        self.cluster = cluster
-        self.nodes = nodes
-        self.pause = pause
-        self.errors = []
+    def __init__(self, what, works, end_s=30):
+        self._what, self._end_s = what, end_s
         self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(clients)
-        ]
+        self._threads = [threading.Thread(target=work, args=args, daemon=True) for work, *args in works]
 
     def __enter__(self):
         for t in self._threads:
@@ -92,8 +87,20 @@ class WriteLoop:
     def stop(self):
         self._stop.set()
         for t in self._threads:
-            t.join(30)
-            assert not t.is_alive(), "a writer hangs: a statement neither returned nor failed"
+            t.join(self._end_s)
+            assert not t.is_alive(), f"{self._what} hangs: a statement neither returned nor failed"
+
+
+class WriteLoop(Workers):
+    """`clients` threads insert rows of the cluster's ledger, each through all ports in turn, until
+    stop(). An error means: reconnect through the next port."""
+
+    def __init__(self, cluster, clients=1, nodes=None, pause=0.003):
+        self.cluster = cluster
+        self.nodes = nodes
+        self.pause = pause
+        self.errors = []
+        super().__init__("a writer", [(self._run, i) for i in range(clients)])
 
     def _run(self, i):
         ledger = self.cluster.ledger
@@ -177,7 +184,7 @@ class Pending:
         return self._done.wait(timeout)
 
 
-class ReadLoop:
+class ReadLoop(Workers):
     """Reads the newest rows of the ledger through the gates, again and again. Whatever was read must
     stay readable, and nothing acknowledged before the read began may be missing (no stale read)."""
 
@@ -187,21 +194,7 @@ class ReadLoop:
         self.seen = set()
         self.stale = []
         self.reads = 0
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(n,), daemon=True) for n in self.nodes
-        ]
-
-    def __enter__(self):
-        for t in self._threads:
-            t.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for t in self._threads:
-            t.join(30)
-            assert not t.is_alive(), "a reader hangs"
+        super().__init__("a reader", [(self._run, n) for n in self.nodes])
 
     def _run(self, node):
         while not self._stop.is_set():

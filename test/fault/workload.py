@@ -13,6 +13,8 @@ import time
 import psycopg2
 import psycopg2.errors
 
+import load
+
 KEYS_AT_A_TIME = 4
 APPENDS_PER_KEY = 40
 REGISTERS = 3
@@ -48,28 +50,15 @@ class History:
             return [op for op in self.ops if op.via == via]
 
 
-class Clients:
+class Clients(load.Workers):
     """Threads that each hold one connection, through all nodes in turn, until stop()."""
 
     def __init__(self, lab, count, pause, seed):
         self.lab, self.pause = lab, pause
         self.history = History()
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(i, random.Random(f"client {seed} {i}")),
-                             daemon=True) for i in range(count)]
         self._serial = itertools.count()
-
-    def __enter__(self):
-        for t in self._threads:
-            t.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for t in self._threads:
-            t.join(40)
-            assert not t.is_alive(), "a client hangs: a statement neither returned nor failed"
+        works = [(self._run, i, random.Random(f"client {seed} {i}")) for i in range(count)]
+        super().__init__("a client", works, end_s=40)
 
     read_only = False
 
