@@ -36,6 +36,18 @@ def count_of(cluster, n, **where):
     return cluster.execute("SELECT count(*) FROM ledger WHERE n = %s", (n,), **where)[0][0]
 
 
+def call_with_timeout(cluster, leader):
+    """A connection whose CALL put(n) shall be cut short while it commits, by a timeout of which nobody is warned."""
+    cluster.execute(PUT)
+    n = cluster.ledger.take()
+    cluster.ledger.note(n, False)
+    conn = cluster.connect(leader)
+    with conn.cursor() as cur:
+        cur.execute("SET client_min_messages = error")
+        cur.execute("SET statement_timeout = '700ms'")
+    return n, conn
+
+
 def test_s11_all_nodes_are_guarded(cluster):
     assert [n["guarded"] for n in cluster.status()["nodes"]] == [True] * 3
     assert "guard" not in cluster.run("status").stdout
@@ -44,13 +56,7 @@ def test_s11_all_nodes_are_guarded(cluster):
 def test_s11_a_commit_that_timed_out_unheard_is_not_lost(cluster):
     """The schedule that lost a commit: nobody hears the WARNING, so the CALL looked like a success."""
     leader = cluster.leader()
-    cluster.execute(PUT)
-    n = cluster.ledger.take()
-    cluster.ledger.note(n, False)
-    conn = cluster.connect(leader)
-    with conn.cursor() as cur:
-        cur.execute("SET client_min_messages = error")
-        cur.execute("SET statement_timeout = '700ms'")
+    n, conn = call_with_timeout(cluster, leader)
     with cluster.replication_stalled(leader):
         mark = cluster.log_mark(leader, "postgresql.log")
         call = Pending(conn, "CALL put(%s)", (n,))
@@ -68,13 +74,7 @@ def test_s11_a_commit_that_timed_out_unheard_is_not_lost(cluster):
 
 def test_s11_a_timeout_strikes_once_the_commit_is_safe(cluster):
     leader = cluster.leader()
-    cluster.execute(PUT)
-    n = cluster.ledger.take()
-    cluster.ledger.note(n, False)
-    conn = cluster.connect(leader)
-    with conn.cursor() as cur:
-        cur.execute("SET client_min_messages = error")
-        cur.execute("SET statement_timeout = '700ms'")
+    n, conn = call_with_timeout(cluster, leader)
     with cluster.replication_stalled(leader):
         mark = cluster.log_mark(leader, "postgresql.log")
         call = Pending(conn, "CALL put(%s)", (n,))
