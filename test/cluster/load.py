@@ -7,6 +7,8 @@ import time
 
 import psycopg2
 
+import suite
+
 
 RECENT = 4000
 
@@ -139,7 +141,7 @@ class WriteLoop(Workers):
         """Waits for an acknowledgement later than `after` (monotonic; now by default); returns its
         time."""
         after = time.monotonic() if after is None else after
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * suite.PATIENCE
         while time.monotonic() < deadline:
             first = self.cluster.ledger.first_ack_after(after)
             if first is not None:
