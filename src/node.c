@@ -167,6 +167,20 @@ static void accounts(struct hf_node *n, const struct hf_view *v)
     n->accounts_made = hf_agent_accounts(n->agent, &made) == 0;
 }
 
+/* Salts of roles that are not there must be the same wherever one asks. Known once PostgreSQL has been started. */
+static void share_secret(struct hf_node *n, const struct hf_view *v)
+{
+    static const uint8_t none[32];
+    struct hf_pg_status pg;
+
+    if (n->secret_shared || (v->pg != HF_PG_STANDBY && v->pg != HF_PG_PRIMARY))
+        return;
+    hf_pg_status(hf_agent_pg(n->agent), &pg);
+    n->secret_shared = memcmp(pg.mock_nonce, none, sizeof none) != 0;
+    if (n->secret_shared)
+        hf_router_secret(n->router, pg.mock_nonce);
+}
+
 /* After every step: router, sentinel and peers are told what has changed. */
 static void route(struct hf_node *n)
 {
@@ -191,6 +205,7 @@ static void route(struct hf_node *n)
     atomic_store(&n->page->primary, v.pg == HF_PG_PRIMARY || v.work == HF_WORK_PROMOTE);
     stay_connected(n, &v);
     accounts(n, &v);
+    share_secret(n, &v);
     if (v.durable->system_id != n->identity.system_id || v.durable->self != n->identity.id) {
         n->identity.system_id = v.durable->system_id;
         n->identity.id = v.durable->self;

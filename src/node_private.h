@@ -89,6 +89,7 @@ struct hf_node {
     struct hf_relay *relay;
     struct hf_agent *agent;
     struct hf_router *router;
+    bool secret_shared; /* with the router: see hf_router_secret() */
     struct hf_admin *admin;
     struct hf_http *http; /* NULL: no such port */
     struct hf_peer_identity identity;

@@ -29,6 +29,18 @@ static const char *value_of(const char *line, const char *key)
     return line;
 }
 
+static void parse_nonce(const char *text, uint8_t out[32])
+{
+    for (int i = 0; i < 32; i++) {
+        unsigned byte;
+        if (sscanf(text + 2 * i, "%2x", &byte) != 1) {
+            memset(out, 0, 32);
+            return;
+        }
+        out[i] = (uint8_t)byte;
+    }
+}
+
 static void take_line(void *ctx, const char *line)
 {
     struct hf_pg_control *c = ctx;
@@ -54,6 +66,8 @@ static void take_line(void *ctx, const char *line)
         c->min_recovery_timeline = (uint32_t)strtoul(v, NULL, 10);
     else if ((v = value_of(line, "Bytes per WAL segment")) != NULL)
         c->segment_bytes = (uint32_t)strtoul(v, NULL, 10);
+    else if ((v = value_of(line, "Mock authentication nonce")) != NULL && strlen(v) >= 64)
+        parse_nonce(v, c->mock_nonce);
     else if ((v = value_of(line, "Database cluster state")) != NULL)
         c->clean = strncmp(v, "shut down", 9) == 0;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)

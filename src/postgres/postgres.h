@@ -125,6 +125,8 @@ struct hf_pg_status {
     int version; /* 150020 for 15.20; of the binaries */
     char version_text[32];
     bool guarded; /* the guard is loaded when it runs */
+    /* pg_control's mock authentication nonce: secret, and the same in all copies; zeros before the first start. */
+    uint8_t mock_nonce[32];
 };
 void hf_pg_status(struct hf_pg *pg, struct hf_pg_status *status);
 /* Asks the server (a millisecond). On the thread of hf_pg_run. */

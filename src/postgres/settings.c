@@ -224,6 +224,11 @@ static int write_floor(struct hf_pg *pg, struct hf_error *err)
                 {"max_prepared_transactions", 0, c.max_prepared_transactions},
                 {"max_locks_per_transaction", 64, c.max_locks_per_transaction}};
 
+    if (code == 0) {
+        pthread_mutex_lock(&pg->lock);
+        memcpy(pg->status.mock_nonce, c.mock_nonce, sizeof pg->status.mock_nonce);
+        pthread_mutex_unlock(&pg->lock);
+    }
     if (code == 0 && conf_path(pg, "floor.conf", path) != 0)
         code = hf_fail(err, HF_EINVAL, "path too long: %s", pg->conf_dir);
     if (code == 0)

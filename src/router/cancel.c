@@ -13,7 +13,6 @@
  * pool of workers belongs to Raft's disk. */
 #include "router/cancel.h"
 
-#include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,14 +22,14 @@
 
 #include "base/log.h"
 #include "base/net.h"
+#include "router/link.h"
 #include "router/session.h"
 
 enum {
     QUEUE_MAX = 64,
     SETTLE_MS = 200,
-    CONNECT_MS = 2000,
+    ASK_MS = 2000,
     PASS_MS = 1000,
-    SLICE_MS = 50, /* how soon a wait notices that the gate was shut */
     RETRY_MS = 100,
 };
 #define MS 1000000ull
@@ -53,118 +52,28 @@ struct hf_canceller {
     atomic_uint passed, refused;
 };
 
-/* -- PostgreSQL, without ever waiting longer than it matters ------------------------------- */
-
-struct link {
-    struct hf_canceller *c;
-    uint64_t opening; /* 0: to a standby, no gate is asked */
-    PGconn *conn;
-    bool given_up; /* our own wait for replication was cut short */
-};
-
-static bool is_over(const struct link *l)
-{
-    return atomic_load(&l->c->stopping) ||
-           (l->opening != 0 && atomic_load(&l->c->r->opening) != l->opening);
-}
-
-static bool wait_fd(const struct link *l, int fd, short events, uint64_t until)
-{
-    while (!is_over(l) && uv_hrtime() < until) {
-        struct pollfd p = {.fd = fd, .events = events};
-        if (poll(&p, 1, SLICE_MS) > 0)
-            return true;
-    }
-    return false;
-}
-
-static void link_close(struct link *l)
-{
-    PQfinish(l->conn);
-    l->conn = NULL;
-}
-
-static void notice(void *arg, const PGresult *res)
-{
-    struct link *l = arg;
-    const char *function = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
-
-    if (function != NULL && strcmp(function, "SyncRepWaitForLSN") == 0)
-        l->given_up = true;
-}
-
-static bool link_open(struct link *l)
-{
-    static const char *const keys[] = {"host",    "port", "user", "dbname", "application_name",
-                                       "options", NULL};
-    const char *const values[] = {l->c->dir,
-                                  "5432",
-                                  "holdfast",
-                                  "postgres",
-                                  "holdfast router",
-                                  "-c synchronous_commit=on -c statement_timeout=0",
-                                  NULL};
-    uint64_t until = uv_hrtime() + CONNECT_MS * MS;
-    PostgresPollingStatusType st = PGRES_POLLING_WRITING;
-
-    l->conn = PQconnectStartParams(keys, values, 0);
-    if (l->conn == NULL)
-        return false;
-    while (PQstatus(l->conn) != CONNECTION_BAD && st != PGRES_POLLING_FAILED) {
-        if (st == PGRES_POLLING_OK) {
-            (void)PQsetNoticeReceiver(l->conn, notice, l);
-            return true;
-        }
-        if (!wait_fd(l, PQsocket(l->conn), st == PGRES_POLLING_READING ? POLLIN : POLLOUT, until))
-            break;
-        st = PQconnectPoll(l->conn);
-    }
-    link_close(l);
-    return false;
-}
-
-/* The last result; NULL: none in time, or the gate was shut. */
-static PGresult *ask(struct link *l, const char *sql, uint64_t bound_ms)
-{
-    uint64_t until = bound_ms == 0 ? UINT64_MAX : uv_hrtime() + bound_ms * MS;
-    PGresult *res, *last = NULL;
-
-    if (PQsendQuery(l->conn, sql) != 1)
-        return NULL;
-    for (;;) {
-        while (PQisBusy(l->conn) == 1)
-            if (!wait_fd(l, PQsocket(l->conn), POLLIN, until) || PQconsumeInput(l->conn) != 1) {
-                PQclear(last);
-                return NULL;
-            }
-        res = PQgetResult(l->conn);
-        if (res == NULL)
-            return last;
-        PQclear(last);
-        last = res;
-    }
-}
+/* -- PostgreSQL ---------------------------------------------------------------------------- */
 
 /* A transaction that writes WAL: PostgreSQL does not make a mere transaction number wait. */
-static bool barrier(struct link *l)
+static bool barrier(struct hf_link *l)
 {
     PGresult *res;
     bool ok;
 
     l->given_up = false;
-    res = ask(l, "SELECT pg_logical_emit_message(true, 'holdfast', 'barrier')", 0);
+    res = hf_link_ask(l, "SELECT pg_logical_emit_message(true, 'holdfast', 'barrier')", 0);
     ok = PQresultStatus(res) == PGRES_TUPLES_OK && !l->given_up;
     PQclear(res);
     return ok;
 }
 
 /* Until it is through, or the gate is shut and with it every answer that was withheld is gone. */
-static void barrier_surely(struct link *l)
+static void barrier_surely(struct hf_link *l)
 {
-    while (!is_over(l)) {
-        if ((l->conn != NULL || link_open(l)) && barrier(l))
+    while (!hf_link_is_over(l)) {
+        if ((l->conn != NULL || hf_link_open(l)) && barrier(l))
             return;
-        link_close(l);
+        hf_link_close(l);
         (void)poll(NULL, 0, RETRY_MS);
     }
 }
@@ -178,7 +87,7 @@ static void release(struct hf_canceller *c)
 /* -- one request --------------------------------------------------------------------------- */
 
 /* Unknown is as good as waiting: then it must not be cancelled either. */
-static bool is_waiting(struct link *l, uint32_t pid)
+static bool is_waiting(struct hf_link *l, uint32_t pid)
 {
     char sql[160];
     PGresult *res;
@@ -187,18 +96,18 @@ static bool is_waiting(struct link *l, uint32_t pid)
     (void)snprintf(sql, sizeof sql,
                    "SELECT coalesce(wait_event, '') = 'SyncRep' FROM pg_stat_get_activity(%u)",
                    pid);
-    res = ask(l, sql, CONNECT_MS);
+    res = hf_link_ask(l, sql, ASK_MS);
     waits = PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1 ||
             strcmp(PQgetvalue(res, 0, 0), "f") != 0;
     PQclear(res);
     return waits;
 }
 
-static void pass(struct link *l, const struct request *q)
+static void pass(struct hf_canceller *c, struct hf_link *l, const struct request *q)
 {
     uint8_t packet[12 + HF_SECRET_MAX] = {0, 0, 0, 0, 0x04, 0xd2, 0x16, 0x2e};
     size_t len = 12 + (size_t)q->secret.len;
-    int fd = hf_net_connect_unix(l->c->r->socket_path, NULL);
+    int fd = hf_net_connect_unix(c->r->socket_path, NULL);
 
     if (fd < 0)
         return;
@@ -209,9 +118,9 @@ static void pass(struct link *l, const struct request *q)
     memcpy(packet + 12, q->secret.bytes, q->secret.len);
     /* PostgreSQL closes when the signal has been sent. */
     if (send(fd, packet, len, MSG_NOSIGNAL) == (ssize_t)len)
-        (void)wait_fd(l, fd, POLLIN, uv_hrtime() + PASS_MS * MS);
+        (void)hf_link_wait(l, fd, POLLIN, uv_hrtime() + PASS_MS * MS);
     close(fd);
-    atomic_fetch_add(&l->c->passed, 1);
+    atomic_fetch_add(&c->passed, 1);
 }
 
 static void client_done(struct request *q)
@@ -222,11 +131,9 @@ static void client_done(struct request *q)
 }
 
 /* To a session of the gate. */
-static void cancel_at_gate(struct link *l, struct request *q)
+static void cancel_at_gate(struct hf_canceller *c, struct hf_link *l, struct request *q)
 {
-    struct hf_canceller *c = l->c;
-
-    if (!link_open(l))
+    if (!hf_link_open(l))
         return;
     if (is_waiting(l, q->secret.pid)) {
         atomic_fetch_add(&c->refused, 1);
@@ -236,7 +143,7 @@ static void cancel_at_gate(struct link *l, struct request *q)
         return;
     }
     atomic_fetch_add(&c->r->hold, 1);
-    pass(l, q);
+    pass(c, l, q);
     client_done(q);
     hf_key_settle(&c->r->keyring, &q->secret, SETTLE_MS * MS);
     barrier_surely(l);
@@ -245,31 +152,31 @@ static void cancel_at_gate(struct link *l, struct request *q)
 
 static void cancel_one(struct hf_canceller *c, struct request *q)
 {
-    struct link l = {.c = c, .opening = atomic_load(&c->r->opening)};
+    struct hf_link l = {.r = c->r, .dir = c->dir, .stopping = &c->stopping, .opening = atomic_load(&c->r->opening)};
     struct hf_key_place place;
 
     /* Unknown keys are refused silently, as PostgreSQL does. */
     if (hf_key_find(&c->r->keyring, &q->secret, &place)) {
         if (place.reader) {
             l.opening = 0;
-            pass(&l, q); /* a standby commits nothing */
+            pass(c, &l, q); /* a standby commits nothing */
         } else if (l.opening != 0) {
-            cancel_at_gate(&l, q);
+            cancel_at_gate(c, &l, q);
         }
     }
-    link_close(&l);
+    hf_link_close(&l);
     client_done(q);
 }
 
 static void barrier_one(struct hf_canceller *c)
 {
-    struct link l = {.c = c, .opening = atomic_load(&c->r->opening)};
+    struct hf_link l = {.r = c->r, .dir = c->dir, .stopping = &c->stopping, .opening = atomic_load(&c->r->opening)};
 
     hf_warn("router: a wait for a majority was cut short: answers are withheld until a barrier is "
             "through");
     if (l.opening != 0)
         barrier_surely(&l);
-    link_close(&l);
+    hf_link_close(&l);
     release(c);
 }
 

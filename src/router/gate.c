@@ -219,7 +219,7 @@ static void leader_run(void *arg)
         next = s->next;
         if (s->leader_epoch >= epoch)
             continue;
-        if (s->state == HF_SESSION_DIALING)
+        if (s->state == HF_SESSION_DIALING || (s->state == HF_SESSION_ASKING && s->back != NULL))
             hf_session_hold(s);
         else if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_TUNNEL && !hf_session_rehold(s))
             hf_session_refuse(s, "57P01", "the leader has changed", "Connect again.");

@@ -48,6 +48,8 @@ static const char *place_of(const struct hf_session *s)
         return "cancel";
     switch (s->state) {
     case HF_SESSION_STARTUP:
+    case HF_SESSION_ASKING:
+    case HF_SESSION_SASL:
         return "starting";
     case HF_SESSION_HELD:
     case HF_SESSION_DIALING:

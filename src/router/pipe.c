@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "router/login.h"
 #include "router/session.h"
 
 enum { TURNS_MAX = 16 }; /* reads for one session before others get their turn */
@@ -44,6 +45,12 @@ static bool is_paused(const struct hf_session *s)
            !hf_session_is_busy(s);
 }
 
+/* Is nothing taken from the client now? */
+static bool is_quiet(const struct hf_session *s)
+{
+    return is_paused(s) || hf_login_is_under_way(s);
+}
+
 /* -- bytes --------------------------------------------------------------------------------- */
 
 /* >0: bytes in the thread's scratch, 0: nothing now, -1: over. */
@@ -51,6 +58,8 @@ static ssize_t back_read(struct hf_session *s)
 {
     ssize_t n;
 
+    if (hf_login_is_under_way(s))
+        return hf_login_read(s);
     do
         n = recv(s->back->fd, s->t->scratch, sizeof s->t->scratch, 0);
     while (n < 0 && errno == EINTR);
@@ -104,6 +113,13 @@ static bool down_flush(struct hf_session *s)
     return n >= 0;
 }
 
+bool hf_session_send_back(struct hf_session *s, const uint8_t *p, size_t n)
+{
+    ssize_t sent = hf_fd_write(s->back->fd, p, n);
+
+    return sent >= 0 && flow_keep(&s->up, p + sent, n - (size_t)sent);
+}
+
 /* -- client to server ---------------------------------------------------------------------- */
 
 /* What the server said before it went is still to be read; its end comes after it. */
@@ -121,7 +137,7 @@ static int up_once(struct hf_session *s)
 
     if (s->up.len > 0 && !up_flush(s))
         deafen(s);
-    if (s->up.len > 0 || s->deaf || is_paused(s))
+    if (s->up.len > 0 || s->deaf || is_quiet(s))
         return 0;
     n = hf_front_read(s, s->t->scratch, sizeof s->t->scratch);
     if (n <= 0)
@@ -163,6 +179,9 @@ static void heard(struct hf_session *s)
     if (s->answered)
         return;
     s->answered = true;
+    hf_login_free(s);
+    if (!s->from_tunnel)
+        return;
     free(s->first);
     s->first = NULL;
 }
@@ -187,7 +206,7 @@ static int down_once(struct hf_session *s)
 
     if (s->down.len == 0) {
         n = back_read(s);
-        if (n < 0)
+        if (n < 0 && s->state == HF_SESSION_PIPE)
             over(s);
         if (n <= 0)
             return (int)n;
@@ -229,7 +248,7 @@ static void want(struct hf_session *s)
     if (s->up.len > 0)
         back |= UV_WRITABLE;
     else if (!s->deaf)
-        front |= is_paused(s) ? UV_DISCONNECT : UV_READABLE;
+        front |= is_quiet(s) ? UV_DISCONNECT : UV_READABLE;
     if (s->down.len == 0)
         back |= UV_READABLE;
     else if (!s->withheld)
@@ -265,6 +284,7 @@ void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind)
     assert(s->back != NULL && s->first != NULL);
     hf_session_set_pipe(s, kind);
     hf_dialogue_init(&s->dialogue);
+    hf_login_restart(s);
     hf_session_log_in(s, !s->cancel);
     if (!flow_keep(&s->up, s->first, s->first_len)) {
         hf_session_refuse(s, "53200", "out of memory", NULL);

@@ -10,6 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+
 #include "base/log.h"
 #include "base/net.h"
 #include "router/session.h"
@@ -102,6 +105,11 @@ int hf_router_reload(struct hf_router *r, const char *tls_dir, struct hf_error *
     return r->tls_mode != HF_ROUTER_TLS_OFF ? hf_client_tls_load(&r->tls, tls_dir, err) : 0;
 }
 
+void hf_router_secret(struct hf_router *r, const uint8_t secret[32])
+{
+    hf_asker_secret(r->asker, secret);
+}
+
 /* -- dials --------------------------------------------------------------------------------- */
 
 static void dialed_run(void *arg)
@@ -132,7 +140,7 @@ const char *hf_router_refused_word(enum hf_refused why)
     static const char *const words[] = {
         [HF_REFUSED_FULL] = "full",     [HF_REFUSED_NETWORK] = "network", [HF_REFUSED_PLAIN] = "plain",
         [HF_REFUSED_TLS] = "tls",       [HF_REFUSED_STARTUP] = "startup", [HF_REFUSED_SLOW] = "slow",
-        [HF_REFUSED_LEADER] = "leader",
+        [HF_REFUSED_LEADER] = "leader", [HF_REFUSED_PASSWORD] = "password",
     };
 
     return words[why];
@@ -273,6 +281,8 @@ static int open_parts(struct hf_router *r, uv_loop_t *loop, const struct hf_rout
         rv = listen_on(r, loop, &r->listeners[1], config->read_only, true, err);
     if (rv == 0 && hf_canceller_open(&r->canceller, r, config->socket_dir) != 0)
         rv = hf_fail(err, HF_EIO, "router: cannot start a thread");
+    if (rv == 0 && hf_asker_open(&r->asker, r, config->socket_dir) != 0)
+        rv = hf_fail(err, HF_EIO, "router: cannot start a thread");
     while (rv == 0 && r->n_threads < HF_ROUTER_THREADS) {
         rv = thread_open(r, &r->threads[r->n_threads]);
         if (rv != 0)
@@ -293,8 +303,12 @@ static struct hf_router *allocate(uv_loop_t *loop)
         goto no_control;
     if (hf_client_tls_open(&r->tls, NULL) != 0)
         goto no_tls;
+    if (RAND_bytes(r->failures_secret, sizeof r->failures_secret) != 1 || uv_mutex_init(&r->failures_lock) != 0)
+        goto no_failures;
     if (hf_keyring_open(&r->keyring) == 0)
         return r;
+    uv_mutex_destroy(&r->failures_lock);
+no_failures:
     hf_client_tls_close(&r->tls);
 no_tls:
     hf_mailbox_close(r->control);
@@ -351,15 +365,19 @@ void hf_router_close(struct hf_router *r)
     assert(!r->closing);
     r->closing = true;
     atomic_store(&r->opening, 0);
-    hf_canceller_stop(r->canceller); /* it posts to the threads */
+    hf_canceller_stop(r->canceller); /* they post to the threads */
+    hf_asker_stop(r->asker);
     threads_close(r);
     hf_canceller_close(r->canceller); /* they have posted to it */
+    hf_asker_close(r->asker);
     hf_mailbox_close(r->control);     /* runs what the threads have posted; frees it all */
     for (struct hf_router_dial *d = r->dials; d != NULL; d = next) {
         next = d->next;
         d->t = NULL; /* the host still has it */
     }
     hf_keyring_close(&r->keyring);
+    uv_mutex_destroy(&r->failures_lock);
+    OPENSSL_cleanse(r->failures_secret, sizeof r->failures_secret);
     for (int i = 0; i < 2; i++) {
         struct hf_listener *l = &r->listeners[i];
         if (l->fd >= 0) {

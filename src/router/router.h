@@ -61,6 +61,10 @@ void hf_router_close(struct hf_router *r);
  * changes. Not where TLS is off. From any thread, also after hf_router_close() until `loop` has run on. */
 int hf_router_reload(struct hf_router *r, const char *tls_dir, struct hf_error *err);
 
+/* Something that is secret and the same on all nodes: PostgreSQL's mock authentication nonce. Roles that are not there get
+ * salts made from it, so that asking several nodes does not tell them from those that are. */
+void hf_router_secret(struct hf_router *r, const uint8_t secret[32]);
+
 /* Where the newest leader that this node knows is, and its epoch. Tunnels to the leader of an
  * earlier epoch are closed: their gate is shut for good. */
 void hf_router_leader(struct hf_router *r, enum hf_leader_at where, uint64_t epoch);
@@ -86,6 +90,7 @@ enum hf_refused {
     HF_REFUSED_STARTUP, /* a startup packet that cannot be understood, or is not carried */
     HF_REFUSED_SLOW,    /* no startup packet or no login in time */
     HF_REFUSED_LEADER,  /* no leader in time */
+    HF_REFUSED_PASSWORD, /* a wrong one, or none that can be checked */
     HF_REFUSED_KINDS,
 };
 const char *hf_router_refused_word(enum hf_refused why);

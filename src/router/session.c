@@ -9,8 +9,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 #include "base/log.h"
 #include "base/net.h"
+#include "router/login.h"
 
 enum {
     RETRY_MS = 20,
@@ -99,6 +102,11 @@ void hf_session_set_pipe(struct hf_session *s, enum hf_session_kind kind)
     set_state(s, HF_SESSION_PIPE, kind);
 }
 
+void hf_session_await(struct hf_session *s, enum hf_session_state state)
+{
+    set_state(s, state, HF_KIND_NONE);
+}
+
 void hf_session_withhold(struct hf_session *s, bool yes)
 {
     if (s->withheld == yes)
@@ -159,6 +167,9 @@ static void end_back(struct hf_session *s)
     if (s->dial != NULL)
         s->dial->s = NULL;
     s->dial = NULL;
+    if (s->question != NULL)
+        s->question->s = NULL;
+    s->question = NULL;
     hf_end_close(s->back);
     s->back = NULL;
     hf_session_withhold(s, false);
@@ -183,6 +194,8 @@ static int detach(struct hf_session *s)
     if (s->tls != NULL)
         atomic_fetch_sub(&t->r->n_tls, 1);
     hf_front_free(s);
+    hf_login_free(s);
+    OPENSSL_cleanse(&s->keys, sizeof s->keys);
     free(s->who);
     s->who = NULL;
     free(s->first);
@@ -301,7 +314,7 @@ static void dial_run(void *arg)
     r->callbacks.dial(r->callbacks.ctx, d, fd, d->to, d->id);
 }
 
-static void dial_elsewhere(struct hf_session *s, enum hf_router_to to, uint64_t id)
+void hf_session_dial(struct hf_session *s, enum hf_router_to to, uint64_t id)
 {
     struct hf_router *r = s->t->r;
     struct hf_router_dial *d = calloc(1, sizeof *d);
@@ -332,7 +345,9 @@ void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id)
     assert(s->state == HF_SESSION_DIALING);
     s->dial = NULL;
     s->far = to_follower ? id : 0;
-    if (ok) {
+    if (ok && hf_login_is_wanted(s)) {
+        hf_login_dialed(s);
+    } else if (ok) {
         hf_session_begin_pipe(s, HF_KIND_TUNNEL);
     } else if (s->cancel) {
         hf_session_close(s);
@@ -341,6 +356,8 @@ void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id)
         if (to_follower) {
             s->fruitless++;
             hf_session_seek(s);
+        } else {
+            hf_login_look(s);
         }
     }
 }
@@ -355,11 +372,11 @@ static void seek_cancel(struct hf_session *s)
     bool known = hf_key_find(&r->keyring, &secret, &place);
 
     if (known && place.far != 0)
-        dial_elsewhere(s, HF_TO_FOLLOWER, place.far);
+        hf_session_dial(s, HF_TO_FOLLOWER, place.far);
     else if (known || s->from_tunnel || atomic_load(&r->opening) != 0)
         hf_canceller_cancel(r->canceller, detach(s), &secret);
     else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE)
-        dial_elsewhere(s, HF_TO_LEADER, 0);
+        hf_session_dial(s, HF_TO_LEADER, 0);
     else
         hf_session_close(s);
 }
@@ -374,20 +391,22 @@ void hf_session_seek(struct hf_session *s)
     s->retry_ms = now_ms(s) + RETRY_MS;
     if (s->cancel) {
         seek_cancel(s);
-    } else if (s->read_only && atomic_load(&r->readable)) {
+    } else if (hf_login_is_wanted(s)) {
+        hf_login_seek(s);
+    } else if (s->read_only && !s->to_leader && atomic_load(&r->readable)) {
         (void)connect_here(s, HF_KIND_READER);
     } else if (s->read_only && s->from_tunnel) {
         hf_session_close(s); /* no follower any more: the other node's router looks for another */
-    } else if (s->read_only && s->fruitless < FRUITLESS_MAX &&
+    } else if (s->read_only && !s->to_leader && s->fruitless < FRUITLESS_MAX &&
                atomic_load(&r->leader) != HF_LEADER_UNKNOWN) {
-        dial_elsewhere(s, HF_TO_FOLLOWER, 0);
+        hf_session_dial(s, HF_TO_FOLLOWER, 0);
     } else if (opening != 0 && !atomic_load(&r->draining)) {
         s->opening = opening;
         (void)connect_here(s, HF_KIND_GATE);
     } else if (s->from_tunnel) {
         hf_session_close(s); /* the gate shut meanwhile: the other node's router tries again */
     } else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE) {
-        dial_elsewhere(s, HF_TO_LEADER, 0);
+        hf_session_dial(s, HF_TO_LEADER, 0);
     }
 }
 
@@ -440,6 +459,10 @@ void hf_session_event(struct hf_session *s, bool at_front, bool failed, int even
     case HF_SESSION_STARTUP:
         hf_startup_read(s);
         break;
+    case HF_SESSION_ASKING:
+    case HF_SESSION_SASL:
+        hf_login_event(s);
+        break;
     case HF_SESSION_PIPE:
         hf_session_move(s);
         break;
@@ -451,10 +474,18 @@ void hf_session_event(struct hf_session *s, bool at_front, bool failed, int even
     }
 }
 
+static void login_over(struct hf_session *s)
+{
+    hf_session_refused(s, HF_REFUSED_SLOW);
+    hf_session_refuse(s, "57014", "canceling authentication due to timeout", NULL);
+}
+
 static void wait_over(struct hf_session *s)
 {
     if (s->state == HF_SESSION_LINGER) {
         hf_session_close(s);
+    } else if (s->state == HF_SESSION_SASL) {
+        login_over(s);
     } else if (s->state == HF_SESSION_STARTUP) {
         hf_session_refused(s, HF_REFUSED_SLOW);
         hf_session_refuse(s, "08P01", "no startup packet in time", NULL);
@@ -466,16 +497,11 @@ static void wait_over(struct hf_session *s)
     }
 }
 
-static void login_over(struct hf_session *s)
-{
-    hf_session_refused(s, HF_REFUSED_SLOW);
-    hf_session_refuse(s, "57014", "canceling authentication due to timeout", NULL);
-}
-
 static uint64_t bound_ms(const struct hf_session *s)
 {
     switch (s->state) {
     case HF_SESSION_STARTUP:
+    case HF_SESSION_SASL:
         return s->t->r->login_ms;
     case HF_SESSION_LINGER:
         return LINGER_MS;

@@ -6,8 +6,10 @@
 
 #include "base/mailbox.h"
 #include "base/allow.h"
+#include "router/asker.h"
 #include "router/cancel.h"
 #include "router/dialogue.h"
+#include "router/failures.h"
 #include "router/list.h"
 #include "router/router.h"
 #include "router/tls.h"
@@ -54,6 +56,10 @@ struct hf_router {
     unsigned n_threads, next_thread;
     struct hf_listener listeners[2];
     struct hf_canceller *canceller;
+    struct hf_asker *asker;
+    uv_mutex_t failures_lock; /* guards failures */
+    struct hf_failures failures;
+    uint8_t failures_secret[HF_SCRAM_KEY];
     struct hf_keyring keyring;
     struct hf_client_tls tls;
     enum hf_router_tls tls_mode;
@@ -85,6 +91,8 @@ enum hf_session_state {
     HF_SESSION_STARTUP, /* reading the first packet */
     HF_SESSION_HELD,    /* no way to a leader: waiting, bounded */
     HF_SESSION_DIALING, /* the leader's node is being reached */
+    HF_SESSION_ASKING,  /* what PostgreSQL knows about the client's role */
+    HF_SESSION_SASL,    /* the client proves its password */
     HF_SESSION_PIPE,    /* bytes both ways */
     HF_SESSION_LINGER,  /* the last word is said; until the client has read it, bounded */
     HF_SESSION_CLOSED,
@@ -133,9 +141,14 @@ struct hf_session {
     uint64_t bytes_in, bytes_out; /* from and to the client */
     uint64_t retry_ms;
     unsigned negotiated; /* requests for encryption so far */
-    uint8_t *first;      /* the startup packet, until the first byte of an answer */
+    uint8_t *first;      /* the startup packet; from a tunnel, until the first byte of an answer */
     size_t first_len;
-    bool answered;           /* the client has got a byte */
+    struct hf_login *login;       /* of a client's session, until PostgreSQL's answer to its login has passed */
+    struct hf_question *question; /* ASKING, PostgreSQL here */
+    struct hf_scram_keys keys;    /* of the role; in memory only, wiped with the session */
+    bool authenticated;           /* the client has proved who it is, and the keys are known */
+    bool to_leader;               /* a reader whose password no standby knows yet */
+    bool answered;           /* the client has got a byte of PostgreSQL's */
     bool spoke;              /* and said more than its startup packet */
     bool cancel;             /* `first` is a CancelRequest: no answer is due */
     bool deaf;               /* the back takes nothing more, but may have something to say */
@@ -170,6 +183,8 @@ void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id);
 bool hf_session_rehold(struct hf_session *s);
 void hf_session_withhold(struct hf_session *s, bool yes);
 void hf_session_log_in(struct hf_session *s, bool yes); /* from now on; it is done */
+void hf_session_await(struct hf_session *s, enum hf_session_state state); /* ASKING, SASL; STARTUP again */
+void hf_session_dial(struct hf_session *s, enum hf_router_to to, uint64_t id);
 void hf_session_count(struct hf_session *s, size_t in, size_t out); /* bytes of the client */
 void hf_session_hold(struct hf_session *s); /* HELD, from any state but CLOSED; ends the back */
 void hf_session_set_pipe(struct hf_session *s, enum hf_session_kind kind);
@@ -206,6 +221,7 @@ void hf_front_free(struct hf_session *s);
 ssize_t hf_fd_write(int fd, const uint8_t *p, size_t n); /* as hf_front_write */
 
 /* pipe.c */
+bool hf_session_send_back(struct hf_session *s, const uint8_t *p, size_t n); /* nothing else may be on its way. False: over */
 void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind);
 void hf_session_move(struct hf_session *s);
 /* Does a drain have to wait for it? */

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "router/asker.h"
+#include "router/login.h"
 #include "router/session.h"
 
 enum {
@@ -87,9 +89,35 @@ static void started(struct hf_session *s, enum hf_startup_kind kind)
         }
         s->first_len = n;
     }
+    if (!s->from_tunnel && !s->cancel) {
+        uint8_t *less = realloc(s->first, s->first_len); /* it stays, for as long as a server may have to be told it */
+        if (less != NULL)
+            s->first = less;
+        if (!hf_login_begin(s))
+            return;
+    }
     hf_session_hold(s);
     s->since_ms = uv_now(&s->t->loop);
     hf_session_seek(s);
+}
+
+/* Another node's front wants to know a role's verifier, before it sends a startup packet. It has taken the session's place. */
+static void asked(struct hf_session *s, const struct hf_startup *p)
+{
+    char name[HF_ROLE_MAX];
+
+    if (!s->from_tunnel) {
+        hf_session_refused(s, HF_REFUSED_STARTUP);
+        hf_session_refuse(s, "0A000", "unsupported frontend protocol: version 3 is needed", NULL);
+        return;
+    }
+    hf_session_admit(s, true);
+    if (atomic_load(&s->t->r->n_admitted) > s->t->r->max_clients) {
+        refuse_full(s);
+        return;
+    }
+    (void)snprintf(name, sizeof name, "%s", (const char *)p->key);
+    hf_login_ask_for(s, name);
 }
 
 /* The startup packet that comes next is read through TLS, and nothing that came before it: read_more() takes no
@@ -172,6 +200,9 @@ void hf_startup_read(struct hf_session *s)
         case HF_STARTUP_BAD:
             hf_session_refused(s, HF_REFUSED_STARTUP);
             hf_session_refuse(s, p.sqlstate, p.text, p.hint);
+            return;
+        case HF_STARTUP_ASK:
+            asked(s, &p);
             return;
         default:
             started(s, p.kind);

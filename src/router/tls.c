@@ -59,3 +59,21 @@ SSL *hf_client_tls_accept(struct hf_client_tls *t, int fd)
         SSL_set_accept_state(ssl);
     return ssl;
 }
+
+size_t hf_client_tls_binding(SSL *ssl, uint8_t out[HF_TLS_BINDING_MAX])
+{
+    X509 *shown = SSL_get_certificate(ssl);
+    const EVP_MD *md;
+    unsigned n = 0;
+    int nid = NID_undef;
+
+    _Static_assert((int)HF_TLS_BINDING_MAX >= EVP_MAX_MD_SIZE, "any hash must fit");
+    if (shown == NULL || X509_get_signature_info(shown, &nid, NULL, NULL, NULL) != 1 || nid == NID_undef)
+        return 0;
+    if (nid == NID_md5 || nid == NID_sha1) /* as the RFC wants it */
+        nid = NID_sha256;
+    md = EVP_get_digestbynid(nid);
+    if (md == NULL || X509_digest(shown, md, out, &n) != 1)
+        return 0;
+    return n;
+}

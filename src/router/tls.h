@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 
+enum { HF_TLS_BINDING_MAX = 64 };
+
 struct hf_client_tls {
     uv_mutex_t lock; /* guards ctx */
     SSL_CTX *ctx;    /* NULL: none */
@@ -20,5 +22,8 @@ void hf_client_tls_close(struct hf_client_tls *t);
 int hf_client_tls_load(struct hf_client_tls *t, const char *dir, struct hf_error *err);
 /* The server's side over a connected socket. NULL: out of memory. From any thread. */
 SSL *hf_client_tls_accept(struct hf_client_tls *t, int fd);
+/* tls-server-end-point (RFC 5929): a hash of the certificate that was shown. Returns its length, 0: the certificate's
+ * signature names no hash, so there is nothing to bind to. */
+size_t hf_client_tls_binding(SSL *ssl, uint8_t out[HF_TLS_BINDING_MAX]);
 
 #endif

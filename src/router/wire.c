@@ -4,7 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { CODE_CANCEL = 80877102, CODE_SSL = 80877103, CODE_GSSENC = 80877104 };
+enum { CODE_CANCEL = 80877102, CODE_SSL = 80877103, CODE_GSSENC = 80877104, CODE_ASK = 80878424 };
 
 static uint32_t be32(const uint8_t *p)
 {
@@ -124,6 +124,14 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
         s.key_len = len - 12;
         return s;
     }
+    if (code == CODE_ASK) {
+        if (p[len - 1] != '\0' || len < 10 || memchr(p + 8, '\0', len - 8) != p + len - 1)
+            return bad("08P01", "invalid question about a role", NULL);
+        s.kind = HF_STARTUP_ASK;
+        s.key = p + 8;
+        s.key_len = len - 8;
+        return s;
+    }
     if (code >> 16 != 3)
         return bad("0A000", "unsupported frontend protocol: version 3 is needed", NULL);
     return session(p, len);
@@ -148,6 +156,90 @@ size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap)
     }
     put32(p, (uint32_t)(len + add));
     return len + add;
+}
+
+/* -- between nodes --------------------------------------------------------------------------- */
+
+size_t hf_wire_ask(uint8_t *out, const char *role)
+{
+    size_t n = strlen(role) + 1;
+
+    put32(out, (uint32_t)(8 + n));
+    put32(out + 4, CODE_ASK);
+    memcpy(out + 8, role, n);
+    return 8 + n;
+}
+
+size_t hf_wire_answer(uint8_t *out, char kind, uint32_t server_version, const char *verifier)
+{
+    size_t n = strlen(verifier) + 1;
+
+    out[0] = 'V';
+    put32(out + 1, (uint32_t)(4 + 1 + 4 + n));
+    out[5] = (uint8_t)kind;
+    put32(out + 6, server_version);
+    memcpy(out + 10, verifier, n);
+    return 10 + n;
+}
+
+bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *server_version, char *verifier, size_t cap)
+{
+    if (n < 11 || p[0] != 'V' || n - 10 > cap || memchr(p + 10, '\0', n - 10) != p + n - 1)
+        return false;
+    *kind = (char)p[5];
+    *server_version = be32(p + 6);
+    memcpy(verifier, p + 10, n - 10);
+    return true;
+}
+
+/* -- messages -------------------------------------------------------------------------------- */
+
+size_t hf_wire_length(const uint8_t *head)
+{
+    return 1 + (size_t)be32(head + 1);
+}
+
+uint32_t hf_wire_number(const uint8_t *p)
+{
+    return be32(p);
+}
+
+bool hf_wire_sqlstate(const uint8_t *body, size_t n, char out[6])
+{
+    while (n > 0 && body[0] != '\0') {
+        const uint8_t *end = memchr(body, '\0', n);
+        if (end == NULL)
+            return false;
+        if (body[0] == 'C' && end - body == 6) {
+            memcpy(out, body + 1, 6);
+            return true;
+        }
+        n -= (size_t)(end - body) + 1;
+        body = end + 1;
+    }
+    return false;
+}
+
+size_t hf_wire_negotiate(uint8_t *out, const uint8_t *p, size_t len, uint32_t newest)
+{
+    const char *key, *value;
+    uint32_t minor = be32(p + 4) & 0xffff, options = 0;
+    size_t at = 8, n = 13;
+
+    while (pair(p, len, &at, &key, &value)) {
+        if (strncmp(key, "_pq_.", 5) != 0)
+            continue;
+        options++;
+        memcpy(out + n, key, strlen(key) + 1);
+        n += strlen(key) + 1;
+    }
+    if (minor <= newest && options == 0)
+        return 0;
+    out[0] = 'v';
+    put32(out + 1, (uint32_t)(n - 1));
+    put32(out + 5, (uint32_t)3 << 16 | (minor < newest ? minor : newest));
+    put32(out + 9, options);
+    return n;
 }
 
 /* Appends a field with its NUL; *at becomes `cap` + 1 if it does not fit. */

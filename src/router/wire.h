@@ -19,6 +19,7 @@ enum hf_startup_kind {
     HF_STARTUP_GSS,  /* GSSENCRequest: likewise */
     HF_STARTUP_CANCEL, /* pid and key */
     HF_STARTUP_SESSION,
+    HF_STARTUP_ASK, /* between nodes only: what is this role's verifier? `key` is its name, with a NUL */
     HF_STARTUP_BAD, /* sqlstate and text say why */
 };
 
@@ -41,6 +42,24 @@ const char *hf_startup_value(const uint8_t *p, size_t len, const char *name);
 /* Adds default_transaction_read_only=on to a complete session startup packet. Returns the new
  * length, or 0 if there is no room in `cap` or in what PostgreSQL takes. */
 size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap);
+/* -- between nodes, in a tunnel, before the startup packet: a question about a role and its answer -- */
+
+/* Returns the length, at most 8 + strlen(role) + 1. */
+size_t hf_wire_ask(uint8_t *out, const char *role);
+size_t hf_wire_answer(uint8_t *out, char kind, uint32_t server_version, const char *verifier);
+/* Of a complete message. False: it is no answer. */
+bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *server_version, char *verifier, size_t cap);
+
+/* -- messages -- */
+
+/* Of a message with a type, from the five bytes of its head: with the head; below 5 if that is impossible. */
+size_t hf_wire_length(const uint8_t *head);
+uint32_t hf_wire_number(const uint8_t *p);
+/* The SQLSTATE in an ErrorResponse's body, of which the beginning suffices. */
+bool hf_wire_sqlstate(const uint8_t *body, size_t n, char out[6]);
+/* A NegotiateProtocolVersion for a complete session startup packet, if PostgreSQL would send one that speaks 3.0 to
+ * 3.`newest` and no option; returns its length, 0: none is due. It is at most 32 bytes longer than the packet. */
+size_t hf_wire_negotiate(uint8_t *out, const uint8_t *p, size_t len, uint32_t newest);
 /* An ErrorResponse, FATAL. Returns its length, 0 if it does not fit. */
 size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char *text,
                      const char *hint);

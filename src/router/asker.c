@@ -1,0 +1,225 @@
+#include "router/asker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+
+#include "base/log.h"
+#include "router/link.h"
+#include "router/login.h"
+#include "router/session.h"
+
+enum { ASK_MS = 2000, ITERATIONS = 4096 /* PostgreSQL's default */ };
+
+struct hf_asker {
+    struct hf_router *r;
+    char dir[108];
+    uv_thread_t id;
+    uv_mutex_t mutex;
+    uv_cond_t cond;
+    struct hf_question *first, **last;
+    uint8_t secret[HF_SCRAM_KEY];
+    atomic_bool stopping;
+};
+
+/* -- PostgreSQL -------------------------------------------------------------------------------- */
+
+#define ANSWER                                                                                                         \
+    "SELECT a.oid IS NOT NULL, a.rolpassword, current_setting('server_version_num'),"                                  \
+    " current_setting('scram_iterations', true) FROM (VALUES (1)) v LEFT JOIN pg_catalog.pg_authid a ON "
+
+/* By its index; and for a name that is no ASCII by its bytes, whatever encoding they are in. */
+static const char by_name[] = ANSWER "a.rolname = $1::pg_catalog.name";
+static const char by_bytes[] = ANSWER "pg_catalog.namesend(a.rolname) = pg_catalog.decode($1, 'hex')";
+
+static bool prepare(struct hf_link *l, const char *name, const char *sql)
+{
+    PGresult *res = PQsendPrepare(l->conn, name, sql, 1, NULL) == 1 ? hf_link_result(l, ASK_MS) : NULL;
+    bool ok = PQresultStatus(res) == PGRES_COMMAND_OK;
+
+    PQclear(res);
+    return ok;
+}
+
+static bool link_open(struct hf_link *l)
+{
+    if (l->conn != NULL)
+        return true;
+    if (!hf_link_open(l))
+        return false;
+    if (prepare(l, "name", by_name) && prepare(l, "bytes", by_bytes))
+        return true;
+    hf_link_close(l);
+    return false;
+}
+
+static bool is_ascii(const char *name)
+{
+    for (; *name != '\0'; name++)
+        if ((unsigned char)*name >= 0x80)
+            return false;
+    return true;
+}
+
+static PGresult *query(struct hf_link *l, const char *name)
+{
+    char hex[2 * HF_ROLE_MAX + 1];
+    const char *value = name, *statement = "name";
+
+    if (!is_ascii(name)) {
+        for (size_t i = 0; name[i] != '\0'; i++)
+            (void)snprintf(hex + 2 * i, 3, "%02x", (unsigned char)name[i]);
+        value = hex;
+        statement = "bytes";
+    }
+    return PQsendQueryPrepared(l->conn, statement, 1, &value, NULL, NULL, 0) == 1 ? hf_link_result(l, ASK_MS) : NULL;
+}
+
+/* -- answers ----------------------------------------------------------------------------------- */
+
+static enum hf_role_kind kind_of(const PGresult *res, struct hf_scram_verifier *v)
+{
+    const char *password = PQgetvalue(res, 0, 1);
+
+    if (PQgetvalue(res, 0, 0)[0] != 't')
+        return HF_ROLE_UNKNOWN;
+    if (PQgetisnull(res, 0, 1) == 1)
+        return HF_ROLE_NO_PASSWORD;
+    if (hf_scram_verifier_parse(v, password))
+        return HF_ROLE_SCRAM;
+    return strncmp(password, "md5", 3) == 0 ? HF_ROLE_MD5 : HF_ROLE_ODD;
+}
+
+static void answer(struct hf_asker *a, struct hf_question *q, const PGresult *res)
+{
+    uint32_t iterations = (uint32_t)strtoul(PQgetvalue(res, 0, 3), NULL, 10);
+    struct hf_scram_verifier v;
+
+    q->role.kind = kind_of(res, &v);
+    q->role.server_version = (uint32_t)strtoul(PQgetvalue(res, 0, 2), NULL, 10);
+    if (q->role.kind != HF_ROLE_SCRAM) {
+        uv_mutex_lock(&a->mutex);
+        hf_scram_verifier_mock(&v, a->secret, q->name, iterations > 0 ? iterations : ITERATIONS);
+        uv_mutex_unlock(&a->mutex);
+    }
+    hf_scram_verifier_print(&v, q->role.verifier);
+    OPENSSL_cleanse(&v, sizeof v);
+    q->answered = true;
+}
+
+/* Twice, since a connection that was made earlier may be gone by now. */
+static void serve(struct hf_asker *a, struct hf_link *l, struct hf_question *q)
+{
+    l->opening = q->opening;
+    for (int i = 0; i < 2 && !q->answered && !hf_link_is_over(l); i++) {
+        PGresult *res = link_open(l) ? query(l, q->name) : NULL;
+        if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1)
+            answer(a, q, res);
+        else
+            hf_link_close(l);
+        PQclear(res);
+    }
+}
+
+/* -- the thread -------------------------------------------------------------------------------- */
+
+static void thread_main(void *arg)
+{
+    struct hf_asker *a = arg;
+    struct hf_link l = {.r = a->r, .dir = a->dir, .stopping = &a->stopping};
+
+    uv_mutex_lock(&a->mutex);
+    while (!atomic_load(&a->stopping)) {
+        struct hf_question *q = a->first;
+        if (q == NULL) {
+            uv_cond_wait(&a->cond, &a->mutex);
+            continue;
+        }
+        a->first = q->next;
+        if (a->first == NULL)
+            a->last = &a->first;
+        uv_mutex_unlock(&a->mutex);
+        serve(a, &l, q);
+        hf_mailbox_post(q->t->mailbox, hf_login_answered, q);
+        uv_mutex_lock(&a->mutex);
+    }
+    uv_mutex_unlock(&a->mutex);
+    hf_link_close(&l);
+}
+
+void hf_asker_ask(struct hf_asker *a, struct hf_question *q)
+{
+    q->next = NULL;
+    uv_mutex_lock(&a->mutex);
+    *a->last = q;
+    a->last = &q->next;
+    uv_cond_signal(&a->cond);
+    uv_mutex_unlock(&a->mutex);
+}
+
+void hf_asker_secret(struct hf_asker *a, const uint8_t secret[HF_SCRAM_KEY])
+{
+    uv_mutex_lock(&a->mutex);
+    memcpy(a->secret, secret, HF_SCRAM_KEY);
+    uv_mutex_unlock(&a->mutex);
+}
+
+int hf_asker_open(struct hf_asker **out, struct hf_router *r, const char *socket_dir)
+{
+    struct hf_asker *a = calloc(1, sizeof *a);
+
+    *out = NULL;
+    if (a == NULL)
+        return HF_ENOMEM;
+    a->r = r;
+    a->last = &a->first;
+    (void)snprintf(a->dir, sizeof a->dir, "%s", socket_dir);
+    if (RAND_bytes(a->secret, HF_SCRAM_KEY) != 1 || uv_mutex_init(&a->mutex) != 0) {
+        free(a);
+        return HF_EIO;
+    }
+    if (uv_cond_init(&a->cond) != 0) {
+        uv_mutex_destroy(&a->mutex);
+        free(a);
+        return HF_EIO;
+    }
+    if (uv_thread_create(&a->id, thread_main, a) != 0) {
+        uv_cond_destroy(&a->cond);
+        uv_mutex_destroy(&a->mutex);
+        free(a);
+        return HF_EIO;
+    }
+    *out = a;
+    return 0;
+}
+
+void hf_asker_stop(struct hf_asker *a)
+{
+    if (a == NULL)
+        return;
+    uv_mutex_lock(&a->mutex);
+    atomic_store(&a->stopping, true);
+    uv_cond_signal(&a->cond);
+    uv_mutex_unlock(&a->mutex);
+    (void)uv_thread_join(&a->id);
+}
+
+void hf_asker_close(struct hf_asker *a)
+{
+    struct hf_question *next;
+
+    if (a == NULL)
+        return;
+    for (struct hf_question *q = a->first; q != NULL; q = next) {
+        next = q->next;
+        OPENSSL_cleanse(q, sizeof *q);
+        free(q);
+    }
+    uv_cond_destroy(&a->cond);
+    uv_mutex_destroy(&a->mutex);
+    OPENSSL_cleanse(a->secret, sizeof a->secret);
+    free(a);
+}
