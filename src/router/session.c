@@ -356,8 +356,6 @@ void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id)
         if (to_follower) {
             s->fruitless++;
             hf_session_seek(s);
-        } else {
-            hf_login_look(s);
         }
     }
 }
@@ -524,6 +522,8 @@ void hf_session_look(struct hf_thread *t, bool moved)
             wait_over(s);
         } else if (s->state == HF_SESSION_HELD && (moved || now_ms(s) >= s->retry_ms)) {
             hf_session_seek(s);
+        } else {
+            hf_login_look(s);
         }
     }
 }

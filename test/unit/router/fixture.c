@@ -8,10 +8,154 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/sha.h>
+
 #include "base/file.h"
 #include "base/net.h"
+#include "router/asker.h"
+#include "router/login.h"
 
 enum { PATIENCE_MS = 5000, STEP_MS = 2 };
+
+/* -- what PostgreSQL knows, in place of router/asker.c --------------------------------------- */
+
+struct world world;
+static struct fixture *current;
+
+static void world_begin(void)
+{
+    uint8_t salted[HF_SCRAM_KEY];
+    unsigned n;
+
+    world = (struct world){.kind = HF_ROLE_SCRAM, .version = 150000, .verifier = {.iterations = 16, .salt = "salt", .salt_len = 4}};
+    assert_int_equal(PKCS5_PBKDF2_HMAC("secret", 6, world.verifier.salt, 4, 16, EVP_sha256(), HF_SCRAM_KEY, salted), 1);
+    assert_non_null(HMAC(EVP_sha256(), salted, HF_SCRAM_KEY, (const uint8_t *)"Client Key", 10, world.keys.client, &n));
+    assert_non_null(HMAC(EVP_sha256(), salted, HF_SCRAM_KEY, (const uint8_t *)"Server Key", 10, world.keys.server, &n));
+    (void)SHA256(world.keys.client, HF_SCRAM_KEY, world.verifier.stored_key);
+    memcpy(world.verifier.server_key, world.keys.server, HF_SCRAM_KEY);
+}
+
+int hf_asker_open(struct hf_asker **out, struct hf_router *r, const char *socket_dir)
+{
+    (void)socket_dir;
+    *out = (struct hf_asker *)r; /* not used */
+    return 0;
+}
+
+void hf_asker_stop(struct hf_asker *a)
+{
+    (void)a;
+}
+
+void hf_asker_close(struct hf_asker *a)
+{
+    (void)a;
+}
+
+void hf_asker_secret(struct hf_asker *a, const uint8_t secret[HF_SCRAM_KEY])
+{
+    (void)a;
+    (void)secret;
+}
+
+void hf_asker_ask(struct hf_asker *a, struct hf_question *q)
+{
+    static const uint8_t secret[HF_SCRAM_KEY] = "s";
+    struct hf_scram_verifier v = world.verifier;
+
+    (void)a;
+    world.opening = q->opening;
+    q->role = (struct hf_role){.kind = strcmp(q->name, "app") == 0 ? world.kind : HF_ROLE_UNKNOWN,
+                               .server_version = world.version};
+    if (q->role.kind != HF_ROLE_SCRAM)
+        hf_scram_verifier_mock(&v, secret, q->name, 16);
+    hf_scram_verifier_print(&v, q->role.verifier);
+    q->answered = !world.mute;
+    atomic_fetch_add(&world.questions, 1);
+    hf_mailbox_post(q->t->mailbox, hf_login_answered, q);
+}
+
+/* -- a client's password --------------------------------------------------------------------- */
+
+static ssize_t peek(const struct proving *p, uint8_t *b, size_t n)
+{
+    struct pollfd here = {.fd = p->fd, .events = POLLIN};
+    size_t got;
+
+    if (p->tls == NULL)
+        return recv(p->fd, b, n, MSG_PEEK | MSG_DONTWAIT);
+    if (SSL_pending(p->tls) == 0 && poll(&here, 1, 0) <= 0)
+        return -1;
+    return SSL_peek_ex(p->tls, b, n, &got) == 1 ? (ssize_t)got : -1;
+}
+
+static void take(const struct proving *p, uint8_t *b, size_t n)
+{
+    size_t got;
+
+    if (p->tls == NULL)
+        assert_int_equal(recv(p->fd, b, n, 0), n);
+    else
+        assert_true(SSL_read_ex(p->tls, b, n, &got) == 1 && got == n);
+}
+
+static void give(const struct proving *p, const uint8_t *b, size_t n)
+{
+    size_t put;
+
+    if (p->tls == NULL)
+        assert_int_equal(send(p->fd, b, n, MSG_NOSIGNAL), n);
+    else
+        assert_true(SSL_write_ex(p->tls, b, n, &put) == 1 && put == n);
+}
+
+/* Takes nothing but what belongs to the exchange. False: nothing more of it is there. */
+static bool prove_step(struct proving *p)
+{
+    uint8_t b[HF_SASL_OUT_MAX + 16];
+    char text[HF_SCRAM_MESSAGE_MAX];
+    ssize_t got = peek(p, b, sizeof b);
+    size_t len = got >= 9 ? 1 + ((size_t)b[3] << 8 | b[4]) : 0;
+
+    if (got <= 0 || len < 9 || (size_t)got < len || b[0] != 'R' || b[8] < 10)
+        return false;
+    take(p, b, len);
+    if (b[8] == 10) {
+        hf_scram_client_first(&p->scram, "abcdefghijklmnopqrstuvwx", text);
+        give(p, b, hf_sasl_initial(text, b));
+    } else if (b[8] == 11) {
+        assert_true(hf_scram_client_final(&p->scram, &world.keys, (const char *)b + 9, len - 9, text));
+        give(p, b, hf_sasl_response(text, b));
+    } else {
+        assert_true(hf_scram_client_check(&p->scram, &world.keys, (const char *)b + 9, len - 9));
+        p->fd = 0;
+        return false;
+    }
+    return true;
+}
+
+static void prove_all(struct fixture *f)
+{
+    for (int i = 0; i < CLIENTS_MAX; i++)
+        while (f->proving[i].fd != 0 && prove_step(&f->proving[i]))
+            ;
+}
+
+void client_prove(struct fixture *f, int fd, SSL *tls)
+{
+    for (int i = 0; i < CLIENTS_MAX; i++)
+        if (f->proving[i].fd == fd)
+            f->proving[i].fd = 0; /* of a client before */
+    for (int i = 0; i < CLIENTS_MAX; i++) {
+        if (f->proving[i].fd != 0)
+            continue;
+        f->proving[i] = (struct proving){.fd = fd, .tls = tls};
+        return;
+    }
+    fail_msg("too many clients at once");
+}
 
 static void on_dial(void *ctx, struct hf_router_dial *d, int fd, enum hf_router_to to, uint64_t id)
 {
@@ -56,11 +200,12 @@ struct fixture *fixture_open(unsigned hold_ms, unsigned login_ms, unsigned max_c
 
 struct fixture *fixture_open_with(const struct hf_router_config *wishes)
 {
-    struct fixture *f = calloc(1, sizeof *f);
+    struct fixture *f = current = calloc(1, sizeof *f);
     char path[128];
     struct hf_error err = {0};
 
     assert_non_null(f);
+    world_begin();
     (void)snprintf(f->dir, sizeof f->dir, "/tmp/hf-router-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     (void)snprintf(path, sizeof path, "%s/.s.PGSQL.5432", f->dir);
@@ -109,6 +254,7 @@ void run_for(struct fixture *f, unsigned ms)
 
     do {
         (void)uv_run(&f->loop, UV_RUN_NOWAIT);
+        prove_all(f);
         (void)poll(NULL, 0, STEP_MS);
     } while (uv_hrtime() < until);
 }
@@ -132,6 +278,7 @@ static bool readable(struct fixture *f, int fd, unsigned ms)
 
     for (;;) {
         (void)uv_run(&f->loop, UV_RUN_NOWAIT);
+        prove_all(f);
         if (poll(&p, 1, STEP_MS) > 0)
             return true;
         if (uv_hrtime() >= until)
@@ -152,12 +299,20 @@ int client_connect(struct fixture *f, bool read_only)
     return fd;
 }
 
-int client_start(struct fixture *f, bool read_only)
+int client_start_silent(struct fixture *f, bool read_only)
 {
     static const char hello[] = "\0\0\0\x12\0\3\0\0user\0app\0";
     int fd = client_connect(f, read_only);
 
     assert_int_equal(send(fd, hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
+    return fd;
+}
+
+int client_start(struct fixture *f, bool read_only)
+{
+    int fd = client_start_silent(f, read_only);
+
+    client_prove(f, fd, NULL);
     return fd;
 }
 
@@ -217,7 +372,53 @@ void say_ready(int fd, char status)
     say(fd, 'Z', &status, 1);
 }
 
+/* One message of the router's. */
+static size_t hear_router(int fd, uint8_t b[HF_SASL_IN_MAX])
+{
+    size_t need;
+
+    assert_int_equal(read_all(current, fd, b, 5), 5);
+    need = hf_sasl_need(b, 5);
+    assert_true(need >= 5);
+    assert_int_equal(read_all(current, fd, b + 5, need - 5), need - 5);
+    return need;
+}
+
+void server_check(int fd)
+{
+    struct hf_sasl s;
+    uint8_t b[HF_SASL_IN_MAX], out[HF_SASL_OUT_MAX];
+    size_t n = hf_sasl_begin(&s, &world.verifier, false, NULL, 0, out);
+    enum hf_scram_verdict v = HF_SCRAM_GOES_ON;
+
+    while (v == HF_SCRAM_GOES_ON) {
+        assert_int_equal(send(fd, out, n, MSG_NOSIGNAL), n);
+        v = hf_sasl_hear(&s, b, hear_router(fd, b), "ABCDEFGHIJKLMNOPQRSTUVWX", out, &n);
+    }
+    assert_int_equal(v, HF_SCRAM_RIGHT);
+    assert_int_equal(send(fd, out, n, MSG_NOSIGNAL), n);
+}
+
 void server_log_in(int fd)
+{
+    server_check(fd);
+    server_welcome(fd);
+}
+
+void leader_tell(struct fixture *f, int fd)
+{
+    uint8_t b[8 + HF_ROLE_MAX + HF_SCRAM_VERIFIER_MAX + 16];
+    char verifier[HF_SCRAM_VERIFIER_MAX];
+    size_t n;
+
+    assert_int_equal(read_all(f, fd, b, 12), 12);
+    assert_memory_equal(b + 8, "app", 4);
+    hf_scram_verifier_print(&world.verifier, verifier);
+    n = hf_wire_answer(b, HF_ROLE_SCRAM, world.version, verifier);
+    assert_int_equal(send(fd, b, n, MSG_NOSIGNAL), n);
+}
+
+void server_welcome(int fd)
 {
     say(fd, 'R', "\0\0\0\0", 4);
     say(fd, 'K', "\0\0\1\2\1\2\3\4", 8);

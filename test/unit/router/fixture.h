@@ -12,9 +12,19 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "router/sasl.h"
 #include "router/session.h"
 
 #define SECOND_NS 1000000000ull
+
+enum { CLIENTS_MAX = 16 };
+
+/* A client that gives its password as soon as it is asked for it. */
+struct proving {
+    int fd; /* 0: none */
+    SSL *tls;
+    struct hf_scram_client scram;
+};
 
 struct fixture {
     uv_loop_t loop;
@@ -28,6 +38,7 @@ struct fixture {
     uint64_t dial_id;
     void (*at_shut)(struct fixture *f);
     void *arg;
+    struct proving proving[CLIENTS_MAX];
 };
 
 struct fixture *fixture_open(unsigned hold_ms, unsigned login_ms, unsigned max_clients);
@@ -49,10 +60,28 @@ void run_until_bytes(struct fixture *f, int fd, int n);
 void run_for(struct fixture *f, unsigned ms);
 
 int client_connect(struct fixture *f, bool read_only); /* no byte sent */
-int client_start(struct fixture *f, bool read_only);   /* and the startup packet of "app" */
+int client_start(struct fixture *f, bool read_only);   /* and the startup packet of "app", and its password */
+int client_start_silent(struct fixture *f, bool read_only); /* no password */
+void client_prove(struct fixture *f, int fd, SSL *tls);     /* a password, when it is asked for; tls may be NULL */
 int server_accept(struct fixture *f); /* the router's connection, startup packet read */
 bool server_is_asked(struct fixture *f, unsigned ms); /* does a connection come? */
-void server_log_in(int fd);                           /* says: logged in, idle */
+void server_log_in(int fd);                           /* asks for SCRAM-SHA-256; says: logged in, idle */
+void server_check(int fd);                            /* asks only */
+void server_welcome(int fd);                          /* says only: to another node's front */
+/* The node at this end of a tunnel is asked for the verifier of "app", and tells it. */
+void leader_tell(struct fixture *f, int fd);
+/* What PostgreSQL is said to know: the verifier of "app", password "secret"; nobody else has one. */
+struct world {
+    enum hf_role_kind kind; /* of "app" */
+    bool mute;              /* no answer */
+    atomic_uint questions;
+    uint64_t opening; /* of the last one */
+    struct hf_scram_verifier verifier;
+    struct hf_scram_keys keys;
+    uint32_t version;
+};
+extern struct world world;
+
 /* A client that is logged in; *server is PostgreSQL's end. */
 int session_open(struct fixture *f, int *server);
 

@@ -48,6 +48,7 @@ bool postgres_open(struct postgres *p)
     if (geteuid() == 0 && chown(p->dir, pw->pw_uid, pw->pw_gid) != 0)
         return false;
     return run("%s/initdb --no-sync -A trust -U holdfast --no-locale -D %s/data", bin, p->dir) &&
+           run("sh -c \"printf 'local all holdfast trust\\nlocal all all scram-sha-256\\n' > %s/data/pg_hba.conf\"", p->dir) &&
            run("%s/pg_ctl -w -D %s/data -l %s/log -o \"-k %s -p 5432 -c listen_addresses= -c "
                "fsync=off "
                "-c max_connections=30 -c shared_buffers=16MB\" start",

@@ -91,7 +91,7 @@ static void silent_ones(void **state)
     fixture_close(f);
 }
 
-/* From the startup packet on, PostgreSQL waits for a password: so do we, but not for ever. */
+/* A password may take its time, and PostgreSQL's own login, but not for ever. */
 static void slow_login(void **state)
 {
     struct fixture *f = fixture_open(0, 200, 0);
@@ -103,13 +103,19 @@ static void slow_login(void **state)
     in = session_open(f, &other);
     begin = uv_hrtime();
     fd = client_start(f, false);
-    server = server_accept(f);
-    say(server, 'R', "\0\0\0\5abcd", 8);
-    assert_int_equal(hear(f, fd, 2000, NULL, 0), 'R');
+    server = server_accept(f); /* which says nothing */
     hear_error(f, fd, "57014");
     assert_true(uv_hrtime() - begin >= 195 * 1000000ull);
     hear_end(f, server);
     assert_int_equal(refused(f, HF_REFUSED_SLOW), 1);
+    close(fd);
+    begin = uv_hrtime();
+    fd = client_start_silent(f, false);
+    assert_int_equal(hear(f, fd, 2000, NULL, 0), 'R');
+    hear_error(f, fd, "57014");
+    assert_true(uv_hrtime() - begin >= 195 * 1000000ull);
+    assert_int_equal(refused(f, HF_REFUSED_SLOW), 2);
+    assert_false(server_is_asked(f, 0)); /* nor was PostgreSQL kept waiting */
     hear_nothing(f, in, 300); /* who has logged in may take its time */
     close(fd);
     close(server);
@@ -158,9 +164,12 @@ static void listed(void **state)
 {
     struct fixture *f = fixture_open(0, 0, 0);
     int server, in = session_open((fixture_open_gate(f, 1), f), &server), held;
+    uint64_t login_in, login_out;
     struct answer a;
 
     (void)state;
+    run_for(f, 20); /* bytes are counted once they are written */
+    login_out = hf_router_counts(f->r).bytes_out;
     hf_router_gate_shut(f->r);
     run_until(f, &f->shut, 1);
     hear_error(f, in, "57P01");
@@ -179,14 +188,16 @@ static void listed(void **state)
 
     fixture_open_gate(f, 2);
     in = session_open(f, &server);
+    run_for(f, 20);
     a = list(f);
     assert_int_equal(a.n, 1);
     assert_string_equal(a.infos[0].place, "leader");
     assert_string_equal(a.infos[0].state, "idle");
     assert_int_equal(a.infos[0].pid, 258);
-    assert_int_equal(a.infos[0].bytes_in, 0);
-    assert_int_equal(a.infos[0].bytes_out, 9 + 13 + 6);
-    assert_int_equal(hf_router_counts(f->r).bytes_out, a.infos[0].bytes_out + 9 + 13 + 6);
+    login_in = a.infos[0].bytes_in;
+    assert_true(login_in > 100);
+    assert_int_equal(a.infos[0].bytes_out, login_out); /* as the first one's */
+    assert_int_equal(hf_router_counts(f->r).bytes_out, 2 * login_out);
     say(in, 'Q', "BEGIN", 6);
     assert_int_equal(hear(f, server, 2000, NULL, 0), 'Q');
     assert_string_equal(list(f).infos[0].state, "active");
@@ -194,7 +205,7 @@ static void listed(void **state)
     hear_ready(f, in, 'T');
     a = list(f);
     assert_string_equal(a.infos[0].state, "in transaction");
-    assert_int_equal(a.infos[0].bytes_in, 11);
+    assert_int_equal(a.infos[0].bytes_in, login_in + 11);
 
     assert_int_equal(end(f, a.infos[0].id + 1), 0);
     assert_int_equal(end(f, 0), 0);

@@ -42,8 +42,8 @@ static void end_cb(uv_async_t *async)
 
 static PGconn *dial(const char *host, const char *port, const char *user)
 {
-    const char *const keys[] = {"host", "port", "user", "dbname", NULL};
-    const char *const values[] = {host, port, user, "postgres", NULL};
+    const char *const keys[] = {"host", "port", "user", "password", "dbname", NULL};
+    const char *const values[] = {host, port, user, "secret", "postgres", NULL};
     PGconn *c = PQconnectdbParams(keys, values, 0);
 
     assert_int_equal(PQstatus(c), CONNECTION_OK);
@@ -137,7 +137,7 @@ static int setup(void **state)
     w->end.data = w;
     assert_int_equal(uv_thread_create(&w->thread, loop_main, &w->loop), 0);
     w->root = dial(w->pg.dir, "5432", "holdfast");
-    (void)one(w->root, "CREATE ROLE app LOGIN");
+    (void)one(w->root, "CREATE ROLE app LOGIN PASSWORD 'secret'");
     (void)one(w->root, "CREATE TABLE t (i int); GRANT ALL ON t TO app");
     *state = w;
     return 0;

@@ -144,6 +144,18 @@ static int dial_answer(struct fixture *f, bool ok)
     return -1;
 }
 
+/* The leader's end of a tunnel, up to the startup packet. */
+static int tunnel_open(struct fixture *f)
+{
+    int fd = dial_answer(f, true);
+    char hello[32];
+
+    leader_tell(f, fd);
+    run_until_bytes(f, fd, 18);
+    assert_int_equal(recv(fd, hello, sizeof hello, 0), 18);
+    return fd;
+}
+
 static void tunnel(void **state)
 {
     struct fixture *f = fixture_open(0, 0, 0);
@@ -158,14 +170,18 @@ static void tunnel(void **state)
     dial_answer(f, false); /* refused: tries again */
     run_until(f, &f->dials, 2);
     leader = dial_answer(f, true);
+    close(leader); /* tells nothing: is asked again */
+    run_until(f, &f->dials, 3);
+    leader = dial_answer(f, true);
+    leader_tell(f, leader);
     run_until_bytes(f, leader, 18);
     assert_int_equal(recv(leader, hello, sizeof hello, 0), 18);
     close(leader); /* not a byte of an answer: tries again, and the client has noticed nothing */
-    run_until(f, &f->dials, 3);
+    run_until(f, &f->dials, 4);
     hear_nothing(f, fd, 10);
     leader = dial_answer(f, true);
     run_until_bytes(f, leader, 18);
-    assert_int_equal(recv(leader, hello, sizeof hello, 0), 18);
+    assert_int_equal(recv(leader, hello, sizeof hello, 0), 18); /* it has proved already who it is */
     server_log_in(leader);
     hear_ready(f, fd, 'I');
     assert_int_equal(hf_router_counts(f->r).tunnels, 1);
@@ -189,16 +205,16 @@ static void tunnel_of_an_old_leader(void **state)
     hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 3);
     idle = client_start(f, false);
     run_until(f, &f->dials, 1);
-    idle_leader = dial_answer(f, true);
+    idle_leader = tunnel_open(f);
     server_log_in(idle_leader);
     hear_ready(f, idle, 'I');
     asking = client_start(f, false);
     run_until(f, &f->dials, 2);
-    asking_leader = dial_answer(f, true);
+    asking_leader = tunnel_open(f);
     server_log_in(asking_leader);
     hear_ready(f, asking, 'I');
     say(asking, 'Q', "x", 2);
-    run_until_bytes(f, asking_leader, 18 + 7);
+    run_until_bytes(f, asking_leader, 7);
     hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 4); /* the old one's host has vanished */
     hear_error(f, idle, "57P01");
     hear_end(f, asking); /* what became of the question is not known */
@@ -229,7 +245,7 @@ static void served(void **state)
     hf_router_serve(f->r, fds[1], HF_TO_LEADER);
     assert_int_equal(send(fds[0], hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
     server = server_accept(f);
-    server_log_in(server);
+    server_welcome(server);
     hear_ready(f, fds[0], 'I');
     hf_router_gate_shut(f->r);
     run_until(f, &f->shut, 1);
@@ -243,6 +259,19 @@ static void served(void **state)
     hear_end(f, fds[0]);
     close(fds[0]);
     fixture_close(f);
+}
+
+/* The leader is asked about a reader, no more. */
+static void leader_told(struct fixture *f, unsigned nth)
+{
+    int fd;
+
+    run_until(f, &f->dials, nth);
+    assert_int_equal(f->dial_to, HF_TO_LEADER);
+    fd = dial_answer(f, true);
+    leader_tell(f, fd);
+    hear_end(f, fd);
+    close(fd);
 }
 
 /* -- readers ------------------------------------------------------------------------------- */
@@ -259,11 +288,12 @@ static void readers(void **state)
     hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1);
     hf_router_follower_readable(f->r, true);
     fd = client_start(f, true);
+    leader_told(f, 1);
     server = server_accept(f);
     assert_non_null(memmem(seen, sizeof seen, "default_transaction_read_only=on", 32));
     server_log_in(server);
     hear_ready(f, fd, 'I');
-    assert_int_equal(f->dials, 0);
+    assert_int_equal(f->dials, 1);
     assert_int_equal(hf_router_counts(f->r).readers, 1);
     /* A cancel with its key goes to PostgreSQL here, one with another key to the leader. */
     c = client_connect(f, false);
@@ -274,6 +304,7 @@ static void readers(void **state)
     hear_end(f, c);
     close(c);
     quiet = client_start(f, true);
+    leader_told(f, 2);
     quiet_server = server_accept(f);
     server_log_in(quiet_server);
     hear_ready(f, quiet, 'I');
@@ -352,7 +383,7 @@ static void reader_from_a_tunnel(void **state)
     hf_router_serve(f->r, fds[1], HF_TO_FOLLOWER);
     assert_int_equal(send(fds[0], hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
     server = server_accept(f);
-    server_log_in(server);
+    server_welcome(server);
     hear_ready(f, fds[0], 'I');
     assert_int_equal(hf_router_counts(f->r).readers, 1);
     close(server);

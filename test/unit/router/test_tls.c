@@ -130,6 +130,7 @@ static void session(void **state)
     assert_int_equal(ask(f, fd), 'S');
     ssl = shake(&c, fd);
     assert_int_equal(SSL_write(ssl, hello, sizeof hello), sizeof hello);
+    client_prove(f, fd, ssl);
     server = server_accept(f);
     server_log_in(server);
     while (read_message(ssl, body, sizeof body) != 'Z')
