@@ -57,15 +57,6 @@ def test_read_only_port_has_it_too(cluster):
     assert "SSL connection" in done.stdout and "answer" in done.stdout
 
 
-def test_channel_binding(cluster):
-    """PostgreSQL behind the router has no TLS of its own to bind to: `prefer` goes on without, `require` says why not."""
-    node = cluster.followers()[0]
-    assert "answer" in info(cluster, node, sslmode="require", channel_binding="prefer").stdout
-    done = info(cluster, node, check=False, sslmode="require", channel_binding="require")
-    assert done.returncode == 2
-    assert "channel binding is required, but server did not offer an authentication method" in done.stderr
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TLS 1.1: that is the point
 def test_versions(cluster):
     """TLS 1.2 and 1.3, as PostgreSQL; nothing older."""
