@@ -1,6 +1,7 @@
 """Passwords: checked by the router of the node that the client came to, against what PostgreSQL knows at that moment."""
 
 import re
+import struct
 import time
 import urllib.request
 
@@ -9,6 +10,7 @@ import pytest
 
 import harness
 from scenario import call
+from test_protocol import Raw
 
 PORTS = [(node, read_only) for node in range(3) for read_only in (False, True)]
 
@@ -177,3 +179,29 @@ def test_a_login_outlives_its_leader(cluster):
         cluster.connect(node).close()
         cluster.connect(cluster.names()[0]).close()
     cluster.wait_open(after_epoch=epoch)
+
+
+def salt(cluster, node, user):
+    """As a client is told it, before it has proved anything."""
+    mechanism, first = b"SCRAM-SHA-256\0", b"n,,n=,r=abc"
+    with Raw(cluster.sql_port(node)) as c:
+        c.start(196608, user=user, database="app")
+        assert c.message()[0] == "R"
+        body = mechanism + struct.pack("!i", len(first)) + first
+        c.s.sendall(b"p" + struct.pack("!i", len(body) + 4) + body)
+        kind, answer = c.message()
+        assert kind == "R"
+        return re.search(rb",s=([^,]+),i=(\d+)$", answer).groups()
+
+
+def test_nobody_learns_which_roles_there_are(cluster, role):
+    """Salts of roles that are not there do not change, from node to node, from time to time, or with the leader."""
+    role.sql("ALTER ROLE %r PASSWORD NULL")
+    seen = {name: {salt(cluster, node, name) for node in cluster.names() for _ in range(2)} for name in (role.name, "nobody", "app")}
+    assert all(len(s) == 1 for s in seen.values()), seen
+    assert len({len(salt) for s in seen.values() for salt, _ in s}) == 1 and len({i for s in seen.values() for _, i in s}) == 1
+    assert seen["nobody"] != seen[role.name]
+    epoch = cluster.epoch()
+    cluster.switchover(to=cluster.followers()[0])
+    cluster.wait_open(after_epoch=epoch)
+    assert {salt(cluster, cluster.leader(), "nobody")} == seen["nobody"]
