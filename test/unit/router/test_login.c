@@ -310,7 +310,7 @@ static void leader_changes_meanwhile(void **state)
     run_until(f, &f->dials, 1);
     old = dial_take(f, true);
     leader_tell(f, old);
-    run_for(f, 50);
+    run_until_bytes(f, fd, 9);
     hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 2); /* while the client still thinks about its password */
     run_for(f, 50);
     client_prove(f, fd, NULL);
