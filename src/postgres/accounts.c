@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/scram.h"
 #include "postgres/private.h"
 
 enum { ADMIN_MS = 60000, SQL_MAX = 2048, DATABASES_MAX = 1000 };
@@ -35,6 +36,21 @@ static int ask(struct hf_pg *pg, PGconn *conn, const char *sql, char *out, size_
     return 0;
 }
 
+/* Has it this password already? To set the same again would change the salt: who is logging in just then would be refused,
+ * and keys that routers hold for clients' sessions would be good no more. */
+static int has_password(struct hf_pg *pg, PGconn *conn, const char *literal, const char *password, bool *has,
+                        struct hf_error *err)
+{
+    char sql[SQL_MAX], text[HF_SCRAM_VERIFIER_MAX];
+    struct hf_scram_verifier v;
+    int code;
+
+    (void)snprintf(sql, sizeof sql, "select coalesce(rolpassword, '') from pg_authid where rolname = %s", literal);
+    code = ask(pg, conn, sql, text, sizeof text, err);
+    *has = code == 0 && hf_scram_verifier_parse(&v, text) && hf_scram_verifier_fits(&v, password);
+    return code;
+}
+
 static int make_role(struct hf_pg *pg, PGconn *conn, const char *role, const char *password,
                      const char *attributes, struct hf_error *err)
 {
@@ -42,6 +58,7 @@ static int make_role(struct hf_pg *pg, PGconn *conn, const char *role, const cha
     char *literal = PQescapeLiteral(conn, role, strlen(role));
     char *secret = PQescapeLiteral(conn, password, strlen(password));
     char sql[SQL_MAX], there[8] = "";
+    bool same = false;
     int code = ident != NULL && literal != NULL && secret != NULL
                    ? 0
                    : hf_fail(err, HF_EINVAL, "a role's name or password is not valid UTF-8");
@@ -50,9 +67,11 @@ static int make_role(struct hf_pg *pg, PGconn *conn, const char *role, const cha
         (void)snprintf(sql, sizeof sql, "select 1 from pg_roles where rolname = %s", literal);
         code = ask(pg, conn, sql, there, sizeof there, err);
     }
+    if (code == 0 && there[0] != '\0')
+        code = has_password(pg, conn, literal, password, &same, err);
     if (code == 0) {
-        int n = snprintf(sql, sizeof sql, "%s role %s login %s password %s",
-                         there[0] == '\0' ? "create" : "alter", ident, attributes, secret);
+        int n = snprintf(sql, sizeof sql, "%s role %s login %s %s %s", there[0] == '\0' ? "create" : "alter", ident, attributes,
+                         same ? "" : "password", same ? "" : secret);
         code = n < (int)sizeof sql
                    ? hf_pg_command(pg, conn, sql, ADMIN_MS, err)
                    : hf_fail(err, HF_EINVAL, "a role's name or password is too long");

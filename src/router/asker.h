@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "router/scram.h"
+#include "base/scram.h"
 
 struct hf_router;
 struct hf_asker;

@@ -3,7 +3,7 @@
 #ifndef HF_ROUTER_SASL_H
 #define HF_ROUTER_SASL_H
 
-#include "router/scram.h"
+#include "base/scram.h"
 
 enum {
     HF_SASL_OUT_MAX = HF_SCRAM_MESSAGE_MAX + 16, /* one message of ours */

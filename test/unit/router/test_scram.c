@@ -140,6 +140,13 @@ static void verifiers(void **state)
     (void)snprintf(big, sizeof big, "SCRAM-SHA-256$1:%0400d$" KEY ":" KEY, 0);
     assert_false(hf_scram_verifier_parse(&v, big)); /* a salt beyond the bound */
 
+    {
+        struct hf_scram_keys keys;
+        rfc(&v, &keys);
+        assert_true(hf_scram_verifier_fits(&v, "pencil"));
+        assert_false(hf_scram_verifier_fits(&v, "pencils"));
+        assert_false(hf_scram_verifier_fits(&v, ""));
+    }
     hf_scram_verifier_mock(&v, secret, "nobody", 4096);
     hf_scram_verifier_mock(&again, secret, "nobody", 4096);
     assert_memory_equal(v.salt, again.salt, 16);

@@ -6,8 +6,8 @@
  *
  * SASLprep (RFC 4013) has no place here: it changes passwords before they are hashed, which only the client and whoever
  * made the verifier do. The name in the first message is ignored, as PostgreSQL does: who comes is in the startup packet. */
-#ifndef HF_ROUTER_SCRAM_H
-#define HF_ROUTER_SCRAM_H
+#ifndef HF_BASE_SCRAM_H
+#define HF_BASE_SCRAM_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +33,8 @@ struct hf_scram_verifier {
 /* As in pg_authid: "SCRAM-SHA-256$4096:salt$StoredKey:ServerKey". False: it is no such text. */
 bool hf_scram_verifier_parse(struct hf_scram_verifier *v, const char *text);
 void hf_scram_verifier_print(const struct hf_scram_verifier *v, char out[HF_SCRAM_VERIFIER_MAX]);
+/* Is it of this password? One beyond ASCII may be told to be wrong, since SASLprep is not done. Costs as much as the iterations. */
+bool hf_scram_verifier_fits(const struct hf_scram_verifier *v, const char *password);
 /* For a role that has none: the salt depends on `secret` and the name alone, so that asking twice tells nothing. No proof
  * fits it. */
 void hf_scram_verifier_mock(struct hf_scram_verifier *v, const uint8_t secret[HF_SCRAM_KEY], const char *role,

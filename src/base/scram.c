@@ -1,4 +1,4 @@
-#include "router/scram.h"
+#include "base/scram.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -137,6 +137,22 @@ void hf_scram_verifier_print(const struct hf_scram_verifier *v, char out[HF_SCRA
     base64(v->stored_key, HF_SCRAM_KEY, stored);
     base64(v->server_key, HF_SCRAM_KEY, server);
     (void)snprintf(out, HF_SCRAM_VERIFIER_MAX, "SCRAM-SHA-256$%u:%s$%s:%s", v->iterations, salt, stored, server);
+}
+
+bool hf_scram_verifier_fits(const struct hf_scram_verifier *v, const char *password)
+{
+    uint8_t salted[HF_SCRAM_KEY], client[HF_SCRAM_KEY], stored[HF_SCRAM_KEY];
+    bool fits;
+
+    if (PKCS5_PBKDF2_HMAC(password, (int)strlen(password), v->salt, (int)v->salt_len, (int)v->iterations, EVP_sha256(),
+                          HF_SCRAM_KEY, salted) != 1)
+        return false;
+    hmac(salted, "Client Key", 10, client);
+    hash(client, stored);
+    fits = CRYPTO_memcmp(stored, v->stored_key, HF_SCRAM_KEY) == 0;
+    OPENSSL_cleanse(salted, sizeof salted);
+    OPENSSL_cleanse(client, sizeof client);
+    return fits;
 }
 
 void hf_scram_verifier_mock(struct hf_scram_verifier *v, const uint8_t secret[HF_SCRAM_KEY], const char *role,
