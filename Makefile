@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 PYTHON = /usr/bin/python3
 export HOLDFAST_BUILD = $(abspath $(BUILD))
 
-.PHONY: build deps run test test-clients test-pods image test-sanitize test-threads bench soak fuzz clean help
+.PHONY: build deps run test test-clients test-pods test-regress image test-sanitize test-threads bench soak fuzz clean help
 
 # Headers of a server that came after the setup (make deps): set up again, for the guard.
 build: $(BUILD)/build.ninja
@@ -27,6 +27,7 @@ help:
 	@echo "make test-clients   real clients, those too that need a JDK, Go or packages of npm"
 	@echo "make image          a container image, without a container engine: $(BUILD)/holdfast-image.tar"
 	@echo "make test-pods      the image as the pods of a StatefulSet, on this machine; needs root"
+	@echo "make test-regress   PostgreSQL's own regression tests, through the router and without; minutes"
 	@echo "make bench          failover, creation, steady-state and router measurements"
 	@echo "make soak           the long tests and random faults, with fresh seeds, until one fails"
 	@echo "make fuzz           fuzzers, a minute each"
@@ -76,6 +77,11 @@ test-clients: deps
 	@mkdir -p $(BUILD)/clients && cp test/clients/programs/node/package.json $(BUILD)/clients/
 	@cd $(BUILD)/clients && npm install --no-audit --no-fund --no-package-lock --ignore-scripts --silent
 	@test/clients/run -m ''
+
+# Sources come from Debian's source package, into the build directory.
+test-regress: deps
+	@$(MAKE) --no-print-directory build
+	@test/regress/run
 
 bench: deps
 	@$(MAKE) --no-print-directory build

@@ -222,8 +222,8 @@ static void listed(void *ctx, const struct hf_session_info *infos, size_t n)
 
     for (size_t k = 0; k < n; k++) {
         const struct hf_session_info *i = &infos[k];
-        json_t *o = json_pack("{s:I,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:b}", "id", (json_int_t)i->id, "client",
-                              i->peer, "at", i->place, "state", i->state, "pid", (json_int_t)i->pid, "since_ms",
+        json_t *o = json_pack("{s:I,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:b}", "id", (json_int_t)i->id, "client",
+                              i->peer, "at", i->place, "state", i->state, "holds", i->holds, "pid", (json_int_t)i->pid, "since_ms",
                               (json_int_t)i->since_unix_ms, "bytes_in", (json_int_t)i->bytes_in, "bytes_out",
                               (json_int_t)i->bytes_out, "tls", (int)i->tls, "read_only", (int)i->read_only, "carried",
                               (int)i->carried);

@@ -49,8 +49,8 @@ static void print_sessions(const json_t *all)
     const json_t *s;
     size_t k;
 
-    printf("%-14s %-21s %-12s %-12s %-9s %-15s %6s %-20s %8s %8s  %s\n", "ID", "CLIENT", "USER", "DATABASE",
-           "AT", "STATE", "PID", "SINCE (UTC)", "IN", "OUT", "TLS");
+    printf("%-14s %-21s %-12s %-12s %-9s %-15s %-17s %6s %-20s %8s %8s  %s\n", "ID", "CLIENT", "USER", "DATABASE",
+           "AT", "STATE", "HOLDS", "PID", "SINCE (UTC)", "IN", "OUT", "TLS");
     json_array_foreach(all, k, s)
     {
         time_t since = (time_t)(hf_json_number(s, "since_ms") / 1000);
@@ -62,9 +62,9 @@ static void print_sessions(const json_t *all)
             (void)snprintf(pid, sizeof pid, "%lld", (long long)hf_json_number(s, "pid"));
         size_text(hf_json_number(s, "bytes_in"), in);
         size_text(hf_json_number(s, "bytes_out"), out);
-        printf("%-14s %-21s %-12s %-12s %-9s %-15s %6s %-20s %8s %8s  %s\n", hf_json_text(s, "id"),
+        printf("%-14s %-21s %-12s %-12s %-9s %-15s %-17s %6s %-20s %8s %8s  %s\n", hf_json_text(s, "id"),
                hf_json_text(s, "client"), hf_json_text(s, "user"), hf_json_text(s, "database"),
-               hf_json_text(s, "at"), hf_json_text(s, "state"), pid, when, in, out,
+               hf_json_text(s, "at"), hf_json_text(s, "state"), hf_json_text(s, "holds"), pid, when, in, out,
                json_is_true(json_object_get(s, "tls")) ? "yes" : "no");
     }
 }
@@ -131,7 +131,7 @@ int hf_cmd_sessions(int argc, char **argv)
         "[--json] [--all] [--kill ID] [--dir DIR]",
         "Prints each client's session: the node it is connected to and its number there, the client's address, user\n"
         "and database, where it is served (at the leader, elsewhere: by another node, a follower, or held until there\n"
-        "is a leader), what it does, PostgreSQL's process, since when, and the bytes from and to the client.\n",
+        "is a leader), what it does, whether it is free or what pins it to its server connection, PostgreSQL's process, since when, and the bytes from and to the client.\n",
         o, sizeof o / sizeof *o};
     struct hf_error err;
     struct hf_local l;

@@ -7,33 +7,6 @@ static uint32_t be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* Takes what belongs to the current message from the front of the `n` bytes; returns how many, and
- * whether the message is complete. Body bytes among them begin at *body. */
-static size_t take(struct hf_scan *s, const uint8_t *p, size_t n, size_t *body, bool *complete)
-{
-    size_t used = 0, more;
-
-    while (s->have < 5 && used < n) {
-        s->head[s->have++] = p[used++];
-        if (s->have < 5)
-            continue;
-        s->left = be32(s->head + 1);
-        if (s->left < 4) {
-            s->broken = true;
-            *complete = false;
-            return n;
-        }
-        s->left -= 4;
-    }
-    *body = used;
-    more = s->have < 5 ? 0 : n - used < s->left ? n - used : (size_t)s->left;
-    s->left -= more;
-    *complete = s->have == 5 && s->left == 0;
-    if (*complete)
-        s->have = 0;
-    return used + more;
-}
-
 /* -- what is owed -------------------------------------------------------------------------- */
 
 static void owe(struct hf_dialogue *d, bool by_sync)
@@ -92,7 +65,7 @@ void hf_dialogue_client(struct hf_dialogue *d, const uint8_t *p, size_t n)
     while (n > 0 && !d->client.broken) {
         size_t body, used;
         bool complete;
-        used = take(&d->client, p, n, &body, &complete);
+        used = hf_scan_take(&d->client, p, n, &body, &complete);
         if (complete)
             client_message(d);
         p += used;
@@ -158,7 +131,7 @@ void hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n)
     while (n > 0 && !d->server.broken) {
         size_t body = n, used, room = HF_SCAN_KEEP - d->kept, fits;
         bool complete;
-        used = take(&d->server, p, n, &body, &complete);
+        used = hf_scan_take(&d->server, p, n, &body, &complete);
         if (d->server.broken)
             return;
         fits = used - body < room ? used - body : room;

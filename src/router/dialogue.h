@@ -16,15 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { HF_SCAN_KEEP = 512, HF_BACKEND_KEY_MAX = 256 };
+#include "router/scan.h"
 
-/* One stream of messages: type byte, length (itself included, type not), body. */
-struct hf_scan {
-    uint8_t head[5];
-    unsigned have; /* bytes of the head */
-    uint64_t left; /* bytes of the body */
-    bool broken;   /* a length below 4: nothing more is understood */
-};
+enum { HF_SCAN_KEEP = 512, HF_BACKEND_KEY_MAX = 256 };
 
 struct hf_dialogue {
     struct hf_scan client, server;

@@ -76,6 +76,16 @@ static const char *state_of(const struct hf_session *s)
     return d->status == 'I' ? "idle" : d->status == 'T' ? "in transaction" : "failed transaction";
 }
 
+static const char *holds_of(const struct hf_session *s)
+{
+    enum hf_hold by;
+
+    if (s->holds == NULL || s->state != HF_SESSION_PIPE)
+        return "";
+    by = hf_holds_by(s->holds);
+    return by == HF_HOLD_NOTHING ? "free" : hf_hold_name(by);
+}
+
 static void peer_text(const struct hf_session *s, char *out, size_t cap)
 {
     struct sockaddr_storage sa;
@@ -94,6 +104,7 @@ static void fill(struct hf_session_info *i, const struct hf_session *s, uint64_t
     *i = (struct hf_session_info){.id = s->id,
                                   .place = place_of(s),
                                   .state = state_of(s),
+                                  .holds = holds_of(s),
                                   .since_unix_ms = wall_ms - (uv_now(&s->t->loop) - s->arrived_ms),
                                   .bytes_in = s->bytes_in,
                                   .bytes_out = s->bytes_out,

@@ -16,6 +16,7 @@ struct hf_session_info {
     char user[HF_WHO_MAX], database[HF_WHO_MAX], application[HF_WHO_MAX]; /* from the startup packet, perhaps cut */
     const char *place; /* starting, held, leader, elsewhere, follower, cancel, ending */
     const char *state; /* what it does: login, idle, active, in transaction, failed transaction, withheld, ... */
+    const char *holds; /* free, or what pins it to its server connection; empty where the client is not */
     uint64_t since_unix_ms;
     uint64_t bytes_in, bytes_out; /* from and to the client */
     uint32_t pid;                 /* of PostgreSQL's backend; 0: none yet */

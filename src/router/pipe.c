@@ -145,6 +145,8 @@ static int up_once(struct hf_session *s)
     s->spoke = true;
     hf_session_count(s, (size_t)n, 0);
     hf_dialogue_client(&s->dialogue, s->t->scratch, (size_t)n);
+    if (s->holds != NULL)
+        hf_holds_client(s->holds, s->t->scratch, (size_t)n);
     sent = hf_fd_write(s->back->fd, s->t->scratch, (size_t)n);
     if (sent < 0) {
         deafen(s);
@@ -211,6 +213,8 @@ static int down_once(struct hf_session *s)
         if (n <= 0)
             return (int)n;
         hf_dialogue_server(&s->dialogue, s->t->scratch, (size_t)n);
+        if (s->holds != NULL)
+            hf_holds_server(s->holds, s->t->scratch, (size_t)n);
         if (s->dialogue.started)
             hf_session_log_in(s, false);
         learn(s);
@@ -279,12 +283,22 @@ void hf_session_move(struct hf_session *s)
     hf_thread_check_drained(t);
 }
 
+/* A client that waits again (hf_session_rehold) has said nothing that was answered: begun afresh. */
+static void begin_holds(struct hf_session *s, enum hf_session_kind kind)
+{
+    hf_holds_free(s->holds);
+    s->holds = s->cancel || s->from_tunnel ? NULL : hf_holds_new(s->t->sql, s->first, s->first_len);
+    if (s->holds != NULL)
+        hf_holds_set_read_only(s->holds, kind == HF_KIND_READER || s->far != 0);
+}
+
 void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind)
 {
     assert(s->back != NULL && s->first != NULL);
     hf_session_set_pipe(s, kind);
     hf_dialogue_init(&s->dialogue);
     hf_login_restart(s);
+    begin_holds(s, kind);
     hf_session_log_in(s, !s->cancel);
     if (!flow_keep(&s->up, s->first, s->first_len)) {
         hf_session_refuse(s, "53200", "out of memory", NULL);

@@ -223,6 +223,22 @@ static void threads_close(struct hf_router *r)
 
 /* -- life ---------------------------------------------------------------------------------- */
 
+static void threads_free(struct hf_router *r)
+{
+    for (unsigned i = 0; r->threads != NULL && i < HF_ROUTER_THREADS; i++)
+        hf_sql_cache_free(r->threads[i].sql);
+    free(r->threads);
+}
+
+static bool threads_allocate(struct hf_router *r)
+{
+    r->threads = calloc(HF_ROUTER_THREADS, sizeof *r->threads);
+    for (unsigned i = 0; r->threads != NULL && i < HF_ROUTER_THREADS; i++)
+        if ((r->threads[i].sql = hf_sql_cache_new(HF_ROUTER_SQL_BYTES)) == NULL)
+            return false;
+    return r->threads != NULL;
+}
+
 static void freed(uv_handle_t *handle)
 {
     struct hf_listener *l = handle->data;
@@ -231,7 +247,7 @@ static void freed(uv_handle_t *handle)
     if (--r->handles > 0)
         return;
     hf_client_tls_close(&r->tls); /* hf_router_reload() may come until here */
-    free(r->threads);
+    threads_free(r);
     free(r);
 }
 
@@ -298,8 +314,7 @@ static struct hf_router *allocate(uv_loop_t *loop)
 
     if (r == NULL)
         return NULL;
-    r->threads = calloc(HF_ROUTER_THREADS, sizeof *r->threads);
-    if (r->threads == NULL || (r->control = hf_mailbox_open(loop)) == NULL)
+    if (!threads_allocate(r) || (r->control = hf_mailbox_open(loop)) == NULL)
         goto no_control;
     if (hf_client_tls_open(&r->tls, NULL) != 0)
         goto no_tls;
@@ -313,7 +328,7 @@ no_failures:
 no_tls:
     hf_mailbox_close(r->control);
 no_control:
-    free(r->threads);
+    threads_free(r);
     free(r);
     return NULL;
 }

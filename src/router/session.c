@@ -198,6 +198,8 @@ static int detach(struct hf_session *s)
     OPENSSL_cleanse(&s->keys, sizeof s->keys);
     free(s->who);
     s->who = NULL;
+    hf_holds_free(s->holds);
+    s->holds = NULL;
     free(s->first);
     s->first = NULL;
     s->front->last = s; /* callers up the stack may still look at the state */

@@ -10,6 +10,7 @@
 #include "router/cancel.h"
 #include "router/dialogue.h"
 #include "router/failures.h"
+#include "router/holds.h"
 #include "router/list.h"
 #include "router/router.h"
 #include "router/tls.h"
@@ -19,6 +20,7 @@ enum {
     HF_ROUTER_THREADS = 2,
     HF_ROUTER_READ_BYTES = 64 * 1024, /* one read; the most that one direction of a session keeps */
     HF_ROUTER_TIMER_MS = 10,
+    HF_ROUTER_SQL_BYTES = 4 * 1024 * 1024, /* verdicts about statements, each thread */
 };
 
 struct hf_round;
@@ -32,6 +34,7 @@ struct hf_thread {
     struct hf_session *sessions;
     unsigned n_waiting;
     bool draining, stopping;
+    struct hf_sql_cache *sql;
     struct hf_round *drain; /* to confirm when no session is busy; else NULL */
     atomic_uint_least64_t bytes_in, bytes_out; /* written by this thread alone */
     uint8_t
@@ -156,6 +159,7 @@ struct hf_session {
     struct hf_flow up, down; /* front to back, back to front */
     size_t lingered;         /* bytes thrown away */
     struct hf_dialogue dialogue;
+    struct hf_holds *holds; /* where the client is connected; NULL: not yet, or out of memory */
     struct hf_router_dial *dial;
     struct hf_key *key;
 };

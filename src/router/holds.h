@@ -1,0 +1,129 @@
+/* What a session holds that lives only in its server connection, and what has to be made again on
+ * another one. Pure: follows both directions of a session's traffic, bytes in any pieces, with no
+ * I/O.
+ *
+ * A session is *free* if it could go on with another connection after hf_holds_remake(), and
+ * *pinned* by something otherwise (enum hf_hold in router/sql.h says by what). When in doubt it is
+ * pinned.
+ *
+ * ## The rule about functions
+ *
+ * `SELECT f()` may do anything, and so may a plain INSERT, by a trigger. The names in a statement
+ * prove nothing by themselves. So the question is split in two:
+ *
+ * 1. *What can the code in this database do at all?* The owner asks PostgreSQL now and then, once
+ * for all sessions of a database (hf_code_query() in router/code.h). Most databases have no
+ * function, trigger, view or extension that could leave anything in a session; then only
+ * PostgreSQL's own functions can, whose names are known, and a statement without such a name leaves
+ * the session free. Where there are some, the answer has their names and says whether they can be
+ * reached without being named (by a trigger, a view, a default, another function), and for each
+ * whether what it may leave can be seen in catalogues.
+ * 2. *What does this connection hold?* Where something may have been left that can be seen, the
+ * session is pinned by HF_HOLD_UNSURE until the owner has run hf_holds_probe_query() on the idle
+ * connection. What cannot be seen (custom settings, the state of other languages, an extension's
+ * memory) pins for good: HF_HOLD_CODE.
+ *
+ * Until the owner has given an answer to the first question (hf_holds_set_code), every statement
+ * that may run code pins by HF_HOLD_DATABASE. Code that is made elsewhere counts from the next look
+ * at the database on.
+ *
+ * What is not seen, and documented in docs/clients.md: pg_backend_pid() changes with the
+ * connection; currval() and lastval() pin from their first use on, and what they would say of an
+ * INSERT before that is lost with its connection (PostgreSQL then says 55000, never a wrong value,
+ * if the owner runs DISCARD SEQUENCES before a connection serves another session).
+ *
+ * ## Use
+ *
+ * One hf_holds for each session where its client is connected. All bytes that are sent to the
+ * server, and only those, go through hf_holds_client() first; all bytes that come from it through
+ * hf_holds_server(). Not the startup packet (given to hf_holds_new()) and not what the owner says
+ * to the server on its own (authentication, the remake, the probe) or hears in answer. */
+#ifndef HF_ROUTER_HOLDS_H
+#define HF_ROUTER_HOLDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "router/code.h"
+#include "router/sql.h"
+
+/* What is under way, as it matters if the server died now. */
+enum hf_doing {
+    HF_DOING_NOTHING, /* nothing is owed to the client */
+    HF_DOING_READ, /* something is, but it has changed nothing for certain: 40001, or run it again
+                    */
+    HF_DOING_TRANSACTION, /* inside a transaction that no COMMIT under way can end: 40001 */
+    HF_DOING_COMMIT,      /* a COMMIT, or a statement that commits by itself: 08007 */
+};
+
+enum {
+    HF_HOLDS_KEEP_MAX =
+        512 * 1024,             /* bytes kept to make a session again; above: HF_HOLD_TOO_MUCH */
+    HF_HOLDS_ITEMS_MAX = 4096,  /* settings and prepared statements */
+    HF_HOLDS_QUEUE_MAX = 16384, /* messages sent and not answered */
+};
+
+struct hf_holds;
+
+/* `packet`: the startup packet as it went to the server; kept. The first thing expected is the
+ * server's answer. `cache` must outlive it. NULL: out of memory. */
+struct hf_holds *hf_holds_new(struct hf_sql_cache *cache, const uint8_t *packet, size_t len);
+void hf_holds_free(struct hf_holds *h); /* NULL is fine */
+/* The login was done by the owner: ReadyForQuery has been heard. */
+void hf_holds_started(struct hf_holds *h);
+/* The server is a standby: nothing that is under way can write. */
+void hf_holds_set_read_only(struct hf_holds *h, bool yes);
+/* What code the database has; `code` must live until it is replaced. NULL: not known (any more). */
+void hf_holds_set_code(struct hf_holds *h, const struct hf_code *code);
+
+void hf_holds_client(struct hf_holds *h, const uint8_t *p, size_t n);
+void hf_holds_server(struct hf_holds *h, const uint8_t *p, size_t n);
+
+/* The first of what pins it, HF_HOLD_NOTHING: free, now. */
+enum hf_hold hf_holds_by(const struct hf_holds *h);
+/* All that pins it beyond what is under way, HF_HOLD_BIT()s. 0: free as soon as the transaction
+ * ends. */
+uint32_t hf_holds_pins(const struct hf_holds *h);
+/* Would it survive the loss of its connection, were nothing under way? As pins() == 0, but that
+ * currval() has been asked for does not count: PostgreSQL itself says that it is not known any
+ * more. */
+bool hf_holds_may_survive(const struct hf_holds *h);
+enum hf_doing hf_holds_doing(const struct hf_holds *h);
+bool hf_holds_in_transaction(const struct hf_holds *h); /* as last heard; failed ones too */
+/* A statement that may have changed the database's code has been done since the last call. */
+bool hf_holds_code_altered(struct hf_holds *h);
+
+/* -- another connection ---------------------------------------------------------------------- */
+
+const uint8_t *hf_holds_startup(const struct hf_holds *h, size_t *len); /* the packet */
+/* Messages that, sent to a new connection after its login, make the session's settings and prepared
+ * statements again: the extended protocol, with a Sync behind each step, so `*steps` times
+ * ReadyForQuery comes back. 0 steps: nothing to make. The bytes are the caller's to free.
+ * HF_ENOMEM. */
+int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps);
+/* An ErrorResponse came before the ReadyForQuery number `step`, counted from 0 (those that have
+ * failed before it included). False: it was a setting, and the session cannot go on. True: a
+ * prepared statement that nobody could use any more, since what it was about is gone; it is
+ * forgotten. To be told from the last failed step to the first. */
+bool hf_holds_remake_failed(struct hf_holds *h, unsigned step);
+/* The server connection is gone, or is given away: what was under way and what the connection held
+ * is forgotten; settings and prepared statements, as committed, stay. What follows begins with a
+ * login, or hf_holds_started(), and at the beginning of a message in both directions. */
+void hf_holds_lost(struct hf_holds *h);
+
+/* -- the probe ------------------------------------------------------------------------------- */
+
+/* Is there something that the probe can clear, and may it be run now: idle, outside a transaction?
+ */
+bool hf_holds_wants_probe(const struct hf_holds *h);
+/* One statement for the simple protocol, with one row of one text column. */
+const char *hf_holds_probe_query(void);
+/* The row's value, not NUL-terminated. Something that is no such value counts as "not understood".
+ */
+void hf_holds_probe_read(struct hf_holds *h, const char *value, size_t len);
+
+size_t
+hf_holds_bytes(const struct hf_holds *h); /* of memory, its own; texts are shared with others */
+
+#endif

@@ -1,0 +1,350 @@
+/* What a statement that the server has answered has done to its session. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "router/holds_private.h"
+
+/* What an error does not undo. */
+#define LASTING                                                                                    \
+    (PIN(LOCK) | PIN(SEED) | PIN(LOAD) | PIN(SLOT) | PIN(CODE) | PIN(SEQUENCE) | PIN(UNSURE))
+/* What DISCARD ALL leaves. */
+#define INDELIBLE (PIN(SEED) | PIN(LOAD) | PIN(CODE) | PIN(SLOT) | PIN(DATABASE))
+
+static void ran_code(struct hf_holds *h, const struct hf_sql *q)
+{
+    enum hf_code_leaves leaves, named;
+
+    if (h->code == NULL) {
+        h->pins |= PIN(DATABASE) | PIN(UNSURE);
+        h->stale = true;
+        return;
+    }
+    leaves = hf_code_unnamed(h->code);
+    named = q != NULL ? hf_code_named(h->code, q) : hf_code_worst(h->code);
+    if (named > leaves)
+        leaves = named;
+    if (leaves >= HF_CODE_VISIBLE) {
+        h->pins |= PIN(UNSURE);
+        h->stale = true;
+    }
+    if (leaves == HF_CODE_HIDDEN)
+        h->pins |= PIN(CODE);
+}
+
+static bool is_one_of(const char *tag, const char *const *names)
+{
+    for (; *names != NULL; names++)
+        if (strcmp(tag, *names) == 0)
+            return true;
+    return false;
+}
+
+/* Does the server speak of the same statement as we do? */
+static bool fits(const struct hf_sql_statement *s, const char *tag)
+{
+    static const char *const special[] = {
+        "BEGIN",      "START TRANSACTION", "COMMIT",      "ROLLBACK",
+        "SAVEPOINT",  "RELEASE",           "PREPARE",     "RESET",
+        "DEALLOCATE", "DEALLOCATE ALL",    "DISCARD ALL", "SET",
+        NULL};
+
+    switch (s->kind) {
+    case HF_SQL_BEGIN:
+        return strcmp(tag, "BEGIN") == 0 || strcmp(tag, "START TRANSACTION") == 0;
+    case HF_SQL_COMMIT:
+        return strcmp(tag, "COMMIT") == 0 || strcmp(tag, "ROLLBACK") == 0 ||
+               strcmp(tag, "PREPARE TRANSACTION") == 0;
+    case HF_SQL_ROLLBACK:
+    case HF_SQL_ROLLBACK_TO:
+        return strcmp(tag, "ROLLBACK") == 0;
+    case HF_SQL_SAVEPOINT:
+        return strcmp(tag, "SAVEPOINT") == 0;
+    case HF_SQL_RELEASE:
+        return strcmp(tag, "RELEASE") == 0;
+    case HF_SQL_SET:
+    case HF_SQL_RESET_ALL:
+        return strcmp(tag, "SET") == 0 || strcmp(tag, "RESET") == 0;
+    case HF_SQL_SET_LOCAL:
+        return strcmp(tag, "SET") == 0 || strcmp(tag, "RESET") == 0 ||
+               strncmp(tag, "SELECT", 6) == 0;
+    case HF_SQL_PREPARE:
+        return strcmp(tag, "PREPARE") == 0;
+    case HF_SQL_DEALLOCATE:
+        return strcmp(tag, "DEALLOCATE") == 0;
+    case HF_SQL_DEALLOCATE_ALL:
+        return strcmp(tag, "DEALLOCATE ALL") == 0;
+    case HF_SQL_DISCARD_ALL:
+        return strcmp(tag, "DISCARD ALL") == 0;
+    default:
+        return !is_one_of(tag, special) || (s->pins == PIN(SEED) && strcmp(tag, "SET") == 0);
+    }
+}
+
+/* -- settings and prepared statements
+ * ------------------------------------------------------------------ */
+
+static void commit(struct hf_holds *h)
+{
+    if (h->journal.n > 0 && !hf_journal_commit(&h->journal, &h->log))
+        hf_holds_too_much(h);
+    h->wrote = h->tx_read_only = false;
+    h->stale = true;
+}
+
+static void roll_back(struct hf_holds *h)
+{
+    hf_journal_clear(&h->journal);
+    h->wrote = h->tx_read_only = false;
+    h->stale = true;
+}
+
+static void journal(struct hf_holds *h, const struct hf_sql_statement *s, enum hf_sql_kind kind,
+                    const char *text, size_t len)
+{
+    if (!hf_journal_add(&h->journal, kind, s->parses, s->name, text, len))
+        hf_holds_too_much(h);
+}
+
+static void put_quoted(FILE *f, const char *s, size_t len)
+{
+    (void)fputc('\'', f);
+    for (size_t i = 0; i < len; i++) {
+        if (s[i] == '\'')
+            (void)fputc('\'', f);
+        (void)fputc(s[i], f);
+    }
+    (void)fputc('\'', f);
+}
+
+/* The value that PostgreSQL has answered is the one to set again, whatever the parameter was. */
+static void set_config(struct hf_holds *h, const struct hf_sql_statement *s)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = h->value != NULL ? open_memstream(&text, &len) : NULL;
+    bool bad;
+
+    if (h->value == NULL || memmem(h->value, h->value_len, "pg_temp", 7) != NULL)
+        h->pins |= PIN(SETTING);
+    if (f == NULL) {
+        h->pins |= PIN(SETTING);
+        return;
+    }
+    (void)fputs("SELECT pg_catalog.set_config(", f);
+    put_quoted(f, s->name, strlen(s->name));
+    (void)fputs(", ", f);
+    put_quoted(f, h->value, h->value_len);
+    (void)fputs(", false)", f);
+    bad = ferror(f) != 0;
+    if (fclose(f) != 0 || bad)
+        hf_holds_too_much(h);
+    else
+        journal(h, s, HF_SQL_SET, text, len);
+    free(text);
+    free(h->value);
+    h->value = NULL;
+    h->value_len = 0;
+}
+
+static void prepare(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
+                    const struct hf_sql_statement *s)
+{
+    struct hf_item *i = hf_item_new(HF_ITEM_STATEMENT, s->name, strlen(s->name));
+
+    if (i == NULL) {
+        hf_holds_too_much(h);
+        return;
+    }
+    i->sql = hf_sql_ref((struct hf_sql *)q);
+    i->index = index;
+    if (hf_journal_parses(&h->journal))
+        h->pins |= PIN(PREPARED);
+    if (!hf_log_append(&h->log, i))
+        hf_holds_too_much(h);
+}
+
+void hf_holds_done_prepared(struct hf_holds *h, const struct hf_sql *q, uint32_t index)
+{
+    const struct hf_sql_statement *s;
+
+    if (!hf_sql_is_understood(q) || index >= hf_sql_count(q)) {
+        h->pins |= PIN(UNKNOWN);
+        return;
+    }
+    s = hf_sql_statement(q, index);
+    if (s->kind != HF_SQL_PREPARE && s->kind != HF_SQL_QUERY && s->kind != HF_SQL_NONE)
+        h->pins |= PIN(UNKNOWN); /* EXECUTE of what a message has prepared and is no query */
+    h->pins |= s->pins;
+    h->stale = h->stale || s->releases;
+    h->altered = h->altered || s->alters_code;
+    h->wrote = h->wrote || s->writes;
+    if (s->runs_code)
+        ran_code(h, q);
+}
+
+static void execute(struct hf_holds *h, const struct hf_sql_statement *s)
+{
+    const struct hf_item *i = hf_log_find(&h->log, s->name, strlen(s->name));
+
+    if (i != NULL && !i->pending && !i->unclear)
+        hf_holds_done_prepared(h, i->sql, i->index);
+    else
+        h->pins |= PIN(UNKNOWN);
+}
+
+static void deallocate(struct hf_holds *h, const char *name)
+{
+    struct hf_item *i = hf_log_find(&h->log, name, strlen(name));
+
+    if (i != NULL && !i->pending)
+        hf_log_remove(&h->log, i);
+    else
+        h->pins |= PIN(UNKNOWN); /* it was there, so what else is there? */
+}
+
+static void discard_all(struct hf_holds *h)
+{
+    hf_journal_clear(&h->journal);
+    for (uint32_t k = h->log.n; k-- > 0;)
+        if (!h->log.items[k]->pending)
+            hf_log_remove(&h->log, h->log.items[k]);
+    h->pins &= (uint32_t)INDELIBLE;
+}
+
+/* -- statements
+ * ---------------------------------------------------------------------------------------- */
+
+static void by_kind(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
+                    const struct hf_sql_statement *s, const char *tag)
+{
+    switch (s->kind) {
+    case HF_SQL_BEGIN:
+        h->tx_read_only = s->read_only;
+        h->status = 'T';
+        break;
+    case HF_SQL_COMMIT:
+    case HF_SQL_ROLLBACK:
+        if (!s->chain)
+            h->status = 'I';
+        if (strcmp(tag, "ROLLBACK") == 0)
+            roll_back(h);
+        else
+            commit(h);
+        break;
+    case HF_SQL_SAVEPOINT:
+        journal(h, s, HF_SQL_SAVEPOINT, NULL, 0);
+        break;
+    case HF_SQL_RELEASE:
+        hf_journal_release(&h->journal, s->name);
+        break;
+    case HF_SQL_ROLLBACK_TO:
+        hf_journal_rollback_to(&h->journal, s->name);
+        h->stale = true;
+        break;
+    case HF_SQL_SET:
+    case HF_SQL_RESET_ALL:
+        journal(h, s, s->kind, hf_sql_text(q) + s->at, s->len);
+        break;
+    case HF_SQL_SET_LOCAL:
+        if (strncmp(s->name, "transaction", 11) == 0)
+            h->tx_read_only = false;
+        journal(h, s, HF_SQL_SET_LOCAL, NULL, 0);
+        break;
+    case HF_SQL_SET_CONFIG:
+        set_config(h, s);
+        break;
+    case HF_SQL_PREPARE:
+        prepare(h, q, index, s);
+        break;
+    case HF_SQL_EXECUTE:
+        execute(h, s);
+        break;
+    case HF_SQL_DEALLOCATE:
+        deallocate(h, s->name);
+        break;
+    case HF_SQL_DEALLOCATE_ALL:
+        hf_log_remove_statements(&h->log);
+        break;
+    case HF_SQL_DISCARD_ALL:
+        discard_all(h);
+        break;
+    default:
+        break;
+    }
+}
+
+void hf_holds_done(struct hf_holds *h, const struct hf_sql *q, uint32_t index, const char *tag)
+{
+    const struct hf_sql_statement *s;
+
+    if (q == NULL || !hf_sql_is_understood(q) || index >= hf_sql_count(q)) {
+        h->pins |= PIN(UNKNOWN);
+        h->wrote = h->altered = true;
+        return;
+    }
+    s = hf_sql_statement(q, index);
+    if (tag != NULL && !fits(s, tag)) {
+        h->pins |= PIN(UNKNOWN);
+        h->wrote = true;
+        return;
+    }
+    h->wrote = h->wrote || (s->writes && s->kind != HF_SQL_PREPARE);
+    h->altered = h->altered || s->alters_code;
+    h->stale = h->stale || s->releases;
+    h->committed_early = h->committed_early || s->commits;
+    if (s->kind != HF_SQL_PREPARE) {
+        h->pins |= s->pins;
+        if (s->pins != 0)
+            h->stale = h->stale || (s->pins & PIN(UNSURE)) != 0;
+        if (s->runs_code)
+            ran_code(h, q);
+    }
+    if (tag != NULL)
+        by_kind(h, q, index, s, tag);
+}
+
+void hf_holds_undone(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
+                     const char *sqlstate)
+{
+    const struct hf_sql_statement *s;
+
+    h->failed = true;
+    h->stale = true; /* what the transaction had made is gone */
+    if (q == NULL || !hf_sql_is_understood(q) || index >= hf_sql_count(q)) {
+        if (strcmp(sqlstate, "42601") == 0)
+            return; /* a syntax error: nothing has run */
+        h->pins |= PIN(UNSURE);
+        ran_code(h, NULL);
+        return;
+    }
+    s = hf_sql_statement(q, index);
+    h->wrote = h->wrote || s->writes;
+    if (s->kind == HF_SQL_PREPARE)
+        return;
+    h->pins |= s->pins & (uint32_t)LASTING;
+    if (s->runs_code)
+        ran_code(h, s->kind == HF_SQL_EXECUTE ? NULL : q);
+    if (s->kind == HF_SQL_EXECUTE) {
+        const struct hf_item *i = hf_log_find(&h->log, s->name, strlen(s->name));
+        if (i != NULL && hf_sql_is_understood(i->sql) && i->index < hf_sql_count(i->sql))
+            h->pins |= hf_sql_statement(i->sql, i->index)->pins & (uint32_t)LASTING;
+        else if (i != NULL)
+            h->pins |= PIN(UNSURE);
+    }
+}
+
+/* Outside a transaction the implicit one is over: committed, unless something failed. */
+void hf_holds_settle(struct hf_holds *h)
+{
+    if (h->status == 'I') {
+        if (h->failed && h->committed_early && hf_journal_has_settings(&h->journal))
+            h->pins |= PIN(SETTING); /* were they committed, or not? */
+        if (h->failed)
+            roll_back(h);
+        else if (h->journal.n > 0)
+            commit(h);
+        h->wrote = h->tx_read_only = false;
+    }
+    h->failed = h->committed_early = false;
+}

@@ -1,0 +1,119 @@
+/* The messages that make a session again on another connection. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "router/holds_private.h"
+
+struct out {
+    uint8_t *bytes; /* NULL: only counted */
+    size_t len;
+};
+
+static void put(struct out *o, const void *p, size_t n)
+{
+    if (o->bytes != NULL && n > 0)
+        memcpy(o->bytes + o->len, p, n);
+    o->len += n;
+}
+
+static void put_number(struct out *o, uint32_t v, unsigned bytes)
+{
+    uint8_t b[4] = {(uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v};
+
+    put(o, b + 4 - bytes, bytes);
+}
+
+static void put_parse(struct out *o, const char *name, const char *text, size_t len,
+                      const struct hf_item *types)
+{
+    uint16_t n = types != NULL ? types->n_types : 0;
+
+    put(o, "P", 1);
+    put_number(o, (uint32_t)(4 + strlen(name) + 1 + len + 1 + 2 + (size_t)n * 4), 4);
+    put(o, name, strlen(name) + 1);
+    put(o, text, len);
+    put(o, "", 1);
+    put_number(o, n, 2);
+    if (n > 0)
+        put(o, types->types, (size_t)n * 4);
+}
+
+static void put_statement(struct out *o, const char *text, size_t len)
+{
+    static const uint8_t run[] = {'B', 0,   0, 0, 12, 0, 0, 0, 0, 0, 0, 0,
+                                  0,   'E', 0, 0, 0,  9, 0, 0, 0, 0, 0};
+
+    put_parse(o, "", text, len, NULL);
+    put(o, run, sizeof run);
+}
+
+static void put_item(struct out *o, const struct hf_item *i)
+{
+    static const uint8_t sync[] = {'S', 0, 0, 0, 4};
+
+    if (i->kind == HF_ITEM_SETTING) {
+        put_statement(o, i->text, strlen(i->text));
+    } else if (i->by_message) {
+        put_parse(o, i->name, hf_sql_text(i->sql), hf_sql_len(i->sql), i);
+    } else {
+        const struct hf_sql_statement *s = hf_sql_statement(i->sql, i->index);
+        put_statement(o, hf_sql_text(i->sql) + s->at, s->len);
+    }
+    put(o, sync, sizeof sync);
+}
+
+static unsigned put_all(struct out *o, const struct hf_holds *h)
+{
+    unsigned steps = 0;
+
+    for (uint32_t k = 0; k < h->log.n; k++) {
+        if (h->log.items[k]->pending)
+            continue;
+        put_item(o, h->log.items[k]);
+        steps++;
+    }
+    if (h->unnamed != NULL && h->n == 0) { /* last: the others use the unnamed statement too */
+        put_item(o, h->unnamed);
+        steps++;
+    }
+    return steps;
+}
+
+int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps)
+{
+    struct out o = {0};
+
+    *bytes = NULL;
+    *steps = put_all(&o, h);
+    *len = o.len;
+    if (o.len == 0)
+        return 0;
+    o.bytes = malloc(o.len);
+    if (o.bytes == NULL)
+        return HF_ENOMEM;
+    o.len = 0;
+    (void)put_all(&o, h);
+    *bytes = o.bytes;
+    return 0;
+}
+
+bool hf_holds_remake_failed(struct hf_holds *h, unsigned step)
+{
+    for (uint32_t k = 0; k < h->log.n; k++) {
+        if (h->log.items[k]->pending || step-- > 0)
+            continue;
+        if (h->log.items[k]->kind == HF_ITEM_SETTING)
+            return false;
+        hf_log_remove(&h->log, h->log.items[k]);
+        return true;
+    }
+    hf_item_unref(h->unnamed);
+    h->unnamed = NULL;
+    return true;
+}
+
+const uint8_t *hf_holds_startup(const struct hf_holds *h, size_t *len)
+{
+    *len = h->packet_len;
+    return h->packet;
+}

@@ -1,0 +1,341 @@
+/* The server's messages: each answers the head of the queue, or a part of it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "router/holds_private.h"
+
+enum { KEEP = 512, VALUE_KEEP = 16 * 1024 };
+
+static void unknown(struct hf_holds *h)
+{
+    h->pins |= PIN(UNKNOWN);
+}
+
+static struct hf_op *head_of(struct hf_holds *h, enum hf_op_kind kind)
+{
+    struct hf_op *op = hf_holds_head(h);
+
+    return op != NULL && op->kind == kind ? op : NULL;
+}
+
+/* -- answers to single messages
+ * --------------------------------------------------------------------- */
+
+static void parsed(struct hf_holds *h)
+{
+    struct hf_op *op = head_of(h, HF_OP_PARSE);
+
+    if (op == NULL) {
+        unknown(h);
+        return;
+    }
+    if (op->item != NULL && op->item->in_log) {
+        op->item->pending = false;
+        hf_log_to_end(&h->log, op->item);
+        if (hf_journal_parses(&h->journal))
+            h->pins |= PIN(PREPARED);
+    } else if (!op->unnamed) {
+        unknown(h); /* a name that we thought to be in use, or a text that was too long */
+    }
+    hf_holds_pop(h);
+}
+
+static void closed(struct hf_holds *h)
+{
+    struct hf_op *op = head_of(h, HF_OP_CLOSE);
+
+    if (op == NULL) {
+        unknown(h);
+        return;
+    }
+    if (op->item != NULL && op->item->in_log)
+        hf_log_remove(&h->log, op->item);
+    hf_holds_pop(h);
+}
+
+static void answered(struct hf_holds *h, enum hf_op_kind kind)
+{
+    if (head_of(h, kind) != NULL)
+        hf_holds_pop(h);
+    else
+        unknown(h);
+}
+
+/* CommandComplete; `tag` NULL: PortalSuspended. */
+static void complete(struct hf_holds *h, const char *tag)
+{
+    struct hf_op *op = hf_holds_head(h);
+
+    h->copying = false;
+    if (op != NULL && op->kind == HF_OP_QUERY && tag != NULL) {
+        hf_holds_done(h, op->sql, op->at, tag);
+        op->at++;
+    } else if (op != NULL && op->kind == HF_OP_EXECUTE) {
+        if (op->prepared && op->sql != NULL)
+            hf_holds_done_prepared(h, op->sql, op->at);
+        else
+            hf_holds_done(h, op->sql, op->at, tag);
+        hf_holds_pop(h);
+    } else {
+        unknown(h);
+    }
+}
+
+static void empty(struct hf_holds *h)
+{
+    struct hf_op *op = hf_holds_head(h);
+
+    if (op != NULL && op->kind == HF_OP_EXECUTE)
+        hf_holds_pop(h);
+    else if (op == NULL || op->kind != HF_OP_QUERY)
+        unknown(h);
+}
+
+/* -- errors
+ * ------------------------------------------------------------------------------------------ */
+
+/* ErrorResponse's field C. */
+static void sqlstate_of(const uint8_t *body, size_t have, char out[6])
+{
+    const uint8_t *p = body, *end = body + have;
+
+    memset(out, 0, 6);
+    while (p < end && *p != '\0') {
+        const uint8_t *nul = memchr(p, '\0', (size_t)(end - p));
+        if (nul == NULL)
+            return;
+        if (*p == 'C' && nul - p == 6) {
+            memcpy(out, p + 1, 5);
+            return;
+        }
+        p = nul + 1;
+    }
+}
+
+/* What is passed over never was. */
+static void pass_over(struct hf_holds *h, struct hf_op *op)
+{
+    if (op->item == NULL)
+        return;
+    if (op->kind == HF_OP_PARSE && op->item->in_log)
+        hf_log_remove(&h->log, op->item);
+    else if (op->kind == HF_OP_CLOSE)
+        op->item->closing--;
+}
+
+static void error(struct hf_holds *h, const uint8_t *body, size_t have)
+{
+    struct hf_op *op = hf_holds_head(h);
+    char sqlstate[6];
+
+    sqlstate_of(body, have, sqlstate);
+    h->copying = false;
+    h->failed = true;
+    h->stale = true;
+    if (op == NULL)
+        return; /* the server's own, such as a timeout: it is its last word */
+    if (op->kind == HF_OP_QUERY)
+        hf_holds_undone(h, op->sql, op->at, sqlstate);
+    if (op->kind == HF_OP_QUERY || op->kind == HF_OP_FUNCTION || op->kind == HF_OP_SYNC)
+        return; /* ReadyForQuery comes next */
+    for (uint32_t i = 0; i < h->n && hf_holds_op(h, i)->kind != HF_OP_SYNC; i++) {
+        const struct hf_op *e = hf_holds_op(h, i);
+        if (e->kind != HF_OP_EXECUTE)
+            continue;
+        hf_holds_undone(h, e->sql, e->at,
+                        sqlstate); /* it, or what led to it: Bind may run functions */
+        break;
+    }
+    while ((op = hf_holds_head(h)) != NULL && op->kind != HF_OP_SYNC) {
+        /* What was sent since with the unnamed statement may mean the one before. */
+        if (op->kind == HF_OP_PARSE && op->unnamed) {
+            hf_item_unref(h->unnamed);
+            h->unnamed = NULL;
+        }
+        pass_over(h, op);
+        hf_holds_pop(h);
+    }
+    h->skipping = op == NULL;
+}
+
+/* -- COPY and ReadyForQuery
+ * --------------------------------------------------------------------------- */
+
+/* Sync that was sent along with a COPY is swallowed by it, up to the client's CopyDone. */
+static void copy_in(struct hf_holds *h)
+{
+    uint32_t to = 1;
+    bool ended = false, swallows = true;
+
+    if (h->n == 0) {
+        unknown(h);
+        return;
+    }
+    for (uint32_t i = 1; i < h->n; i++) {
+        struct hf_op *op = hf_holds_op(h, i);
+        if (swallows && op->kind == HF_OP_SYNC)
+            continue;
+        if (swallows && op->kind == HF_OP_COPY_END) {
+            ended = true;
+            swallows = false;
+            continue;
+        }
+        swallows = false;
+        *hf_holds_op(h, to++) = *op;
+    }
+    h->n = to;
+    h->copying = !ended;
+}
+
+static void ready(struct hf_holds *h, char status)
+{
+    struct hf_op *op;
+    bool last = false;
+
+    h->status = status;
+    h->copying = false;
+    if (!h->started) {
+        h->started = true;
+        return;
+    }
+    if (h->n == 0)
+        h->skipping = h->batch = false;
+    while (!last && (op = hf_holds_head(h)) != NULL) {
+        last = op->kind == HF_OP_SYNC || op->kind == HF_OP_QUERY || op->kind == HF_OP_FUNCTION;
+        if (!last)
+            pass_over(h, op);
+        if (op->kind == HF_OP_FUNCTION)
+            h->wrote = true;
+        if (op->kind == HF_OP_QUERY && !h->failed && op->sql != NULL &&
+            op->at < hf_sql_count(op->sql))
+            unknown(h); /* fewer answers than statements */
+        hf_holds_pop(h);
+    }
+    hf_holds_settle(h);
+    if (status == 'I' && h->n == 0 && !h->batch && h->portals != NULL) {
+        for (unsigned i = 0; i < HF_PORTALS_MAX; i++)
+            hf_sql_unref(h->portals[i].sql);
+        free(h->portals);
+        h->portals = NULL;
+    }
+}
+
+/* -- others
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Texts can be read only where strings are standard, and no byte of a character looks like ASCII.
+ */
+static void parameter(struct hf_holds *h, const uint8_t *body, size_t have)
+{
+    static const char *const odd[] = {"SJIS",  "BIG5",           "GBK", "UHC", "GB18030",
+                                      "JOHAB", "SHIFT_JIS_2004", NULL};
+    const char *name = (const char *)body, *value;
+    const uint8_t *nul = memchr(body, '\0', have);
+
+    if (nul == NULL || memchr(nul + 1, '\0', have - (size_t)(nul + 1 - body)) == NULL)
+        return;
+    value = (const char *)nul + 1;
+    if (strcmp(name, "standard_conforming_strings") == 0 && strcmp(value, "on") != 0)
+        unknown(h);
+    for (size_t i = 0; strcmp(name, "client_encoding") == 0 && odd[i] != NULL; i++)
+        if (strcmp(value, odd[i]) == 0)
+            unknown(h);
+}
+
+static bool wants_value(struct hf_holds *h)
+{
+    const struct hf_op *op = hf_holds_head(h);
+
+    return op != NULL && (op->kind == HF_OP_QUERY || op->kind == HF_OP_EXECUTE) &&
+           op->sql != NULL && !op->prepared && op->at < hf_sql_count(op->sql) &&
+           hf_sql_statement(op->sql, op->at)->kind == HF_SQL_SET_CONFIG;
+}
+
+/* DataRow: how many columns, the first one's length, the first one. */
+static void row(struct hf_holds *h, const uint8_t *body, size_t have)
+{
+    size_t len;
+
+    free(h->value);
+    h->value = NULL;
+    if (!wants_value(h) || have < 6)
+        return;
+    len = (size_t)body[2] << 24 | (size_t)body[3] << 16 | (size_t)body[4] << 8 | body[5];
+    if (len > have - 6 || memchr(body + 6, '\0', len) != NULL)
+        return; /* null, or too long */
+    h->value = malloc(len + 1);
+    if (h->value == NULL)
+        return;
+    memcpy(h->value, body + 6, len);
+    h->value_len = len;
+}
+
+size_t hf_holds_server_keep(struct hf_holds *h, char type)
+{
+    if (h->over)
+        return 0;
+    if (type == 'D')
+        return wants_value(h) ? VALUE_KEEP : 0;
+    return type == 'C' || type == 'Z' || type == 'E' || type == 'S' ? KEEP : 0;
+}
+
+void hf_holds_server_message(struct hf_holds *h, char type, const uint8_t *body, size_t have,
+                             uint64_t full)
+{
+    (void)full;
+    while (hf_holds_head(h) != NULL && hf_holds_head(h)->kind == HF_OP_COPY_END)
+        hf_holds_pop(h);
+    if (h->over)
+        return;
+    switch (type) {
+    case '1':
+        parsed(h);
+        break;
+    case '2':
+        answered(h, HF_OP_BIND);
+        break;
+    case '3':
+        closed(h);
+        break;
+    case 'T':
+        if (head_of(h, HF_OP_DESCRIBE) != NULL)
+            hf_holds_pop(h);
+        break;
+    case 'n':
+        answered(h, HF_OP_DESCRIBE);
+        break;
+    case 'C':
+        if (have > 0 && body[have - 1] == '\0')
+            complete(h, (const char *)body);
+        else
+            unknown(h);
+        break;
+    case 's':
+        complete(h, NULL);
+        break;
+    case 'I':
+        empty(h);
+        break;
+    case 'D':
+        if (have > 0)
+            row(h, body, have);
+        break;
+    case 'E':
+        error(h, body, have);
+        break;
+    case 'Z':
+        ready(h, have > 0 ? (char)body[0] : 'E');
+        break;
+    case 'G':
+        copy_in(h);
+        break;
+    case 'S':
+        parameter(h, body, have);
+        break;
+    case 'W':
+        unknown(h);
+        break;
+    default:
+        break; /* authentication, keys, notices, notifications, what is described, COPY's data */
+    }
+}

@@ -1,0 +1,31 @@
+#include "router/scan.h"
+
+static uint32_t be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+size_t hf_scan_take(struct hf_scan *s, const uint8_t *p, size_t n, size_t *body, bool *complete)
+{
+    size_t used = 0, more;
+
+    while (s->have < 5 && used < n) {
+        s->head[s->have++] = p[used++];
+        if (s->have < 5)
+            continue;
+        s->left = be32(s->head + 1);
+        if (s->left < 4) {
+            s->broken = true;
+            *complete = false;
+            return n;
+        }
+        s->full = s->left -= 4;
+    }
+    *body = used;
+    more = s->have < 5 ? 0 : n - used < s->left ? n - used : (size_t)s->left;
+    s->left -= more;
+    *complete = s->have == 5 && s->left == 0;
+    if (*complete)
+        s->have = 0;
+    return used + more;
+}

@@ -1,0 +1,295 @@
+/* Verdicts about texts, and the cache of them. */
+#include "router/sql.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "router/sql_private.h"
+
+enum { BUCKETS = 4096, CACHED_TEXT_MAX = 16 * 1024 };
+
+struct hf_sql_cache {
+    size_t bytes, max_bytes;
+    struct hf_sql *newest, *oldest;
+    struct hf_sql *buckets[BUCKETS];
+};
+
+const char *hf_hold_name(enum hf_hold hold)
+{
+    static const char *const names[HF_HOLD_KINDS] = {
+        [HF_HOLD_NOTHING] = "nothing",
+        [HF_HOLD_START] = "login",
+        [HF_HOLD_COPY] = "COPY",
+        [HF_HOLD_TRANSACTION] = "transaction",
+        [HF_HOLD_STATEMENT] = "statement",
+        [HF_HOLD_TEMPORARY] = "temporary table",
+        [HF_HOLD_CURSOR] = "WITH HOLD cursor",
+        [HF_HOLD_LOCK] = "advisory lock",
+        [HF_HOLD_LISTEN] = "LISTEN",
+        [HF_HOLD_SEQUENCE] = "currval",
+        [HF_HOLD_SEED] = "setseed",
+        [HF_HOLD_LOAD] = "LOAD",
+        [HF_HOLD_SETTING] = "setting",
+        [HF_HOLD_PREPARED] = "prepared statement",
+        [HF_HOLD_SLOT] = "replication",
+        [HF_HOLD_CODE] = "function",
+        [HF_HOLD_UNKNOWN] = "not understood",
+        [HF_HOLD_TOO_MUCH] = "too much to remember",
+        [HF_HOLD_DATABASE] = "unknown functions",
+        [HF_HOLD_UNSURE] = "unsure",
+    };
+
+    return (unsigned)hold < HF_HOLD_KINDS ? names[hold] : "?";
+}
+
+/* -- making one ----------------------------------------------------------------------------------
+ */
+
+uint32_t hf_sql_hash(const char *name, size_t len)
+{
+    uint32_t h = 2166136261u; /* FNV-1a */
+
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (uint8_t)name[i]) * 16777619u;
+    return h;
+}
+
+static uint64_t text_hash(const char *text, size_t len)
+{
+    uint64_t h = 14695981039346656037ull, block;
+
+    for (; len >= 8; text += 8, len -= 8) {
+        memcpy(&block, text, 8);
+        h = (h ^ block) * 1099511628211ull;
+        h ^= h >> 29;
+    }
+    for (; len > 0; text++, len--)
+        h = (h ^ (uint8_t)*text) * 1099511628211ull;
+    return h ^ h >> 32;
+}
+
+struct hf_sql_statement *hf_sql_add(struct hf_sql *q)
+{
+    if (q->n == q->cap) {
+        uint32_t cap = q->cap == 0 ? 1 : q->cap * 2;
+        struct hf_sql_statement *more = realloc(q->statements, cap * sizeof *more);
+        if (more == NULL)
+            return NULL;
+        q->statements = more;
+        q->cap = cap;
+    }
+    memset(&q->statements[q->n], 0, sizeof *q->statements);
+    return &q->statements[q->n++];
+}
+
+static void drop_statements(struct hf_sql *q)
+{
+    for (uint32_t i = 0; i < q->n; i++)
+        free((char *)q->statements[i].name);
+    free(q->statements);
+    q->statements = NULL;
+    q->n = q->cap = 0;
+}
+
+void hf_sql_add_word(struct hf_sql *q, const char *name, size_t len)
+{
+    uint32_t h = hf_sql_hash(name, len);
+
+    for (unsigned i = 0; i < q->n_words; i++)
+        if (q->words[i] == h)
+            return;
+    if (q->n_words == HF_SQL_WORDS_MAX)
+        q->many = true;
+    else
+        q->words[q->n_words++] = h;
+}
+
+static void destroy(struct hf_sql *q)
+{
+    drop_statements(q);
+    free(q->words);
+    free(q);
+}
+
+/* Shrinks the words to what there are. False: out of memory. */
+static bool keep_words(struct hf_sql *q, const uint32_t *words)
+{
+    q->words = NULL;
+    if (q->n_words == 0)
+        return true;
+    q->words = malloc(q->n_words * sizeof *words);
+    if (q->words == NULL)
+        return false;
+    memcpy(q->words, words, q->n_words * sizeof *words);
+    return true;
+}
+
+/* *hard: the grammar was needed. */
+static struct hf_sql *make(const char *text, size_t len, uint64_t hash, bool *hard)
+{
+    uint32_t words[HF_SQL_WORDS_MAX];
+    struct hf_sql *q = calloc(1, sizeof *q + len + 1);
+    enum hf_sql_look look;
+
+    if (q == NULL)
+        return NULL;
+    q->refs = 1;
+    q->len = len;
+    q->hash = hash;
+    q->words = words;
+    memcpy(q->text, text, len);
+    look = hf_sql_look(q);
+    *hard = look == HF_LOOK_ODD;
+    if (*hard) {
+        drop_statements(q);
+        look = len <= HF_SQL_PARSE_MAX ? hf_sql_parse(q) : HF_LOOK_ODD;
+    }
+    q->understood = look == HF_LOOK_DONE;
+    if (!keep_words(q, words) || look == HF_LOOK_NOMEM) {
+        destroy(q);
+        return NULL;
+    }
+    if (!q->understood)
+        drop_statements(q);
+    return q;
+}
+
+/* -- the cache
+ * --------------------------------------------------------------------------------------- */
+
+size_t hf_sql_bytes(const struct hf_sql *q)
+{
+    return sizeof *q + q->len + 1 + q->cap * sizeof *q->statements + q->n_words * sizeof *q->words;
+}
+
+static void unlink_age(struct hf_sql_cache *c, struct hf_sql *q)
+{
+    *(q->newer != NULL ? &q->newer->older : &c->newest) = q->older;
+    *(q->older != NULL ? &q->older->newer : &c->oldest) = q->newer;
+}
+
+static void link_newest(struct hf_sql_cache *c, struct hf_sql *q)
+{
+    q->newer = NULL;
+    q->older = c->newest;
+    *(c->newest != NULL ? &c->newest->newer : &c->oldest) = q;
+    c->newest = q;
+}
+
+static void evict(struct hf_sql_cache *c, struct hf_sql *q)
+{
+    unlink_age(c, q);
+    *q->at = q->next;
+    if (q->next != NULL)
+        q->next->at = q->at;
+    c->bytes -= hf_sql_bytes(q);
+    q->kept = false;
+    hf_sql_unref(q);
+}
+
+static void insert(struct hf_sql_cache *c, struct hf_sql *q)
+{
+    struct hf_sql **bucket = &c->buckets[q->hash % BUCKETS];
+
+    q->at = bucket;
+    q->next = *bucket;
+    if (q->next != NULL)
+        q->next->at = &q->next;
+    *bucket = q;
+    link_newest(c, q);
+    c->bytes += hf_sql_bytes(q);
+    q->kept = true;
+    hf_sql_ref(q);
+    while (c->bytes > c->max_bytes && c->oldest != q)
+        evict(c, c->oldest);
+}
+
+struct hf_sql_cache *hf_sql_cache_new(size_t max_bytes)
+{
+    struct hf_sql_cache *c = calloc(1, sizeof *c);
+
+    if (c != NULL)
+        c->max_bytes = max_bytes;
+    return c;
+}
+
+void hf_sql_cache_free(struct hf_sql_cache *c)
+{
+    while (c != NULL && c->oldest != NULL)
+        evict(c, c->oldest);
+    free(c);
+}
+
+struct hf_sql *hf_sql_get(struct hf_sql_cache *c, const char *text, size_t len, bool again)
+{
+    uint64_t hash = text_hash(text, len);
+    struct hf_sql *q;
+    bool hard;
+
+    assert(len <= HF_SQL_TEXT_MAX);
+    for (q = c->buckets[hash % BUCKETS]; q != NULL; q = q->next) {
+        if (q->hash != hash || q->len != len || memcmp(q->text, text, len) != 0)
+            continue;
+        unlink_age(c, q);
+        link_newest(c, q);
+        return hf_sql_ref(q);
+    }
+    q = make(text, len, hash, &hard);
+    if (q != NULL && (again || hard) && len <= CACHED_TEXT_MAX)
+        insert(c, q);
+    return q;
+}
+
+struct hf_sql *hf_sql_ref(struct hf_sql *q)
+{
+    q->refs++;
+    return q;
+}
+
+void hf_sql_unref(struct hf_sql *q)
+{
+    if (q == NULL || --q->refs > 0)
+        return;
+    assert(!q->kept);
+    destroy(q);
+}
+
+/* -- looking at one
+ * ------------------------------------------------------------------------------------ */
+
+bool hf_sql_is_understood(const struct hf_sql *q)
+{
+    return q->understood;
+}
+
+size_t hf_sql_count(const struct hf_sql *q)
+{
+    return q->n;
+}
+
+const struct hf_sql_statement *hf_sql_statement(const struct hf_sql *q, size_t i)
+{
+    assert(i < q->n);
+    return &q->statements[i];
+}
+
+const char *hf_sql_text(const struct hf_sql *q)
+{
+    return q->text;
+}
+
+size_t hf_sql_len(const struct hf_sql *q)
+{
+    return q->len;
+}
+
+bool hf_sql_has_word(const struct hf_sql *q, uint32_t hash)
+{
+    if (q->many)
+        return true;
+    for (unsigned i = 0; i < q->n_words; i++)
+        if (q->words[i] == hash)
+            return true;
+    return false;
+}

@@ -1,0 +1,121 @@
+/* What the text of a statement does to the session that runs it. Pure.
+ *
+ * A first look at the words decides what is frequent: BEGIN, COMMIT, ROLLBACK, and SELECT, INSERT,
+ * UPDATE or DELETE in which no word appears that could leave something behind. Whatever else there
+ * is goes to PostgreSQL's own grammar (libpg_query, of PostgreSQL 15) and the answer into a bounded
+ * cache. What that does not parse is *not understood*.
+ *
+ * The verdict is about the statement alone: its own words, and PostgreSQL's own functions by their
+ * names. What the database's own code does (functions, triggers, views) is not in it: see
+ * router/code.h. To look that up, the hash of each word that may be a name is kept. A function of a
+ * user's that is named like one of PostgreSQL's is either harmless, and the verdict too strict, or
+ * found by the look at the database.
+ *
+ * Texts are taken to be in an encoding in which no byte of a longer character looks like ASCII, and
+ * standard_conforming_strings to be on; the caller sees to that. */
+#ifndef HF_ROUTER_SQL_H
+#define HF_ROUTER_SQL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum hf_sql_kind {
+    HF_SQL_QUERY, /* SELECT, INSERT, DDL...: what `pins` says, and what the database's code does */
+    HF_SQL_NONE,  /* leaves nothing, runs nothing: SHOW, SET TRANSACTION, UNLISTEN, CLOSE... */
+    HF_SQL_BEGIN,
+    HF_SQL_COMMIT, /* END, PREPARE TRANSACTION */
+    HF_SQL_ROLLBACK,
+    HF_SQL_SAVEPOINT,   /* name */
+    HF_SQL_RELEASE,     /* name */
+    HF_SQL_ROLLBACK_TO, /* name */
+    HF_SQL_SET, /* name; the statement's text sets it again. RESET x too: on a new connection it
+                   is no error, and what SESSION CHARACTERISTICS did before is undone */
+    HF_SQL_SET_LOCAL, /* name; until the end of the transaction */
+    HF_SQL_RESET_ALL,
+    HF_SQL_SET_CONFIG, /* SELECT set_config('name', ..., false), alone: name; the value is the
+                          answer */
+    HF_SQL_PREPARE,    /* name; pins, runs_code, writes and words are of the prepared statement */
+    HF_SQL_EXECUTE,    /* name */
+    HF_SQL_DEALLOCATE, /* name */
+    HF_SQL_DEALLOCATE_ALL,
+    HF_SQL_DISCARD_ALL,
+};
+
+/* Why a session cannot leave its connection. The order is that of hf_holds_by(): the first one
+ * there is. */
+enum hf_hold {
+    HF_HOLD_NOTHING,
+    HF_HOLD_START,       /* not logged in yet */
+    HF_HOLD_COPY,        /* COPY under way */
+    HF_HOLD_TRANSACTION, /* inside a transaction */
+    HF_HOLD_STATEMENT,   /* sent and not answered, or half sent */
+    HF_HOLD_TEMPORARY,   /* a temporary table, view, sequence, function... */
+    HF_HOLD_CURSOR,      /* WITH HOLD */
+    HF_HOLD_LOCK,        /* a session's advisory lock */
+    HF_HOLD_LISTEN,
+    HF_HOLD_SEQUENCE, /* currval() or lastval() has been asked for */
+    HF_HOLD_SEED,     /* setseed(), SET seed */
+    HF_HOLD_LOAD,
+    HF_HOLD_SETTING,  /* set in a way that cannot be followed */
+    HF_HOLD_PREPARED, /* a statement was prepared under a setting of its transaction */
+    HF_HOLD_SLOT,     /* a temporary replication slot, a replication origin, a backup */
+    HF_HOLD_CODE,     /* code of the database has run that may leave what no catalogue shows */
+    HF_HOLD_UNKNOWN,  /* a statement or message that is not understood */
+    HF_HOLD_TOO_MUCH, /* more than is remembered of one session, or out of memory */
+    HF_HOLD_DATABASE, /* code of the database may have run, and the database has not been looked at
+                       */
+    HF_HOLD_UNSURE,   /* code of the database has run, or a lock was released: the probe tells */
+    HF_HOLD_KINDS,
+};
+#define HF_HOLD_BIT(hold) (1u << (hold))
+
+const char *hf_hold_name(enum hf_hold hold); /* a word or a few, for people: "temporary table" */
+
+struct hf_sql_statement {
+    enum hf_sql_kind kind;
+    uint32_t pins;    /* HF_HOLD_BIT()s: what it may leave in its connection */
+    bool runs_code;   /* functions, triggers, operators may run */
+    bool writes;      /* it may write to the database, or this is not known */
+    bool commits;     /* it may commit by itself before it is over: CALL, VACUUM... */
+    bool alters_code; /* it may change what code the database has */
+    bool read_only;   /* BEGIN READ ONLY */
+    bool releases;    /* it may give up something that pins: UNLISTEN, CLOSE, DROP... */
+    bool chain;       /* COMMIT AND CHAIN */
+    bool parses;      /* SET: of something that changes how a later statement is parsed */
+    const char *name; /* of the setting (lower case), savepoint, prepared statement */
+    uint32_t at, len; /* where it is in the text */
+};
+
+enum {
+    HF_SQL_WORDS_MAX = 64,
+    HF_SQL_TEXT_MAX = 256 * 1024,
+    /* Longer ones are not given to the grammar: it takes milliseconds, and stack for each level
+     * that a text nests, which overflows at a hundred thousand. */
+    HF_SQL_PARSE_MAX = 16 * 1024,
+};
+
+/* The verdict about a text. Shared: counted references, never changed. */
+struct hf_sql;
+struct hf_sql_cache; /* of one thread */
+
+struct hf_sql_cache *hf_sql_cache_new(size_t max_bytes); /* NULL: out of memory */
+void hf_sql_cache_free(struct hf_sql_cache *c);          /* verdicts may outlive it */
+
+/* Of `len` bytes, which need no NUL behind them. `again`: the text is likely to come again, keep
+ * it. NULL: out of memory. The caller's reference is to be dropped. */
+struct hf_sql *hf_sql_get(struct hf_sql_cache *c, const char *text, size_t len, bool again);
+struct hf_sql *hf_sql_ref(struct hf_sql *q);
+void hf_sql_unref(struct hf_sql *q); /* NULL is fine */
+
+bool hf_sql_is_understood(const struct hf_sql *q);
+size_t hf_sql_count(const struct hf_sql *q); /* statements; 0: an empty text, or not understood */
+const struct hf_sql_statement *hf_sql_statement(const struct hf_sql *q, size_t i);
+const char *hf_sql_text(const struct hf_sql *q); /* with a NUL behind it */
+size_t hf_sql_len(const struct hf_sql *q);
+/* May one of its words be the name with this hash? */
+bool hf_sql_has_word(const struct hf_sql *q, uint32_t hash);
+uint32_t hf_sql_hash(const char *name, size_t len);
+size_t hf_sql_bytes(const struct hf_sql *q); /* of memory */
+
+#endif

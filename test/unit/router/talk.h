@@ -1,0 +1,62 @@
+/* A session's traffic, message by message, followed twice: in whole messages and byte by byte.
+ * After each message both must be of the same opinion. */
+#ifndef HF_TEST_ROUTER_TALK_H
+#define HF_TEST_ROUTER_TALK_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "router/holds.h"
+
+struct talk {
+    struct hf_sql_cache *cache;
+    struct hf_code *code;
+    struct hf_holds *h, *cut;
+};
+
+void talk_begin(struct talk *t,
+                const char *code); /* logged in; `code`: as hf_code_read(), NULL: not known */
+void talk_end(struct talk *t);
+void talk_message(struct talk *t, bool client, char type, const void *body, size_t len);
+
+/* The client. */
+void c_query(struct talk *t, const char *text);
+void c_parse(struct talk *t, const char *name, const char *text); /* one parameter type, 23 */
+void c_bind(struct talk *t, const char *portal, const char *statement);
+void c_describe(struct talk *t, char kind, const char *name);
+void c_execute(struct talk *t, const char *portal);
+void c_close(struct talk *t, char kind, const char *name);
+void c_sync(struct talk *t);
+void c_plain(struct talk *t, char type); /* with no body */
+/* The server. */
+void s_complete(struct talk *t, const char *tag);
+void s_ready(struct talk *t, char status);
+void s_error(struct talk *t, const char *sqlstate);
+void s_parameter(struct talk *t, const char *name, const char *value);
+void s_row(struct talk *t, const char *value);
+void s_plain(struct talk *t, char type); /* with no body: 1, 2, 3, n, s, I */
+
+/* A simple query and its answer. */
+void ran(struct talk *t, const char *text, const char *tag, char status);
+void failed(struct talk *t, const char *text, const char *sqlstate, char status);
+
+/* The steps that make the session again, one line each: a statement's text, or "NAME: text". Free
+ * it. */
+char *talk_remake(const struct talk *t);
+
+#define assert_by(t, hold)                                                                         \
+    assert_string_equal(hf_hold_name(hf_holds_by((t)->h)), hf_hold_name(hold))
+#define assert_free(t)        assert_by(t, HF_HOLD_NOTHING)
+#define assert_doing(t, what) assert_int_equal(hf_holds_doing((t)->h), what)
+#define assert_remake(t, text)                                                                     \
+    do {                                                                                           \
+        char *made_ = talk_remake(t);                                                              \
+        assert_string_equal(made_, text);                                                          \
+        free(made_);                                                                               \
+    } while (0)
+
+#define QUIET "0:." /* a database with no code of its own */
+
+#endif

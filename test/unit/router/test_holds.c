@@ -1,0 +1,650 @@
+/* What a session holds, by the simple protocol. */
+#include "talk.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void free_sessions(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    ran(&t, "SELECT 1", "SELECT 1", 'I');
+    assert_free(&t);
+    ran(&t, "INSERT INTO t VALUES (nextval('s'), now()) RETURNING id", "INSERT 0 1", 'I');
+    assert_free(&t);
+    ran(&t, "/* pg_advisory_lock( */ SELECT 'pg_advisory_lock(1)', $$x$$, E'\\'' -- setseed\n",
+        "SELECT 1", 'I');
+    assert_free(&t);
+    ran(&t, "CREATE TABLE t (a int)", "CREATE TABLE", 'I');
+    assert_free(&t);
+    assert_true(hf_holds_code_altered(t.h));
+    assert_false(hf_holds_code_altered(t.h));
+    ran(&t, "", "", 'I'); /* no such tag: an answer to a statement that was none */
+    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_end(&t);
+}
+
+static void empty_query(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    c_query(&t, " ; -- nothing");
+    s_plain(&t, 'I');
+    assert_by(&t, HF_HOLD_STATEMENT);
+    s_ready(&t, 'I');
+    assert_free(&t);
+    talk_end(&t);
+}
+
+/* Each alone, from a fresh session. */
+static void pins(void **state)
+{
+    static const struct {
+        const char *text, *tag;
+        enum hf_hold by;
+    } cases[] = {
+        {"CREATE TEMP TABLE t (a int)", "CREATE TABLE", HF_HOLD_TEMPORARY},
+        {"create temporary view v as select 1", "CREATE VIEW", HF_HOLD_TEMPORARY},
+        {"SELECT 1 INTO TEMP t", "SELECT 1", HF_HOLD_TEMPORARY},
+        {"CREATE TABLE pg_temp.t (a int)", "CREATE TABLE", HF_HOLD_TEMPORARY},
+        {"CREATE TABLE \"pg_temp\".t (a int)", "CREATE TABLE", HF_HOLD_TEMPORARY},
+        {"CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE FUNCTION",
+         HF_HOLD_TEMPORARY},
+        {"CREATE TEMP SEQUENCE s", "CREATE SEQUENCE", HF_HOLD_TEMPORARY},
+        {"DECLARE c CURSOR WITH HOLD FOR SELECT 1", "DECLARE CURSOR", HF_HOLD_CURSOR},
+        {"SELECT pg_advisory_lock(1)", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT PG_TRY_ADVISORY_LOCK_shared(1, 2)", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT pg_catalog.\"pg_advisory_lock\"(1)", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT U&\"pg_\\0061dvisory_lock\"(1)", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT 'a\\', pg_advisory_lock(1), 'b' -- '", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT E'a'\n '\\'', pg_advisory_lock(1), 'b' -- '", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT $a$'$a$, pg_advisory_lock(1), '$a$'", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT a$b$, pg_advisory_lock(1), '$b$' FROM t", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT 1 /* /* */ ' */, pg_advisory_lock(1) -- '", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT \"a'\", pg_advisory_lock(1), \"'\" FROM t", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT (1::bigint).pg_advisory_lock", "SELECT 1", HF_HOLD_LOCK},
+        {"SELECT * FROM a, LATERAL pg_advisory_lock(a.id)", "SELECT 1", HF_HOLD_LOCK},
+        {"WITH x AS (SELECT pg_advisory_lock(1)) INSERT INTO t SELECT 1 FROM x", "INSERT 0 1",
+         HF_HOLD_LOCK},
+        {"EXPLAIN ANALYZE SELECT pg_advisory_lock(1)", "EXPLAIN", HF_HOLD_LOCK},
+        {"COPY (SELECT pg_advisory_lock(1)) TO STDOUT", "COPY 1", HF_HOLD_LOCK},
+        {"LISTEN a", "LISTEN", HF_HOLD_LISTEN},
+        {"SELECT currval('s')", "SELECT 1", HF_HOLD_SEQUENCE},
+        {"SELECT lastval()", "SELECT 1", HF_HOLD_SEQUENCE},
+        {"SELECT setseed(0.5)", "SELECT 1", HF_HOLD_SEED},
+        {"SET seed = 0.5", "SET", HF_HOLD_SEED},
+        {"LOAD 'x'", "LOAD", HF_HOLD_LOAD},
+        {"SELECT set_config('a.b' || 'c', 'x', false)", "SELECT 1", HF_HOLD_SETTING},
+        {"SELECT set_config('a.b', 'x', false) FROM t", "SELECT 1", HF_HOLD_SETTING},
+        {"SET search_path = pg_temp, public", "SET", HF_HOLD_SETTING},
+        {"SELECT pg_create_physical_replication_slot('x', true, true)", "SELECT 1", HF_HOLD_SLOT},
+        {"SELECT query_to_xml('SELECT pg_advisory_lock(1)', true, true, '')", "SELECT 1",
+         HF_HOLD_CODE},
+        {"DO $$ BEGIN PERFORM pg_advisory_lock(1); END $$", "DO", HF_HOLD_LOCK},
+        {"DO $$ BEGIN EXECUTE 'SET x.y = 1'; END $$", "DO", HF_HOLD_CODE},
+        {"DO LANGUAGE plperl $$ 1 $$", "DO", HF_HOLD_CODE},
+        {"DO $$ BEGIN PERFORM 1; END $$", "DO", HF_HOLD_UNSURE},
+        {"SOMETHING NEW", "SOMETHING", HF_HOLD_UNKNOWN},
+        {"DO SOMETHING NEW", "DO", HF_HOLD_UNKNOWN},
+        {"SELECT 'no end", "SELECT 1", HF_HOLD_UNKNOWN},
+        {"SELECT 1", "SET", HF_HOLD_UNKNOWN},
+        {"SELECT 1", "BEGIN", HF_HOLD_UNKNOWN},
+        {"SELECT a FROM t", "SET", HF_HOLD_UNKNOWN},
+        {"SET standard_conforming_strings = off", "SET", HF_HOLD_UNKNOWN},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct talk t;
+        talk_begin(&t, QUIET);
+        ran(&t, cases[i].text, cases[i].tag, 'I');
+        if (hf_holds_by(t.h) != cases[i].by)
+            fail_msg("%s: %s", cases[i].text, hf_hold_name(hf_holds_by(t.h)));
+        talk_end(&t);
+    }
+}
+
+static void transaction(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    c_query(&t, "BEGIN");
+    assert_doing(&t, HF_DOING_READ);
+    assert_by(&t, HF_HOLD_STATEMENT);
+    s_complete(&t, "BEGIN");
+    s_ready(&t, 'T');
+    assert_by(&t, HF_HOLD_TRANSACTION);
+    assert_true(hf_holds_in_transaction(t.h));
+    assert_doing(&t, HF_DOING_TRANSACTION);
+    c_query(&t, "UPDATE t SET a = 1");
+    assert_doing(&t, HF_DOING_TRANSACTION);
+    s_complete(&t, "UPDATE 1");
+    s_ready(&t, 'T');
+    c_query(&t, "COMMIT");
+    assert_doing(&t, HF_DOING_COMMIT);
+    s_complete(&t, "COMMIT");
+    assert_doing(&t, HF_DOING_READ); /* the client knows */
+    s_ready(&t, 'I');
+    assert_doing(&t, HF_DOING_NOTHING);
+    assert_free(&t);
+    talk_end(&t);
+}
+
+static void doing(void **state)
+{
+    static const struct {
+        const char *text;
+        enum hf_doing doing;
+    } cases[] = {
+        {"SELECT 1, 'a', NULL AS x", HF_DOING_READ},
+        {"SELECT a FROM t", HF_DOING_COMMIT},
+        {"SELECT f()", HF_DOING_COMMIT},
+        {"SELECT date 'today'", HF_DOING_COMMIT},
+        {"SHOW all", HF_DOING_READ},
+        {"SET a.b = 1", HF_DOING_READ},
+        {"PREPARE x AS INSERT INTO t VALUES (1)", HF_DOING_READ},
+        {"EXECUTE x", HF_DOING_COMMIT},
+        {"LISTEN a", HF_DOING_READ},
+        {"NOTIFY a", HF_DOING_COMMIT},
+        {"BEGIN", HF_DOING_READ},
+        {"BEGIN; INSERT INTO t VALUES (1)", HF_DOING_READ},
+        {"BEGIN; INSERT INTO t VALUES (1); COMMIT", HF_DOING_COMMIT},
+        {"BEGIN READ ONLY; SELECT a FROM t; COMMIT", HF_DOING_READ},
+        {"BEGIN READ ONLY; SET TRANSACTION READ WRITE; SELECT a FROM t; COMMIT", HF_DOING_COMMIT},
+        {"BEGIN; ROLLBACK", HF_DOING_READ},
+        {"BEGIN; ROLLBACK; INSERT INTO t VALUES (1)", HF_DOING_COMMIT},
+        {"SELECT 1; INSERT INTO t VALUES (1)", HF_DOING_COMMIT},
+        {"ROLLBACK", HF_DOING_READ},
+        {"COMMIT", HF_DOING_COMMIT},
+        {"VACUUM", HF_DOING_COMMIT},
+        {"SOMETHING NEW", HF_DOING_COMMIT},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct talk t;
+        talk_begin(&t, QUIET);
+        c_query(&t, cases[i].text);
+        if (hf_holds_doing(t.h) != cases[i].doing)
+            fail_msg("%s: %d", cases[i].text, hf_holds_doing(t.h));
+        hf_holds_set_read_only(t.h, true);
+        hf_holds_set_read_only(t.cut, true);
+        assert_doing(&t, HF_DOING_READ);
+        talk_end(&t);
+    }
+}
+
+/* A COMMIT of a transaction that has changed nothing is known to have changed nothing. */
+static void empty_commit(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    ran(&t, "BEGIN", "BEGIN", 'T');
+    ran(&t, "SELECT 1", "SELECT 1", 'T');
+    c_query(&t, "COMMIT");
+    assert_doing(&t, HF_DOING_TRANSACTION);
+    s_complete(&t, "COMMIT");
+    s_ready(&t, 'I');
+    ran(&t, "BEGIN READ ONLY", "BEGIN", 'T');
+    ran(&t, "SELECT f()", "SELECT 1", 'T');
+    c_query(&t, "COMMIT");
+    assert_doing(&t, HF_DOING_TRANSACTION);
+    s_complete(&t, "COMMIT");
+    s_ready(&t, 'I');
+    ran(&t, "BEGIN", "BEGIN", 'T');
+    failed(&t, "SELECT f()", "22000", 'E');
+    assert_by(&t, HF_HOLD_TRANSACTION);
+    c_query(&t, "COMMIT");
+    assert_doing(&t, HF_DOING_COMMIT);
+    s_complete(&t, "ROLLBACK");
+    s_ready(&t, 'I');
+    assert_free(&t);
+    talk_end(&t);
+}
+
+/* -- settings ------------------------------------------------------------------------------------
+ */
+
+static void settings(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    ran(&t, "SET statement_timeout TO '5s'", "SET", 'I');
+    ran(&t, "set Application_Name = 'x'; set time zone 'UTC'", "SET", 'I');
+    assert_by(&t, HF_HOLD_UNKNOWN); /* two statements, one answer */
+    talk_end(&t);
+
+    talk_begin(&t, QUIET);
+    ran(&t, "SET statement_timeout TO '5s'", "SET", 'I');
+    c_query(&t, "set Application_Name = 'x'; set time zone 'UTC'");
+    s_complete(&t, "SET");
+    s_complete(&t, "SET");
+    s_ready(&t, 'I');
+    ran(&t, "SET statement_timeout TO '6s';", "SET", 'I');
+    assert_free(&t);
+    assert_remake(
+        &t, "set Application_Name = 'x'\n set time zone 'UTC'\nSET statement_timeout TO '6s'\n");
+    ran(&t, "RESET timezone", "RESET", 'I');
+    assert_remake(&t,
+                  "set Application_Name = 'x'\nSET statement_timeout TO '6s'\nRESET timezone\n");
+    ran(&t, "SET ROLE r", "SET", 'I');
+    ran(&t, "RESET ALL", "RESET", 'I');
+    assert_remake(&t, "SET ROLE r\n");
+    ran(&t, "SET SESSION AUTHORIZATION u", "SET", 'I');
+    ran(&t, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET", 'I');
+    assert_remake(&t, "SET ROLE r\nSET SESSION AUTHORIZATION u\n"
+                      "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY\n");
+    ran(&t, "DISCARD ALL", "DISCARD ALL", 'I');
+    assert_remake(&t, "");
+    assert_free(&t);
+    talk_end(&t);
+}
+
+static void settings_of_transactions(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    ran(&t, "BEGIN", "BEGIN", 'T');
+    ran(&t, "SET a.b = 1", "SET", 'T');
+    assert_remake(&t, "");
+    ran(&t, "SAVEPOINT s", "SAVEPOINT", 'T');
+    ran(&t, "SET a.c = 1", "SET", 'T');
+    ran(&t, "SET LOCAL a.d = 1", "SET", 'T');
+    ran(&t, "SELECT set_config('a.e', 'x', true)", "SELECT 1", 'T');
+    ran(&t, "ROLLBACK TO s", "ROLLBACK", 'T');
+    ran(&t, "SET a.f = 1", "SET", 'T');
+    ran(&t, "RELEASE s", "RELEASE", 'T');
+    ran(&t, "COMMIT", "COMMIT", 'I');
+    assert_remake(&t, "SET a.b = 1\nSET a.f = 1\n");
+    ran(&t, "BEGIN", "BEGIN", 'T');
+    ran(&t, "SET a.b = 2", "SET", 'T');
+    ran(&t, "RESET ALL", "RESET", 'T');
+    ran(&t, "ROLLBACK", "ROLLBACK", 'I');
+    assert_remake(&t, "SET a.b = 1\nSET a.f = 1\n");
+    ran(&t, "BEGIN", "BEGIN", 'T');
+    ran(&t, "SET a.b = 2", "SET", 'T');
+    failed(&t, "SELECT 1/0", "22012", 'E');
+    ran(&t, "COMMIT", "ROLLBACK", 'I');
+    assert_remake(&t, "SET a.b = 1\nSET a.f = 1\n");
+    /* Several statements in one text are one transaction. */
+    c_query(&t, "SET a.b = 3; SELECT 1/0");
+    s_complete(&t, "SET");
+    s_error(&t, "22012");
+    s_ready(&t, 'I');
+    assert_remake(&t, "SET a.b = 1\nSET a.f = 1\n");
+    c_query(&t, "SET a.b = 3; COMMIT; SET a.b = 4; SELECT 1/0");
+    s_complete(&t, "SET");
+    s_complete(&t, "COMMIT");
+    s_complete(&t, "SET");
+    s_error(&t, "22012");
+    s_ready(&t, 'I');
+    assert_remake(&t, "SET a.f = 1\nSET a.b = 3\n");
+    assert_free(&t);
+    /* A failed COMMIT undoes. */
+    ran(&t, "BEGIN", "BEGIN", 'T');
+    ran(&t, "SET a.b = 5", "SET", 'T');
+    failed(&t, "COMMIT", "23503", 'I');
+    assert_remake(&t, "SET a.f = 1\nSET a.b = 3\n");
+    assert_free(&t);
+    talk_end(&t);
+}
+
+static void early_commit(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    c_query(&t, "SET a.b = 3; CALL p(); SELECT 1/0"); /* p() may have committed */
+    s_complete(&t, "SET");
+    s_complete(&t, "CALL");
+    s_error(&t, "22012");
+    s_ready(&t, 'I');
+    assert_by(&t, HF_HOLD_SETTING);
+    ran(&t, "DISCARD ALL", "DISCARD ALL", 'I');
+    assert_free(&t);
+    talk_end(&t);
+}
+
+static void set_config(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    c_query(&t, "SELECT pg_catalog.set_config('App.Name', 'it''s', false)");
+    s_plain(&t, 'T');
+    s_row(&t, "it's");
+    s_complete(&t, "SELECT 1");
+    s_ready(&t, 'I');
+    assert_free(&t);
+    assert_remake(&t, "SELECT pg_catalog.set_config('app.name', 'it''s', false)\n");
+    c_query(&t, "SELECT set_config('app.name', 'b', false)");
+    s_row(&t, "b");
+    s_error(&t, "57014");
+    s_ready(&t, 'I');
+    assert_remake(&t, "SELECT pg_catalog.set_config('app.name', 'it''s', false)\n");
+    ran(&t, "SET app.name = 'c'", "SET", 'I');
+    assert_remake(&t, "SET app.name = 'c'\n");
+    c_query(&t, "SELECT set_config('search_path', 'pg_temp', false)");
+    s_row(&t, "pg_temp");
+    s_complete(&t, "SELECT 1");
+    s_ready(&t, 'I');
+    assert_by(&t, HF_HOLD_SETTING);
+    talk_end(&t);
+}
+
+/* -- prepared statements by SQL
+ * ---------------------------------------------------------------------- */
+
+static void prepared(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    c_query(&t, "SET search_path = a; PREPARE p AS SELECT * FROM t");
+    s_complete(&t, "SET");
+    s_complete(&t, "PREPARE");
+    s_ready(&t, 'I');
+    assert_by(&t, HF_HOLD_PREPARED);
+    talk_end(&t);
+
+    talk_begin(&t, QUIET);
+    ran(&t, "SET search_path = a", "SET", 'I');
+    ran(&t, "SET work_mem = '1MB'", "SET", 'I');
+    ran(&t, "PREPARE p (int) AS SELECT * FROM t WHERE i = $1", "PREPARE", 'I');
+    ran(&t, "SET search_path = b", "SET", 'I');
+    ran(&t, "SET work_mem = '2MB'", "SET", 'I');
+    assert_remake(&t, "SET search_path = a\nPREPARE p (int) AS SELECT * FROM t WHERE i = $1\n"
+                      "SET search_path = b\nSET work_mem = '2MB'\n");
+    ran(&t, "EXECUTE p (1)", "SELECT 1", 'I');
+    assert_free(&t);
+    ran(&t, "RESET ALL", "RESET", 'I');
+    assert_remake(
+        &t, "SET search_path = a\nPREPARE p (int) AS SELECT * FROM t WHERE i = $1\nRESET ALL\n");
+    ran(&t, "BEGIN", "BEGIN", 'T');
+    ran(&t, "DEALLOCATE p", "DEALLOCATE", 'T');
+    ran(&t, "PREPARE q AS SELECT pg_advisory_lock(1)", "PREPARE", 'T');
+    ran(&t, "ROLLBACK", "ROLLBACK", 'I'); /* has no part in them */
+    assert_free(&t);
+    ran(&t, "EXECUTE q", "SELECT 1", 'I');
+    assert_by(&t, HF_HOLD_LOCK);
+    ran(&t, "DEALLOCATE ALL", "DEALLOCATE ALL", 'I');
+    ran(&t, "EXECUTE other", "SELECT 1", 'I');
+    assert_by(&t, HF_HOLD_LOCK);
+    assert_true((hf_holds_pins(t.h) & HF_HOLD_BIT(HF_HOLD_UNKNOWN)) != 0);
+    talk_end(&t);
+}
+
+/* -- errors
+ * ----------------------------------------------------------------------------------------- */
+
+static void errors(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    failed(&t, "SELEKT 1", "42601", 'I');
+    assert_free(&t);
+    failed(&t, "CREATE TEMP TABLE t (a int)", "42P07", 'I');
+    assert_free(&t);
+    failed(&t, "LISTEN a", "25006", 'I');
+    assert_free(&t);
+    failed(&t, "SELECT pg_advisory_lock(1), 1/0", "22012", 'I'); /* the lock stays */
+    assert_by(&t, HF_HOLD_LOCK);
+    talk_end(&t);
+    talk_begin(&t, QUIET);
+    failed(&t, "DO SOMETHING NEW WITH f()", "22012", 'I'); /* it has run */
+    assert_by(&t, HF_HOLD_UNSURE);
+    assert_true(hf_holds_wants_probe(t.h));
+    talk_end(&t);
+}
+
+/* -- the probe
+ * ---------------------------------------------------------------------------------------- */
+
+static void probe(struct talk *t, const char *value)
+{
+    assert_true(hf_holds_wants_probe(t->h));
+    hf_holds_probe_read(t->h, value, strlen(value));
+    hf_holds_probe_read(t->cut, value, strlen(value));
+    assert_false(hf_holds_wants_probe(t->h));
+}
+
+static void probed(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    ran(&t, "CREATE TEMP TABLE t (a int)", "CREATE TABLE", 'I');
+    assert_false(hf_holds_wants_probe(t.h)); /* nothing to be learnt */
+    ran(&t, "SELECT pg_advisory_lock(1)", "SELECT 1", 'I');
+    ran(&t, "SELECT pg_advisory_unlock(1)", "SELECT 1", 'I');
+    probe(&t, "temporary prepared 0 end");
+    assert_by(&t, HF_HOLD_TEMPORARY);
+    ran(&t, "BEGIN", "BEGIN", 'T');
+    ran(&t, "DROP TABLE t", "DROP TABLE", 'T');
+    assert_false(hf_holds_wants_probe(t.h));
+    ran(&t, "COMMIT", "COMMIT", 'I');
+    ran(&t, "PREPARE x AS SELECT 1", "PREPARE", 'I');
+    probe(&t, "prepared 1 end");
+    assert_free(&t);
+    ran(&t, "LISTEN a", "LISTEN", 'I');
+    ran(&t, "UNLISTEN a", "UNLISTEN", 'I');
+    probe(&t, "listen prepared 1 end");
+    assert_by(&t, HF_HOLD_LISTEN);
+    ran(&t, "UNLISTEN *", "UNLISTEN", 'I');
+    hf_holds_probe_read(t.h, "prepared 2 end", 14); /* which is the other one? */
+    assert_int_equal(hf_holds_pins(t.h), HF_HOLD_BIT(HF_HOLD_UNKNOWN));
+    talk_end(&t);
+    talk_begin(&t, QUIET);
+    ran(&t, "DO $$ BEGIN END $$", "DO", 'I');
+    hf_holds_probe_read(t.h, "prepared 0", 10); /* cut */
+    assert_true((hf_holds_pins(t.h) & HF_HOLD_BIT(HF_HOLD_UNKNOWN)) != 0);
+    talk_end(&t);
+}
+
+/* -- the database's own code
+ * --------------------------------------------------------------------------- */
+
+static void code(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, NULL);
+    ran(&t, "SELECT 1", "SELECT 1", 'I');
+    assert_free(&t);
+    ran(&t, "SELECT a FROM t", "SELECT 1", 'I');
+    assert_by(&t, HF_HOLD_DATABASE);
+    assert_int_equal(hf_code_read(&t.code, QUIET, 3), 0);
+    hf_holds_set_code(t.h, t.code);
+    assert_free(&t);
+    talk_end(&t);
+
+    talk_begin(&t, "0:6c6f636b6572=1,736574746572=2."); /* locker, setter */
+    ran(&t, "SELECT other()", "SELECT 1", 'I');
+    assert_free(&t);
+    ran(&t, "SELECT x.Locker()", "SELECT 1", 'I');
+    assert_by(&t, HF_HOLD_UNSURE);
+    probe(&t, "prepared 0 end");
+    assert_free(&t);
+    failed(&t, "SELECT locker()", "22012", 'I');
+    assert_by(&t, HF_HOLD_UNSURE);
+    probe(&t, "prepared 0 end");
+    ran(&t, "SELECT (t).\"setter\" FROM t", "SELECT 1", 'I');
+    assert_by(&t, HF_HOLD_CODE);
+    ran(&t, "DISCARD ALL", "DISCARD ALL", 'I');
+    assert_by(&t, HF_HOLD_CODE);
+    talk_end(&t);
+
+    talk_begin(&t, "1:."); /* by a trigger, say */
+    ran(&t, "INSERT INTO t VALUES (1)", "INSERT 0 1", 'I');
+    assert_by(&t, HF_HOLD_UNSURE);
+    talk_end(&t);
+    talk_begin(&t, "2:.");
+    ran(&t, "SET a.b = 1", "SET", 'I');
+    assert_free(&t);
+    ran(&t, "INSERT INTO t VALUES (1)", "INSERT 0 1", 'I');
+    assert_by(&t, HF_HOLD_CODE);
+    talk_end(&t);
+}
+
+static void code_that_is_no_answer(void **state)
+{
+    static const char *const bad[] = {"",      ":",       "0:",          "3:.",
+                                      "0:61.", "0:6=1.",  "0:61=3.",     "0:61=1,.",
+                                      "0:61.", "0:zz=1.", "0:61=1;62=1."};
+    struct hf_code *c;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (i == 7)
+            continue;
+        assert_int_equal(hf_code_read(&c, bad[i], strlen(bad[i])), HF_EINVAL);
+        assert_null(c);
+    }
+}
+
+/* -- what cannot be read
+ * ------------------------------------------------------------------------------- */
+
+static void encodings(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    s_parameter(&t, "client_encoding", "SJIS");
+    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_end(&t);
+    talk_begin(&t, QUIET);
+    s_parameter(&t, "standard_conforming_strings", "off");
+    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_end(&t);
+}
+
+static void bounds(void **state)
+{
+    struct talk t;
+    char text[80], *big = malloc(HF_SQL_TEXT_MAX + 32);
+
+    (void)state;
+    assert_non_null(big);
+    talk_begin(&t, QUIET);
+    memset(big, ' ', HF_SQL_TEXT_MAX + 20);
+    memcpy(big, "INSERT INTO t VALUES ('", 23);
+    memcpy(big + HF_SQL_TEXT_MAX - 2, "')", 3);
+    ran(&t, big, "INSERT 0 1", 'I');
+    assert_free(&t);
+    memcpy(big + HF_SQL_TEXT_MAX - 2, "    ')", 7);
+    c_query(&t, big);
+    assert_doing(&t, HF_DOING_COMMIT);
+    s_complete(&t, "INSERT 0 1");
+    s_ready(&t, 'I');
+    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_end(&t);
+    /* Nested deeper than a stack is deep. */
+    memcpy(big, "SELECT setseed(1)", 17);
+    for (size_t i = 17; i + 2 < HF_SQL_TEXT_MAX; i += 2)
+        memcpy(big + i, "+1", 3);
+    for (size_t len = HF_SQL_PARSE_MAX + 20; len > HF_SQL_PARSE_MAX - 20; len -= 2) {
+        struct hf_sql_cache *cache = hf_sql_cache_new(1 << 20);
+        struct hf_sql *q = hf_sql_get(cache, big, HF_SQL_TEXT_MAX - 16, false);
+        assert_false(hf_sql_is_understood(q));
+        hf_sql_unref(q);
+        q = hf_sql_get(cache, big, len | 1, false);
+        assert_false(hf_sql_is_understood(q));
+        hf_sql_unref(q);
+        hf_sql_cache_free(cache);
+    }
+    free(big);
+
+    talk_begin(&t, QUIET);
+    for (unsigned i = 0; i <= HF_HOLDS_ITEMS_MAX; i++) {
+        assert_free(&t);
+        (void)snprintf(text, sizeof text, "SET a.b%u = 1", i);
+        hf_holds_free(t.cut); /* two of them would take long */
+        t.cut = hf_holds_new(t.cache, NULL, 0);
+        {
+            uint8_t m[128] = {'Q'}, reply[] = "C\0\0\0\x08SET\0Z\0\0\0\5I";
+            m[4] = (uint8_t)(strlen(text) + 5);
+            memcpy(m + 5, text, strlen(text) + 1);
+            hf_holds_client(t.h, m, strlen(text) + 6);
+            hf_holds_server(t.h, reply, sizeof reply - 1);
+        }
+    }
+    assert_by(&t, HF_HOLD_TOO_MUCH);
+    talk_end(&t);
+}
+
+/* Nobody has statements looked at before the login. */
+static void before_login(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    hf_holds_lost(t.h);
+    hf_holds_lost(t.cut);
+    talk_message(&t, true, 'p', "secret", 7);
+    assert_int_equal(hf_holds_pins(t.h), 0);
+    c_query(&t, "SELECT 1");
+    s_ready(&t, 'I');
+    assert_true((hf_holds_pins(t.h) & HF_HOLD_BIT(HF_HOLD_UNKNOWN)) != 0);
+    talk_end(&t);
+}
+
+static void small(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    ran(&t, "SELECT 1", "SELECT 1", 'I');
+    assert_in_range(hf_holds_bytes(t.h), 1, 1024);
+    talk_end(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(free_sessions),
+        cmocka_unit_test(empty_query),
+        cmocka_unit_test(pins),
+        cmocka_unit_test(transaction),
+        cmocka_unit_test(doing),
+        cmocka_unit_test(empty_commit),
+        cmocka_unit_test(settings),
+        cmocka_unit_test(settings_of_transactions),
+        cmocka_unit_test(early_commit),
+        cmocka_unit_test(set_config),
+        cmocka_unit_test(prepared),
+        cmocka_unit_test(errors),
+        cmocka_unit_test(probed),
+        cmocka_unit_test(code),
+        cmocka_unit_test(code_that_is_no_answer),
+        cmocka_unit_test(encodings),
+        cmocka_unit_test(bounds),
+        cmocka_unit_test(before_login),
+        cmocka_unit_test(small),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
