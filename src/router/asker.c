@@ -27,63 +27,49 @@ struct hf_asker {
 
 /* -- PostgreSQL -------------------------------------------------------------------------------- */
 
-#define ANSWER                                                                                                         \
-    "SELECT a.oid IS NOT NULL, a.rolpassword, current_setting('server_version_num'),"                                  \
-    " current_setting('scram_iterations', true) FROM (VALUES (1)) v LEFT JOIN pg_catalog.pg_authid a ON "
-
-/* By its index; and for a name that is no ASCII by its bytes, whatever encoding they are in. */
-static const char by_name[] = ANSWER "a.rolname = $1::pg_catalog.name";
-static const char by_bytes[] = ANSWER "pg_catalog.namesend(a.rolname) = pg_catalog.decode($1, 'hex')";
-
-static bool prepare(struct hf_link *l, const char *name, const char *sql)
-{
-    PGresult *res = PQsendPrepare(l->conn, name, sql, 1, NULL) == 1 ? hf_link_result(l, ASK_MS) : NULL;
-    bool ok = PQresultStatus(res) == PGRES_COMMAND_OK;
-
-    PQclear(res);
-    return ok;
-}
+/* By its index: anybody may ask, also without a password. The link's encoding is SQL_ASCII: bytes pass as they are. */
+static const char by_name[] =
+    "SELECT a.oid IS NOT NULL, a.rolpassword, current_setting('scram_iterations', true)"
+    " FROM (VALUES (1)) v LEFT JOIN pg_catalog.pg_authid a ON a.rolname = $1::pg_catalog.name";
 
 static bool link_open(struct hf_link *l)
 {
+    PGresult *res;
+    bool ok;
+
     if (l->conn != NULL)
         return true;
     if (!hf_link_open(l))
         return false;
-    if (prepare(l, "name", by_name) && prepare(l, "bytes", by_bytes))
-        return true;
-    hf_link_close(l);
-    return false;
-}
-
-static bool is_ascii(const char *name)
-{
-    for (; *name != '\0'; name++)
-        if ((unsigned char)*name >= 0x80)
-            return false;
-    return true;
+    res = PQsendPrepare(l->conn, "name", by_name, 1, NULL) == 1 ? hf_link_result(l, ASK_MS) : NULL;
+    ok = PQresultStatus(res) == PGRES_COMMAND_OK;
+    PQclear(res);
+    if (!ok)
+        hf_link_close(l);
+    return ok;
 }
 
 static PGresult *query(struct hf_link *l, const char *name)
 {
-    char hex[2 * HF_ROLE_MAX + 1];
-    const char *value = name, *statement = "name";
-
-    if (!is_ascii(name)) {
-        for (size_t i = 0; name[i] != '\0'; i++)
-            (void)snprintf(hex + 2 * i, 3, "%02x", (unsigned char)name[i]);
-        value = hex;
-        statement = "bytes";
-    }
-    return PQsendQueryPrepared(l->conn, statement, 1, &value, NULL, NULL, 0) == 1 ? hf_link_result(l, ASK_MS) : NULL;
+    return PQsendQueryPrepared(l->conn, "name", 1, &name, NULL, NULL, 0) == 1 ? hf_link_result(l, ASK_MS) : NULL;
 }
 
 /* -- answers ----------------------------------------------------------------------------------- */
 
+/* Bytes that are no text in the server's encoding are nobody's name. */
+static bool is_no_name(const PGresult *res)
+{
+    const char *sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+
+    return sqlstate != NULL && strcmp(sqlstate, "22021") == 0;
+}
+
 static enum hf_role_kind kind_of(const PGresult *res, struct hf_scram_verifier *v)
 {
-    const char *password = PQgetvalue(res, 0, 1);
+    const char *password = PQntuples(res) == 1 ? PQgetvalue(res, 0, 1) : "";
 
+    if (PQntuples(res) != 1)
+        return HF_ROLE_UNKNOWN;
     if (PQgetvalue(res, 0, 0)[0] != 't')
         return HF_ROLE_UNKNOWN;
     if (PQgetisnull(res, 0, 1) == 1)
@@ -93,13 +79,13 @@ static enum hf_role_kind kind_of(const PGresult *res, struct hf_scram_verifier *
     return strncmp(password, "md5", 3) == 0 ? HF_ROLE_MD5 : HF_ROLE_ODD;
 }
 
-static void answer(struct hf_asker *a, struct hf_question *q, const PGresult *res)
+static void answer(struct hf_asker *a, const struct hf_link *l, struct hf_question *q, const PGresult *res)
 {
-    uint32_t iterations = (uint32_t)strtoul(PQgetvalue(res, 0, 3), NULL, 10);
+    uint32_t iterations = PQntuples(res) == 1 ? (uint32_t)strtoul(PQgetvalue(res, 0, 2), NULL, 10) : 0;
     struct hf_scram_verifier v;
 
     q->role.kind = kind_of(res, &v);
-    q->role.server_version = (uint32_t)strtoul(PQgetvalue(res, 0, 2), NULL, 10);
+    q->role.server_version = (uint32_t)PQserverVersion(l->conn);
     if (q->role.kind != HF_ROLE_SCRAM) {
         uv_mutex_lock(&a->mutex);
         hf_scram_verifier_mock(&v, a->secret, q->name, iterations > 0 ? iterations : ITERATIONS);
@@ -114,10 +100,10 @@ static void answer(struct hf_asker *a, struct hf_question *q, const PGresult *re
 static void serve(struct hf_asker *a, struct hf_link *l, struct hf_question *q)
 {
     l->opening = q->opening;
-    for (int i = 0; i < 2 && !q->answered && !hf_link_is_over(l); i++) {
+    for (int i = 0; i < 2 && !q->answered && !atomic_load(&q->dropped) && !hf_link_is_over(l); i++) {
         PGresult *res = link_open(l) ? query(l, q->name) : NULL;
-        if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1)
-            answer(a, q, res);
+        if ((PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1) || is_no_name(res))
+            answer(a, l, q, res);
         else
             hf_link_close(l);
         PQclear(res);

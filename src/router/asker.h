@@ -3,6 +3,7 @@
 #ifndef HF_ROUTER_ASKER_H
 #define HF_ROUTER_ASKER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,16 +30,18 @@ struct hf_role {
     char verifier[HF_SCRAM_VERIFIER_MAX]; /* its own; of all but SCRAM a mock */
 };
 
-/* Made by a session's thread, which gets it back; whoever drops the session before sets `s` to NULL. */
+/* Made by a session's thread, which gets it back; whoever drops the session before calls hf_question_drop(). */
 struct hf_question {
     struct hf_question *next;
     struct hf_thread *t;
     struct hf_session *s; /* of its thread only */
     uint64_t opening;     /* of the gate here; 0: a standby here is asked */
     char name[HF_ROLE_MAX];
+    atomic_bool dropped; /* nobody waits for it any more */
     bool answered; /* else PostgreSQL could not be asked */
     struct hf_role role;
 };
+void hf_question_drop(struct hf_question *q); /* NULL is fine; on its session's thread; login.c */
 
 int hf_asker_open(struct hf_asker **out, struct hf_router *r, const char *socket_dir);
 void hf_asker_stop(struct hf_asker *a);  /* joins the thread; NULL is fine */

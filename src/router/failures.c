@@ -4,7 +4,7 @@
 
 static bool is_over(const struct hf_failure *e, uint64_t now_ms)
 {
-    return e->key == 0 || (e->last_ms + HF_FAILURES_FORGET_MS <= now_ms && e->next_ms <= now_ms);
+    return e->key == 0 || e->last_ms + HF_FAILURES_FORGET_MS <= now_ms;
 }
 
 static struct hf_failure *find(struct hf_failures *f, uint64_t key)
@@ -29,6 +29,14 @@ int64_t hf_failures_wait(struct hf_failures *f, uint64_t key, uint64_t now_ms)
         return -1;
     e->next_ms = turn + HF_FAILURES_GAP_MS;
     return (int64_t)(turn - now_ms);
+}
+
+void hf_failures_leave(struct hf_failures *f, uint64_t key, uint64_t now_ms)
+{
+    struct hf_failure *e = find(f, key);
+
+    if (e != NULL && e->next_ms >= now_ms + HF_FAILURES_GAP_MS)
+        e->next_ms -= HF_FAILURES_GAP_MS;
 }
 
 void hf_failures_wrong(struct hf_failures *f, uint64_t key, uint64_t now_ms)

@@ -23,8 +23,9 @@ struct hf_failures {
 };
 
 /* `key`: a hash of address and role that others cannot foretell. How long to wait before the proof is looked at; -1: not at
- * all. A turn that was given is taken. */
+ * all. A turn that was given is taken, unless it is left before it came. */
 int64_t hf_failures_wait(struct hf_failures *f, uint64_t key, uint64_t now_ms);
+void hf_failures_leave(struct hf_failures *f, uint64_t key, uint64_t now_ms);
 void hf_failures_wrong(struct hf_failures *f, uint64_t key, uint64_t now_ms);
 void hf_failures_right(struct hf_failures *f, uint64_t key); /* forgives */
 

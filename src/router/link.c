@@ -44,14 +44,15 @@ static void notice(void *arg, const PGresult *res)
 
 bool hf_link_open(struct hf_link *l)
 {
-    static const char *const keys[] = {"host",    "port", "user", "dbname", "application_name",
-                                       "options", NULL};
+    static const char *const keys[] = {"host",    "port",            "user", "dbname", "application_name",
+                                       "options", "client_encoding", NULL};
     const char *const values[] = {l->dir,
                                   "5432",
                                   "holdfast",
                                   "postgres",
                                   "holdfast router",
                                   "-c synchronous_commit=on -c statement_timeout=0",
+                                  "SQL_ASCII", /* whatever a role or a setting says */
                                   NULL};
     uint64_t until = uv_hrtime() + CONNECT_MS * MS;
     PostgresPollingStatusType st = PGRES_POLLING_WRITING;

@@ -19,7 +19,8 @@
 #include "router/session.h"
 
 enum {
-    OWN_COPY_MS = 1000, /* the leader cannot be asked: then a reader is checked against what the standby here has */
+    OWN_COPY_MS = 1000, /* the leader's node cannot be reached: then a reader is checked against what the standby here has */
+    AGAIN_MS = 100,     /* an answer that did not count */
     HEAD = 5,
     ERROR_KEPT = 512, /* of an error's beginning: where its SQLSTATE stands */
     IN_MAX = HF_SASL_IN_MAX,
@@ -30,6 +31,7 @@ enum step { STEP_START, STEP_FIRST, STEP_FINAL, STEP_CHECKED, STEP_THROUGH };
 struct hf_login {
     bool known;    /* `role` came */
     bool own_copy; /* and from a standby */
+    bool not_dialed;
     struct hf_role role;
     struct hf_sasl sasl;
     bool proof_waits;
@@ -46,6 +48,32 @@ static uint64_t now_ms(const struct hf_session *s)
     return uv_now(&s->t->loop);
 }
 
+static void role_of(const struct hf_session *s, char out[HF_ROLE_MAX])
+{
+    (void)snprintf(out, HF_ROLE_MAX, "%s", hf_startup_value(s->first, s->first_len, "user"));
+}
+
+/* Of address and role; for IPv6 the network, of which a host may have all addresses. */
+static uint64_t failures_key(const struct hf_session *s)
+{
+    uint8_t text[16 + HF_ROLE_MAX] = {0}, mac[HF_SCRAM_KEY];
+    struct sockaddr_storage from = {0};
+    socklen_t len = sizeof from;
+    uint64_t key;
+
+    if (getpeername(s->front->fd, (struct sockaddr *)&from, &len) == 0 && from.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&from;
+        memcpy(text, &in6->sin6_addr, IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) ? 16 : 8);
+    } else if (from.ss_family == AF_INET) {
+        memcpy(text, &((const struct sockaddr_in *)&from)->sin_addr, 4);
+    }
+    role_of(s, (char *)text + 16);
+    if (HMAC(EVP_sha256(), s->t->r->failures_secret, HF_SCRAM_KEY, text, sizeof text, mac, NULL) == NULL)
+        abort(); /* out of memory */
+    memcpy(&key, mac, sizeof key);
+    return key | 1;
+}
+
 bool hf_login_begin(struct hf_session *s)
 {
     s->login = calloc(1, sizeof *s->login);
@@ -58,6 +86,11 @@ void hf_login_free(struct hf_session *s)
 {
     if (s->login == NULL)
         return;
+    if (s->login->proof_waits) { /* its turn is for somebody else */
+        uv_mutex_lock(&s->t->r->failures_lock);
+        hf_failures_leave(&s->t->r->failures, failures_key(s), now_ms(s));
+        uv_mutex_unlock(&s->t->r->failures_lock);
+    }
     OPENSSL_cleanse(s->login, sizeof *s->login);
     free(s->login);
     s->login = NULL;
@@ -68,12 +101,15 @@ bool hf_login_is_wanted(const struct hf_session *s)
     return s->login != NULL && !s->authenticated;
 }
 
-static void role_of(const struct hf_session *s, char out[HF_ROLE_MAX])
-{
-    (void)snprintf(out, HF_ROLE_MAX, "%s", hf_startup_value(s->first, s->first_len, "user"));
-}
-
 /* -- the question ------------------------------------------------------------------------------ */
+
+void hf_question_drop(struct hf_question *q)
+{
+    if (q == NULL)
+        return;
+    q->s = NULL;
+    atomic_store(&q->dropped, true);
+}
 
 static void ask_here(struct hf_session *s, const char *name, uint64_t opening)
 {
@@ -96,14 +132,14 @@ void hf_login_seek(struct hf_session *s)
     struct hf_router *r = s->t->r;
     uint64_t opening = atomic_load(&r->opening);
     int leader = atomic_load(&r->leader);
-    bool late = leader == HF_LEADER_UNKNOWN || now_ms(s) - s->since_ms >= OWN_COPY_MS;
+    /* That an answer is slow is no reason: somebody who wants to log in with an older password could see to that. */
+    bool late = leader == HF_LEADER_UNKNOWN || (s->login->not_dialed && now_ms(s) - s->since_ms >= OWN_COPY_MS);
     char role[HF_ROLE_MAX];
 
     role_of(s, role);
     if (opening != 0 && !atomic_load(&r->draining)) {
         ask_here(s, role, opening);
     } else if (s->read_only && late && atomic_load(&r->readable)) {
-        s->login->own_copy = true;
         ask_here(s, role, 0);
     } else if (leader == HF_LEADER_ELSEWHERE) {
         hf_session_dial(s, HF_TO_LEADER, 0);
@@ -172,6 +208,12 @@ static void reply(struct hf_session *s, const struct hf_role *role)
 
 static void exchange_begin(struct hf_session *s);
 
+static void hold_a_while(struct hf_session *s)
+{
+    hf_session_hold(s);
+    s->retry_ms = now_ms(s) + AGAIN_MS;
+}
+
 void hf_login_answered(void *question)
 {
     struct hf_question *q = question;
@@ -186,12 +228,13 @@ void hf_login_answered(void *question)
                 reply(s, &q->role);
             } else {
                 s->login->role = q->role;
+                s->login->own_copy = q->opening == 0;
                 exchange_begin(s);
             }
         } else if (s->from_tunnel) {
             hf_session_close(s);
         } else {
-            hf_session_hold(s);
+            hold_a_while(s);
         }
     }
     OPENSSL_cleanse(q, sizeof *q);
@@ -233,6 +276,7 @@ static void hear_answer(struct hf_session *s)
     if (rv > 0 && hf_wire_answer_parse(l->in, need, &kind, &l->role.server_version, l->role.verifier,
                                        sizeof l->role.verifier)) {
         l->role.kind = (enum hf_role_kind)kind;
+        l->own_copy = false;
         exchange_begin(s);
     } else if (rv > 0 && l->in[0] == 'E' && hf_wire_sqlstate(l->in + HEAD, need - HEAD, sqlstate) &&
                strcmp(sqlstate, "53300") == 0) {
@@ -240,7 +284,7 @@ static void hear_answer(struct hf_session *s)
         hf_session_refuse(s, "53300", "sorry, too many clients already",
                           "Raise --max-clients of the leader's node, or use fewer connections.");
     } else {
-        hf_session_hold(s);
+        hold_a_while(s);
     }
 }
 
@@ -277,31 +321,14 @@ static void exchange_begin(struct hf_session *s)
         return;
     }
     hf_session_count(s, 0, n);
+    if (s->read_only) { /* goes to a follower then: the leader's place is for others */
+        hf_end_close(s->back);
+        s->back = NULL;
+    }
     hf_end_want(s->back, 0);
     hf_session_await(s, HF_SESSION_SASL);
     s->since_ms = now_ms(s);
     hf_login_event(s);
-}
-
-/* Of address and role; for IPv6 the network, of which a host may have all addresses. */
-static uint64_t failures_key(const struct hf_session *s)
-{
-    uint8_t text[16 + HF_ROLE_MAX] = {0}, mac[HF_SCRAM_KEY];
-    struct sockaddr_storage from = {0};
-    socklen_t len = sizeof from;
-    uint64_t key;
-
-    if (getpeername(s->front->fd, (struct sockaddr *)&from, &len) == 0 && from.ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&from;
-        memcpy(text, &in6->sin6_addr, IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) ? 16 : 8);
-    } else if (from.ss_family == AF_INET) {
-        memcpy(text, &((const struct sockaddr_in *)&from)->sin_addr, 4);
-    }
-    role_of(s, (char *)text + 16);
-    if (HMAC(EVP_sha256(), s->t->r->failures_secret, HF_SCRAM_KEY, text, sizeof text, mac, NULL) == NULL)
-        abort(); /* out of memory */
-    memcpy(&key, mac, sizeof key);
-    return key | 1;
 }
 
 static const char *reason(const struct hf_login *l)
@@ -461,11 +488,13 @@ void hf_login_look(struct hf_session *s)
         hear_client(s);
         if (s->state == HF_SESSION_SASL)
             exchange_read(s);
-    } else if (s->read_only && !s->authenticated && !l->own_copy && now_ms(s) - s->since_ms >= OWN_COPY_MS &&
-               (s->state == HF_SESSION_DIALING || s->state == HF_SESSION_ASKING) && atomic_load(&s->t->r->readable)) {
-        hf_session_hold(s);
-        hf_session_seek(s);
     }
+}
+
+void hf_login_not_dialed(struct hf_session *s)
+{
+    if (hf_login_is_wanted(s))
+        s->login->not_dialed = true;
 }
 
 /* -- with PostgreSQL --------------------------------------------------------------------------- */

@@ -21,6 +21,7 @@ bool hf_login_is_wanted(const struct hf_session *s); /* the client has not prove
 void hf_login_seek(struct hf_session *s);   /* HELD: whom to ask? */
 void hf_login_dialed(struct hf_session *s); /* the leader's node is reached: asks there */
 void hf_login_event(struct hf_session *s);  /* ASKING, SASL: something has come */
+void hf_login_not_dialed(struct hf_session *s); /* the leader's node could not be reached */
 void hf_login_look(struct hf_session *s);   /* time has passed */
 void hf_login_answered(void *question);     /* the asker's answer, on the session's thread */
 void hf_login_ask_for(struct hf_session *s, const char *name); /* another node's front asks, through a tunnel */

@@ -182,6 +182,7 @@ static void heard(struct hf_session *s)
         return;
     s->answered = true;
     hf_login_free(s);
+    OPENSSL_cleanse(&s->keys, sizeof s->keys); /* it is not logged in a second time */
     if (!s->from_tunnel)
         return;
     free(s->first);

@@ -167,8 +167,7 @@ static void end_back(struct hf_session *s)
     if (s->dial != NULL)
         s->dial->s = NULL;
     s->dial = NULL;
-    if (s->question != NULL)
-        s->question->s = NULL;
+    hf_question_drop(s->question);
     s->question = NULL;
     hf_end_close(s->back);
     s->back = NULL;
@@ -355,6 +354,7 @@ void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id)
         hf_session_close(s);
     } else {
         hf_session_hold(s);
+        hf_login_not_dialed(s);
         if (to_follower) {
             s->fruitless++;
             hf_session_seek(s);

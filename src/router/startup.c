@@ -44,6 +44,8 @@ static bool let_in(struct hf_session *s)
                           "Connect with sslmode=require or stronger.");
         return false;
     }
+    if (s->admitted)
+        return true; /* when its front asked for the role */
     hf_session_admit(s, true);
     if (atomic_load(&r->n_admitted) > r->max_clients) {
         refuse_full(s);

@@ -272,7 +272,7 @@ static void cannot_ask(void **state)
     world.mute = true; /* PostgreSQL does not answer: asked again, bounded */
     fd = client_start(f, false);
     hear_error(f, fd, "57P03");
-    assert_true(atomic_load(&world.questions) > 3);
+    assert_true(atomic_load(&world.questions) >= 2);
     close(fd);
     /* What is heard while the lease is over does not count. */
     world.mute = false;
@@ -435,14 +435,43 @@ static void reader_without_a_leader(void **state)
     hear_ready(f, fd, 'I');
     close(fd);
     close(server);
-    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1); /* known, but it does not answer */
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1); /* known, but its node cannot be reached */
     fd = client_start(f, true);
-    run_until(f, &f->dials, 1);
+    for (unsigned dials = 0; !server_is_asked(f, 5);) {
+        if (f->dials == dials)
+            continue;
+        dials = f->dials;
+        assert_true(dials < 200);
+        (void)dial_take(f, false);
+    }
     server = server_accept(f);
     server_log_in(server);
     hear_ready(f, fd, 'I');
     close(fd);
     close(server);
+    fixture_close(f);
+}
+
+/* That the leader is slow to answer is no reason to take an older word than its own; and a reader who has not proved
+ * anything yet holds no place there. */
+static void reader_of_a_slow_leader(void **state)
+{
+    struct fixture *f = fixture_open(0, 0, 0);
+    int fd, leader;
+
+    (void)state;
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1);
+    hf_router_follower_readable(f->r, true);
+    fd = client_start_silent(f, true);
+    run_until(f, &f->dials, 1);
+    leader = dial_take(f, true);
+    assert_false(server_is_asked(f, 1300));
+    assert_int_equal(atomic_load(&world.questions), 0);
+    leader_tell(f, leader);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'R');
+    hear_end(f, leader);
+    close(leader);
+    close(fd);
     fixture_close(f);
 }
 
@@ -491,6 +520,7 @@ int main(void)
         cmocka_unit_test(leader_is_full),
         cmocka_unit_test(asked_by_another_node),
         cmocka_unit_test(reader_without_a_leader),
+        cmocka_unit_test(reader_of_a_slow_leader),
         cmocka_unit_test(reader_of_a_late_standby),
     };
 

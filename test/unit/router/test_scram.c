@@ -494,6 +494,9 @@ static void failures(void **state)
             assert_int_equal(wait, i * HF_FAILURES_GAP_MS);
     }
     assert_int_equal(refused, HF_FAILURES_WAIT_MAX_MS / HF_FAILURES_GAP_MS + 1);
+    hf_failures_leave(f, 1, now); /* who goes before its turn came gives it back */
+    assert_int_equal(hf_failures_wait(f, 1, now), HF_FAILURES_WAIT_MAX_MS);
+    assert_int_equal(hf_failures_wait(f, 1, now), -1);
     now += HF_FAILURES_FORGET_MS;
     assert_int_equal(hf_failures_wait(f, 1, now), 0); /* forgotten */
     hf_failures_wrong(f, 1, now);
