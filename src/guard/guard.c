@@ -40,7 +40,12 @@
  * end of the epoch. (A smart shutdown has the same word; in its course a pg_terminate_backend gives
  * the wait up. Holdfast never makes one.) An immediate one is SIGQUIT, which needs nobody's
  * consent.
- * - *The postmaster's death*: given up the same way; our process ends at its next look.
+ * - *The postmaster's death*: PostgreSQL's own loop gives the wait up without a word, and the row could
+ * be seen by a session that is busy and has not noticed. So whoever has begun to commit is killed by
+ * the kernel when its parent dies (PR_SET_PDEATHSIG, which PostgreSQL uses for a mark that says "look
+ * whether it lives"); and since the pipe that tells of the death closes a little before that signal,
+ * a pipe that never closes stands in its place until the commit is over (postmaster_alive_fds, which
+ * WaitLatch reads when the kernel says that there is news).
  * - *synchronous_standby_names changed or emptied, SIGHUP*: others' business. Walsenders release
  * waiters by the new rule; the checkpointer releases all when there is none. Both set COMPLETE.
  * - *Recursion*: in the loop nothing commits, and our own line in the log has another function's
@@ -63,6 +68,8 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "access/xact.h"
@@ -70,6 +77,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/postmaster.h"
 #include "replication/syncrep.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -98,12 +106,13 @@ enum { LOOK_AGAIN_MS = 1000 };
 static emit_log_hook_type next_log_hook;
 static ProcessUtility_hook_type next_utility_hook;
 static int commit_floor = SYNCHRONOUS_COMMIT_OFF;
+static int never_closes[2] = {-1, -1}; /* a pipe: the postmaster's, and so all its children's */
 static bool finishing_prepared; /* COMMIT PREPARED or ROLLBACK PREPARED is under way */
 
 /* What arm() changed. */
 static struct {
-    bool logging, raised;
-    int log_min_messages, synchronous_commit;
+    bool logging, raised, watching;
+    int log_min_messages, synchronous_commit, alive_fd;
 } before;
 
 /* --- the wait --------------------------------------------------------------------------------- */
@@ -192,12 +201,34 @@ static void disarm(void)
         synchronous_commit = before.synchronous_commit;
         assign_synchronous_commit(synchronous_commit, NULL);
     }
-    before.logging = before.raised = false;
+    if (before.watching)
+        postmaster_alive_fds[POSTMASTER_FD_WATCH] = before.alive_fd;
+    before.logging = before.raised = before.watching = false;
+}
+
+/* From now on this process ends with its parent, and until disarm() by that alone. */
+static void die_with_postmaster(void)
+{
+    static bool bound;
+
+    if (!IsUnderPostmaster || never_closes[0] < 0)
+        return;
+    if (!bound) {
+        bound = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
+        if (bound && getppid() != PostmasterPid)
+            _exit(2); /* it died a moment ago: no signal comes any more */
+    }
+    if (bound) {
+        before.alive_fd = postmaster_alive_fds[POSTMASTER_FD_WATCH];
+        before.watching = true;
+        postmaster_alive_fds[POSTMASTER_FD_WATCH] = never_closes[0];
+    }
 }
 
 static void arm(void)
 {
     disarm();
+    die_with_postmaster();
     if (log_min_messages > WARNING || log_min_messages == LOG) { /* here LOG stands above ERROR */
         before.log_min_messages = log_min_messages;
         before.logging = true;
@@ -288,6 +319,8 @@ void _PG_init(void)
                              "The weakest synchronous_commit of a client's transaction.", NULL,
                              &commit_floor, SYNCHRONOUS_COMMIT_OFF, levels, PGC_SIGHUP, 0, NULL,
                              NULL, NULL);
+    if (pipe2(never_closes, O_CLOEXEC | O_NONBLOCK) != 0)
+        ereport(ERROR, (errcode_for_file_access(), errmsg("Holdfast's guard cannot make a pipe: %m")));
     next_log_hook = emit_log_hook;
     emit_log_hook = on_log;
     next_utility_hook = ProcessUtility_hook;

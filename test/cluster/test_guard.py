@@ -1,6 +1,7 @@
 """S11: nothing ends a commit's wait for a majority but the majority, or the end of the server. The guard (src/guard)
 sees to that inside PostgreSQL; without it the router withholds what it is warned of."""
 
+import signal
 import threading
 import time
 
@@ -262,3 +263,35 @@ def test_s11_without_the_guard_the_router_withholds_what_was_cut_short(unguarded
     unguarded.ledger.note(n, call.succeeded)
     conn.close()
     unguarded.verify()
+
+
+WATCH = """CREATE OR REPLACE FUNCTION watch(x bigint, seconds float) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE until timestamptz := clock_timestamp() + seconds * interval '1 s';
+BEGIN
+    WHILE clock_timestamp() < until LOOP
+        IF EXISTS (SELECT FROM ledger WHERE n = x) THEN RETURN true; END IF;
+    END LOOP;
+    RETURN false;
+END$$"""
+
+
+def test_s05_nobody_sees_what_waited_when_the_postmaster_is_killed(cluster):
+    """PostgreSQL gives the wait up when its postmaster is gone: the row could then be seen by a session that is busy
+    and has not noticed the death itself, past every follower."""
+    leader, epoch = cluster.leader(), cluster.epoch()
+    cluster.execute(WATCH)
+    with cluster.replication_stalled(leader):
+        n, conn, write = begin_write(cluster, leader)
+        wait_for_syncrep(cluster, leader)
+        looker = cluster.super(leader)
+        watch = Pending(looker, "SELECT watch(%s, 3)", (n,))
+        harness.wait_until("somebody watches", lambda: cluster.super(
+            leader, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT watch%%' AND state = 'active'"))
+        cluster.postmaster(leader).send(signal.SIGKILL)
+        assert watch.wait(20)
+    assert watch.rows != [(True,)], "a row that nobody else has was seen"
+    assert write.wait(20) and not write.succeeded
+    cluster.wait_open(after_epoch=epoch)
+    conn.close()
+    looker.close()
+    cluster.wait_healthy()
