@@ -207,3 +207,27 @@ def test_nobody_learns_which_roles_there_are(cluster, role):
     harness.wait_until("its accounts are ready", lambda: "roles are ready" in cluster.log_text(new))  # once a process
     assert {salt(cluster, new, "nobody")} == seen["nobody"]
     assert {salt(cluster, new, "app")} == seen["app"]  # a new leader does not set passwords that are set already
+
+
+def test_names_in_any_encoding(cluster, role):
+    """No setting changes what a name's bytes mean, and bytes that are no text at all are nobody's name: an answer, no wait."""
+    cyrillic = "жук"
+    role.sql(f"CREATE ROLE \"{cyrillic}\" LOGIN PASSWORD 'x'")
+    role.sql("ALTER ROLE ALL SET client_encoding = 'latin1'")
+    try:
+        pids = "SELECT pid FROM pg_stat_activity WHERE application_name = 'holdfast router'"
+        for (pid,) in role.sql(pids):
+            role.sql("SELECT pg_terminate_backend(%s)", pid)  # the next one is made under that setting
+        for node in range(3):
+            role.connect(node).close()
+            role.connect(node, user=cyrillic, password="x", client_encoding="utf8").close()
+        begun = time.monotonic()
+        with Raw(cluster.sql_port(cluster.names()[1])) as c:
+            body = struct.pack("!i", 3 << 16) + b"user\0\xff\xfe\xc3\0database\0app\0\0"
+            c.s.sendall(struct.pack("!i", len(body) + 4) + body)
+            kind, answer = c.message()
+            assert kind == "R" and b"SCRAM-SHA-256" in answer  # as anybody is asked
+        assert time.monotonic() - begun < 5 * harness.PATIENCE
+    finally:
+        role.sql("ALTER ROLE ALL RESET client_encoding")
+        role.sql(f"DROP ROLE \"{cyrillic}\"")
