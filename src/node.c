@@ -428,6 +428,7 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
                                   .hold_ms = n->config->hold_ms,
                                   .login_ms = n->config->login_ms,
                                   .max_clients = n->config->max_clients,
+                                  .follow = n->config->follow_sessions,
                                   .allow = &n->config->allow};
     struct hf_peer_callbacks peer_cb = hf_node_peer_callbacks(n);
     struct hf_router_callbacks router_cb = hf_node_router_callbacks(n);

@@ -62,6 +62,7 @@ struct hf_node_config {
     unsigned hold_ms;      /* how long a client's connection waits for a leader */
     unsigned dead_after_ms; /* a voter unheard for this long stops counting */
     unsigned max_clients;
+    bool follow_sessions;
     unsigned login_ms;     /* for a client to log in */
     struct hf_allow allow; /* from where clients may come */
     unsigned wal_keep_mb;

@@ -44,8 +44,8 @@
  * be seen by a session that is busy and has not noticed. So whoever has begun to commit is killed by
  * the kernel when its parent dies (PR_SET_PDEATHSIG, which PostgreSQL uses for a mark that says "look
  * whether it lives"); and since the pipe that tells of the death closes a little before that signal,
- * a pipe that never closes stands in its place until the commit is over (postmaster_alive_fds, which
- * WaitLatch reads when the kernel says that there is news).
+ * a pipe that never closes stands in its place from then on (postmaster_alive_fds, which WaitLatch
+ * reads when the kernel says that there is news).
  * - *synchronous_standby_names changed or emptied, SIGHUP*: others' business. Walsenders release
  * waiters by the new rule; the checkpointer releases all when there is none. Both set COMPLETE.
  * - *Recursion*: in the loop nothing commits, and our own line in the log has another function's
@@ -54,7 +54,8 @@
  * transaction event, they are armed around the utility command.
  * - *Parallel workers* write no commit record. *Autovacuum* never waits, it sets synchronous_commit
  * = local for itself; a cancel meant for it is not affected. *Background workers* (logical
- * replication) wait like clients. *Walsenders* on a primary commit only for commands of theirs, and
+ * replication) wait like clients; those of logical replication finish prepared transactions without
+ * an event, so they stay armed once they have committed anything. *Walsenders* on a primary commit only for commands of theirs, and
  * end by SIGTERM as before.
  * - *Standbys* commit nothing, *single-user servers* and initdb load no preloaded libraries.
  *
@@ -78,6 +79,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/postmaster.h"
+#include "replication/logicalworker.h"
 #include "replication/syncrep.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -111,8 +113,8 @@ static bool finishing_prepared; /* COMMIT PREPARED or ROLLBACK PREPARED is under
 
 /* What arm() changed. */
 static struct {
-    bool logging, raised, watching;
-    int log_min_messages, synchronous_commit, alive_fd;
+    bool logging, raised;
+    int log_min_messages, synchronous_commit;
 } before;
 
 /* --- the wait --------------------------------------------------------------------------------- */
@@ -195,34 +197,30 @@ static void on_log(ErrorData *edata)
 
 static void disarm(void)
 {
+    if (IsLogicalWorker())
+        return;
     if (before.logging)
         log_min_messages = before.log_min_messages;
     if (before.raised) {
         synchronous_commit = before.synchronous_commit;
         assign_synchronous_commit(synchronous_commit, NULL);
     }
-    if (before.watching)
-        postmaster_alive_fds[POSTMASTER_FD_WATCH] = before.alive_fd;
-    before.logging = before.raised = before.watching = false;
+    before.logging = before.raised = false;
 }
 
-/* From now on this process ends with its parent, and until disarm() by that alone. */
+/* From now on this process ends with its parent, and by that alone. */
 static void die_with_postmaster(void)
 {
     static bool bound;
 
-    if (!IsUnderPostmaster || never_closes[0] < 0)
+    if (!IsUnderPostmaster || bound)
         return;
-    if (!bound) {
-        bound = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
-        if (bound && getppid() != PostmasterPid)
-            _exit(2); /* it died a moment ago: no signal comes any more */
-    }
-    if (bound) {
-        before.alive_fd = postmaster_alive_fds[POSTMASTER_FD_WATCH];
-        before.watching = true;
-        postmaster_alive_fds[POSTMASTER_FD_WATCH] = never_closes[0];
-    }
+    bound = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
+    if (!bound)
+        return;
+    if (getppid() != PostmasterPid)
+        _exit(2); /* it died a moment ago: no signal comes any more */
+    postmaster_alive_fds[POSTMASTER_FD_WATCH] = never_closes[0];
 }
 
 static void arm(void)

@@ -288,7 +288,7 @@ void hf_session_move(struct hf_session *s)
 static void begin_holds(struct hf_session *s, enum hf_session_kind kind)
 {
     hf_holds_free(s->holds);
-    s->holds = s->cancel || s->from_tunnel ? NULL : hf_holds_new(s->t->sql, s->first, s->first_len);
+    s->holds = !s->t->r->follow || s->cancel || s->from_tunnel ? NULL : hf_holds_new(s->t->sql, s->first, s->first_len);
     if (s->holds != NULL)
         hf_holds_set_read_only(s->holds, kind == HF_KIND_READER || s->far != 0);
 }

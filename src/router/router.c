@@ -347,6 +347,7 @@ int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_rout
     r->hold_ms = config->hold_ms != 0 ? config->hold_ms : HOLD_MS;
     r->login_ms = config->login_ms != 0 ? config->login_ms : LOGIN_MS;
     r->max_clients = config->max_clients != 0 ? config->max_clients : CLIENTS;
+    r->follow = config->follow;
     if (config->allow != NULL)
         r->allow = *config->allow;
     for (int i = 0; i < 2; i++) {

@@ -54,6 +54,7 @@ struct hf_router {
     struct hf_mailbox *control;
     char socket_path[108];
     unsigned hold_ms, login_ms, max_clients;
+    bool follow;
     struct hf_allow allow;
     struct hf_thread *threads; /* HF_ROUTER_THREADS */
     unsigned n_threads, next_thread;
@@ -159,7 +160,7 @@ struct hf_session {
     struct hf_flow up, down; /* front to back, back to front */
     size_t lingered;         /* bytes thrown away */
     struct hf_dialogue dialogue;
-    struct hf_holds *holds; /* where the client is connected; NULL: not yet, or out of memory */
+    struct hf_holds *holds; /* where the client is connected; NULL: not followed, not yet, or out of memory */
     struct hf_router_dial *dial;
     struct hf_key *key;
 };

@@ -27,22 +27,29 @@ def metrics(cluster, node):
     return {m.group(1): float(m.group(2)) for m in re.finditer(r"^(holdfast_\S+) (\S+)$", text, re.M)}
 
 
-def test_holds(cluster):
-    follower = cluster.followers()[0]
-    there = cluster.connect(follower, application_name="c-holds")
+def test_holds():
+    with harness.Cluster(env={"HOLDFAST_FOLLOW_SESSIONS": "1"}) as cluster:
+        follower = cluster.followers()[0]
+        there = cluster.connect(follower, application_name="c-holds")
 
-    def after(statement):
-        there.cursor().execute(statement)
-        return mine(cluster, "c-holds")[0]["holds"]
+        def after(statement):
+            there.cursor().execute(statement)
+            return mine(cluster, "c-holds")[0]["holds"]
 
-    assert mine(cluster, "c-holds")[0]["holds"] == "free"
-    assert after("SET work_mem = '1MB'") == "free"
-    assert after("BEGIN") == "transaction"
-    assert after("COMMIT") == "free"
-    assert after("CREATE TEMP TABLE held (a int)") == "temporary table"
-    assert after("LISTEN x") == "temporary table"
-    assert sorted(s["holds"] for s in mine(cluster, "c-holds", "--all")) == ["", "temporary table"]
-    assert "temporary table" in cluster.run("sessions").stdout
+        assert mine(cluster, "c-holds")[0]["holds"] == "free"
+        assert after("SET work_mem = '1MB'") == "free"
+        assert after("BEGIN") == "transaction"
+        assert after("COMMIT") == "free"
+        assert after("CREATE TEMP TABLE held (a int)") == "temporary table"
+        assert after("LISTEN x") == "temporary table"
+        assert sorted(s["holds"] for s in mine(cluster, "c-holds", "--all")) == ["", "temporary table"]
+        assert "temporary table" in cluster.run("sessions").stdout
+        there.close()
+
+
+def test_not_followed(cluster):
+    there = cluster.connect(application_name="c-not-followed")
+    assert mine(cluster, "c-not-followed")[0]["holds"] == ""
     there.close()
 
 
