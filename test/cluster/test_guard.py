@@ -295,3 +295,38 @@ def test_s05_nobody_sees_what_waited_when_the_postmaster_is_killed(cluster):
     conn.close()
     looker.close()
     cluster.wait_healthy()
+
+
+def test_s11_a_worker_of_logical_replication_is_not_cancelled(fresh):
+    """It finishes a prepared transaction without any event of a transaction, and its own log may be told to be silent."""
+    cluster = fresh(settings={"wal_level": "logical", "max_prepared_transactions": "10", "log_min_messages": "error"})
+    leader = cluster.leader()
+    cluster.super(leader, "CREATE DATABASE there")
+    for database in (None, "there"):
+        cluster.super(leader, "CREATE TABLE copied (n int PRIMARY KEY)", dbname=database)
+    cluster.super(leader, "CREATE PUBLICATION p FOR TABLE copied")
+    cluster.super(leader, "SELECT pg_create_logical_replication_slot('s', 'pgoutput', false, true)")
+    cluster.super(leader, f"CREATE SUBSCRIPTION s CONNECTION 'host={cluster.path(leader, 'sock')} port=5432"
+                          f" user=holdfast dbname={cluster.login()[2]}' PUBLICATION p"
+                          " WITH (create_slot = false, slot_name = 's', copy_data = false, two_phase = true, synchronous_commit = 'on')", dbname="there")
+    look = "SELECT count(*) FROM copied"
+    cluster.super(leader, "INSERT INTO copied VALUES (1)")
+    harness.wait_until("the first row is copied", lambda: cluster.super(leader, look, dbname="there") == [(1,)], 40)
+    cluster.super(leader, "BEGIN; INSERT INTO copied VALUES (2); PREPARE TRANSACTION 'two'")
+    harness.wait_until("the prepared one is copied", lambda: len(cluster.super(
+        leader, "SELECT 1 FROM pg_prepared_xacts WHERE database = 'there'")) == 1, 40)
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type LIKE 'logical replication%%'"
+    # Not the leader's own walsenders: one of them is the worker's.
+    cluster.freeze(*[p for f in cluster.followers() for p in cluster.backends(f, "walreceiver")])
+    try:
+        done = Pending(cluster.super(leader), "COMMIT PREPARED 'two'")
+        ((pid,),) = harness.wait_until("the worker waits", lambda: cluster.super(leader, waiting), 40)
+        mark = cluster.log_mark(leader, "postgresql.log")
+        cluster.super(leader, "SELECT pg_cancel_backend(%s)", (pid,))
+        harness.wait_until("the cancel has come", lambda: CANCEL in cluster.log_since(mark) or
+                           cluster.super(leader, look, dbname="there") == [(2,)])
+        assert cluster.super(leader, look, dbname="there") == [(1,)], "shown without a majority"
+    finally:
+        cluster.thaw()
+    assert done.wait(20)
+    harness.wait_until("the second row is copied", lambda: cluster.super(leader, look, dbname="there") == [(2,)], 40)
