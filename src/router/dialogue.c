@@ -2,10 +2,7 @@
 
 #include <string.h>
 
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
+#include "router/wire.h"
 
 /* -- what is owed -------------------------------------------------------------------------- */
 
@@ -108,7 +105,7 @@ static void server_message(struct hf_dialogue *d)
     case 'K':
         if (d->kept >= 8 && d->kept <= 4 + HF_BACKEND_KEY_MAX && !d->key_known) {
             d->key_known = true;
-            d->pid = be32(d->keep);
+            d->pid = hf_wire_number(d->keep);
             d->key_len = (uint16_t)(d->kept - 4);
             memcpy(d->key, d->keep + 4, d->key_len);
         }

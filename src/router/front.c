@@ -50,12 +50,15 @@ static ssize_t tls_write(struct hf_session *s, const uint8_t *p, size_t n)
 
 ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n)
 {
+    return s->tls != NULL ? tls_read(s, p, n) : hf_fd_read(s->front->fd, p, n);
+}
+
+ssize_t hf_fd_read(int fd, uint8_t *p, size_t n)
+{
     ssize_t got;
 
-    if (s->tls != NULL)
-        return tls_read(s, p, n);
     do
-        got = recv(s->front->fd, p, n, 0);
+        got = recv(fd, p, n, 0);
     while (got < 0 && errno == EINTR);
     if (got < 0 && errno == EAGAIN)
         return 0;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "router/holds_private.h"
+#include "router/wire.h"
 
 enum { NAMES_KEEP = 1024 };
 
@@ -275,9 +276,7 @@ static void function(struct hf_holds *h, const uint8_t *body, size_t have)
     static const uint32_t large_objects[] = {715, 952, 953,  954,  955,  956, 957,
                                              958, 964, 1004, 3170, 3171, 3172};
     struct hf_op *op = push(h, HF_OP_FUNCTION);
-    uint32_t oid = have >= 4 ? (uint32_t)body[0] << 24 | (uint32_t)body[1] << 16 |
-                                   (uint32_t)body[2] << 8 | body[3]
-                             : 0;
+    uint32_t oid = have >= 4 ? hf_wire_number(body) : 0;
     bool known = false;
 
     if (op == NULL)

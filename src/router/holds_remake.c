@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "router/holds_private.h"
+#include "router/wire.h"
 
 struct out {
     uint8_t *bytes; /* NULL: only counted */
@@ -18,8 +19,9 @@ static void put(struct out *o, const void *p, size_t n)
 
 static void put_number(struct out *o, uint32_t v, unsigned bytes)
 {
-    uint8_t b[4] = {(uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v};
+    uint8_t b[4];
 
+    hf_wire_put(b, v);
     put(o, b + 4 - bytes, bytes);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "router/holds_private.h"
+#include "router/wire.h"
 
 enum { KEEP = 512, VALUE_KEEP = 16 * 1024 };
 
@@ -260,7 +261,7 @@ static void row(struct hf_holds *h, const uint8_t *body, size_t have)
     h->value = NULL;
     if (!wants_value(h) || have < 6)
         return;
-    len = (size_t)body[2] << 24 | (size_t)body[3] << 16 | (size_t)body[4] << 8 | body[5];
+    len = hf_wire_number(body + 2);
     if (len > have - 6 || memchr(body + 6, '\0', len) != NULL)
         return; /* null, or too long */
     h->value = malloc(len + 1);

@@ -1,7 +1,6 @@
 #include "router/login.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,13 +246,9 @@ static int fill_from_back(struct hf_session *s, size_t need)
     struct hf_login *l = s->login;
 
     while (l->in_len < need) {
-        ssize_t n = recv(s->back->fd, l->in + l->in_len, need - l->in_len, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return 0;
+        ssize_t n = hf_fd_read(s->back->fd, l->in + l->in_len, need - l->in_len);
         if (n <= 0)
-            return -1;
+            return (int)n;
         l->in_len += (size_t)n;
     }
     return 1;
@@ -600,13 +595,9 @@ static int skip(struct hf_session *s)
 
     while (l->skip > 0) {
         size_t most = l->skip < sizeof s->t->scratch ? (size_t)l->skip : sizeof s->t->scratch;
-        ssize_t n = recv(s->back->fd, s->t->scratch, most, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return 0;
+        ssize_t n = hf_fd_read(s->back->fd, s->t->scratch, most);
         if (n <= 0)
-            return -1;
+            return (int)n;
         l->skip -= (size_t)n;
     }
     return 1;

@@ -1,9 +1,7 @@
 /* Two connected ends, and the gate between them. */
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "router/login.h"
@@ -56,16 +54,7 @@ static bool is_quiet(const struct hf_session *s)
 /* >0: bytes in the thread's scratch, 0: nothing now, -1: over. */
 static ssize_t back_read(struct hf_session *s)
 {
-    ssize_t n;
-
-    if (hf_login_is_under_way(s))
-        return hf_login_read(s);
-    do
-        n = recv(s->back->fd, s->t->scratch, sizeof s->t->scratch, 0);
-    while (n < 0 && errno == EINTR);
-    if (n < 0 && errno == EAGAIN)
-        return 0;
-    return n > 0 ? n : -1;
+    return hf_login_is_under_way(s) ? hf_login_read(s) : hf_fd_read(s->back->fd, s->t->scratch, sizeof s->t->scratch);
 }
 
 static bool flow_keep(struct hf_flow *f, const uint8_t *p, size_t n)

@@ -5,28 +5,19 @@
 
 #include <openssl/crypto.h>
 
+#include "router/wire.h"
+
 enum { SASL = 10, CONTINUE = 11, FINAL = 12, HEAD = 5 };
 
 static const char plain_name[] = "SCRAM-SHA-256", plus_name[] = "SCRAM-SHA-256-PLUS";
-
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-    for (int i = 0; i < 4; i++)
-        p[i] = (uint8_t)(v >> (24 - 8 * i));
-}
 
 /* An Authentication message. */
 static size_t authentication(uint32_t code, const void *body, size_t n, uint8_t out[HF_SASL_OUT_MAX])
 {
     assert(HEAD + 4 + n <= HF_SASL_OUT_MAX);
     out[0] = 'R';
-    put32(out + 1, (uint32_t)(8 + n));
-    put32(out + HEAD, code);
+    hf_wire_put(out + 1, (uint32_t)(8 + n));
+    hf_wire_put(out + HEAD, code);
     memcpy(out + HEAD + 4, body, n);
     return HEAD + 4 + n;
 }
@@ -56,7 +47,7 @@ size_t hf_sasl_need(const uint8_t *p, size_t n)
         return 0;
     if (n < HEAD)
         return HEAD;
-    len = be32(p + 1);
+    len = hf_wire_number(p + 1);
     return len >= 4 && len <= HF_SASL_IN_MAX - 1 ? 1 + (size_t)len : 0;
 }
 
@@ -98,7 +89,7 @@ static enum hf_scram_verdict mechanism(struct hf_sasl *s, const uint8_t *p, size
     s->plus = s->scram.may_bind && strcmp((const char *)p, plus_name) == 0;
     if (!s->plus && strcmp((const char *)p, plain_name) != 0)
         return bad(s, "client selected an invalid SASL authentication mechanism");
-    announced = be32(p + name);
+    announced = hf_wire_number(p + name);
     p += name + 4;
     n -= name + 4;
     if (announced == UINT32_MAX && n == 0) {
@@ -151,11 +142,11 @@ size_t hf_sasl_initial(const char *text, uint8_t out[HF_SASL_OUT_MAX + 16])
     assert(n < HF_SCRAM_MESSAGE_MAX);
     memcpy(out + at, plain_name, sizeof plain_name);
     at += sizeof plain_name;
-    put32(out + at, (uint32_t)n);
+    hf_wire_put(out + at, (uint32_t)n);
     memcpy(out + at + 4, text, n);
     at += 4 + n;
     out[0] = 'p';
-    put32(out + 1, (uint32_t)at - 1);
+    hf_wire_put(out + 1, (uint32_t)at - 1);
     return at;
 }
 
@@ -165,7 +156,7 @@ size_t hf_sasl_response(const char *text, uint8_t out[HF_SASL_OUT_MAX + 16])
 
     assert(n < HF_SCRAM_MESSAGE_MAX);
     out[0] = 'p';
-    put32(out + 1, (uint32_t)n + 4);
+    hf_wire_put(out + 1, (uint32_t)n + 4);
     memcpy(out + HEAD, text, n);
     return HEAD + n;
 }

@@ -1,9 +1,6 @@
 #include "router/scan.h"
 
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
+#include "router/wire.h"
 
 size_t hf_scan_take(struct hf_scan *s, const uint8_t *p, size_t n, size_t *body, bool *complete)
 {
@@ -13,7 +10,7 @@ size_t hf_scan_take(struct hf_scan *s, const uint8_t *p, size_t n, size_t *body,
         s->head[s->have++] = p[used++];
         if (s->have < 5)
             continue;
-        s->left = be32(s->head + 1);
+        s->left = hf_wire_number(s->head + 1);
         if (s->left < 4) {
             s->broken = true;
             *complete = false;

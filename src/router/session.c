@@ -2,7 +2,6 @@
 #include "router/session.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,16 +216,14 @@ void hf_session_close(struct hf_session *s)
 static void linger(struct hf_session *s)
 {
     for (;;) {
-        ssize_t n = recv(s->front->fd, s->t->scratch, sizeof s->t->scratch, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
+        ssize_t n = hf_fd_read(s->front->fd, s->t->scratch, sizeof s->t->scratch);
+        if (n == 0) {
             hf_end_want(s->front, UV_READABLE);
             return;
         }
         if (n > 0)
             s->lingered += (size_t)n;
-        if (n <= 0 || s->lingered > LINGER_BYTES) {
+        if (n < 0 || s->lingered > LINGER_BYTES) {
             hf_session_close(s);
             return;
         }

@@ -223,6 +223,7 @@ int hf_front_shake(struct hf_session *s);                  /* 1: done, 0: not ye
 int hf_front_events(const struct hf_session *s, int events); /* what to wait for, if `events` are wanted */
 void hf_front_say_end(struct hf_session *s);               /* nothing more is written */
 void hf_front_free(struct hf_session *s);
+ssize_t hf_fd_read(int fd, uint8_t *p, size_t n);        /* as hf_front_read */
 ssize_t hf_fd_write(int fd, const uint8_t *p, size_t n); /* as hf_front_write */
 
 /* pipe.c */

@@ -21,6 +21,18 @@ static void refuse_full(struct hf_session *s)
                       "Raise --max-clients, or use fewer connections.");
 }
 
+/* False: there was none, and it has been refused. */
+static bool take_place(struct hf_session *s)
+{
+    if (s->admitted)
+        return true; /* when its front asked for the role */
+    hf_session_admit(s, true);
+    if (atomic_load(&s->t->r->n_admitted) <= s->t->r->max_clients)
+        return true;
+    refuse_full(s);
+    return false;
+}
+
 /* Is it one of those who may come in? Else it has been refused. A place is taken. */
 static bool let_in(struct hf_session *s)
 {
@@ -44,14 +56,7 @@ static bool let_in(struct hf_session *s)
                           "Connect with sslmode=require or stronger.");
         return false;
     }
-    if (s->admitted)
-        return true; /* when its front asked for the role */
-    hf_session_admit(s, true);
-    if (atomic_load(&r->n_admitted) > r->max_clients) {
-        refuse_full(s);
-        return false;
-    }
-    return true;
+    return take_place(s);
 }
 
 static void copy_value(const struct hf_session *s, const char *name, char out[HF_WHO_MAX])
@@ -113,11 +118,8 @@ static void asked(struct hf_session *s, const struct hf_startup *p)
         hf_session_refuse(s, "0A000", "unsupported frontend protocol: version 3 is needed", NULL);
         return;
     }
-    hf_session_admit(s, true);
-    if (atomic_load(&s->t->r->n_admitted) > s->t->r->max_clients) {
-        refuse_full(s);
+    if (!take_place(s))
         return;
-    }
     (void)snprintf(name, sizeof name, "%s", (const char *)p->key);
     hf_login_ask_for(s, name);
 }

@@ -6,17 +6,6 @@
 
 enum { CODE_CANCEL = 80877102, CODE_SSL = 80877103, CODE_GSSENC = 80877104, CODE_ASK = 80878424 };
 
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-    for (int i = 0; i < 4; i++)
-        p[i] = (uint8_t)(v >> (24 - 8 * i));
-}
-
 static struct hf_startup bad(const char *sqlstate, const char *text, const char *hint)
 {
     return (struct hf_startup){
@@ -93,7 +82,7 @@ size_t hf_startup_need(const uint8_t *p, size_t n)
 
     if (n < 4)
         return 4;
-    len = be32(p);
+    len = hf_wire_number(p);
     return len >= 8 && len <= HF_STARTUP_MAX ? len : n;
 }
 
@@ -104,12 +93,12 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
 
     if (n < 4)
         return s;
-    len = be32(p);
+    len = hf_wire_number(p);
     if (len < 8 || len > HF_STARTUP_MAX)
         return bad("08P01", "invalid length of startup packet", NULL);
     if (n < len)
         return s;
-    code = be32(p + 4);
+    code = hf_wire_number(p + 4);
     s.len = len;
     if (code == CODE_SSL || code == CODE_GSSENC) {
         s.kind = code == CODE_SSL ? HF_STARTUP_TLS : HF_STARTUP_GSS;
@@ -119,7 +108,7 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
         if (len < 12 + HF_CANCEL_KEY_MIN || len > 12 + HF_CANCEL_KEY_MAX)
             return bad("08P01", "invalid length of cancel request", NULL);
         s.kind = HF_STARTUP_CANCEL;
-        s.pid = be32(p + 8);
+        s.pid = hf_wire_number(p + 8);
         s.key = p + 12;
         s.key_len = len - 12;
         return s;
@@ -154,7 +143,7 @@ size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap)
         memcpy(p + at, "options", sizeof "options");
         memcpy(p + at + sizeof "options", setting, sizeof setting);
     }
-    put32(p, (uint32_t)(len + add));
+    hf_wire_put(p, (uint32_t)(len + add));
     return len + add;
 }
 
@@ -164,8 +153,8 @@ size_t hf_wire_ask(uint8_t *out, const char *role)
 {
     size_t n = strlen(role) + 1;
 
-    put32(out, (uint32_t)(8 + n));
-    put32(out + 4, CODE_ASK);
+    hf_wire_put(out, (uint32_t)(8 + n));
+    hf_wire_put(out + 4, CODE_ASK);
     memcpy(out + 8, role, n);
     return 8 + n;
 }
@@ -175,9 +164,9 @@ size_t hf_wire_answer(uint8_t *out, char kind, uint32_t server_version, const ch
     size_t n = strlen(verifier) + 1;
 
     out[0] = 'V';
-    put32(out + 1, (uint32_t)(4 + 1 + 4 + n));
+    hf_wire_put(out + 1, (uint32_t)(4 + 1 + 4 + n));
     out[5] = (uint8_t)kind;
-    put32(out + 6, server_version);
+    hf_wire_put(out + 6, server_version);
     memcpy(out + 10, verifier, n);
     return 10 + n;
 }
@@ -187,7 +176,7 @@ bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *serv
     if (n < 11 || p[0] != 'V' || n - 10 > cap || memchr(p + 10, '\0', n - 10) != p + n - 1)
         return false;
     *kind = (char)p[5];
-    *server_version = be32(p + 6);
+    *server_version = hf_wire_number(p + 6);
     memcpy(verifier, p + 10, n - 10);
     return true;
 }
@@ -196,12 +185,7 @@ bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *serv
 
 size_t hf_wire_length(const uint8_t *head)
 {
-    return 1 + (size_t)be32(head + 1);
-}
-
-uint32_t hf_wire_number(const uint8_t *p)
-{
-    return be32(p);
+    return 1 + (size_t)hf_wire_number(head + 1);
 }
 
 bool hf_wire_sqlstate(const uint8_t *body, size_t n, char out[6])
@@ -223,7 +207,7 @@ bool hf_wire_sqlstate(const uint8_t *body, size_t n, char out[6])
 size_t hf_wire_negotiate(uint8_t *out, const uint8_t *p, size_t len, uint32_t newest)
 {
     const char *key, *value;
-    uint32_t minor = be32(p + 4) & 0xffff, options = 0;
+    uint32_t minor = hf_wire_number(p + 4) & 0xffff, options = 0;
     size_t at = 8, n = 13;
 
     while (pair(p, len, &at, &key, &value)) {
@@ -236,9 +220,9 @@ size_t hf_wire_negotiate(uint8_t *out, const uint8_t *p, size_t len, uint32_t ne
     if (minor <= newest && options == 0)
         return 0;
     out[0] = 'v';
-    put32(out + 1, (uint32_t)(n - 1));
-    put32(out + 5, (uint32_t)3 << 16 | (minor < newest ? minor : newest));
-    put32(out + 9, options);
+    hf_wire_put(out + 1, (uint32_t)(n - 1));
+    hf_wire_put(out + 5, (uint32_t)3 << 16 | (minor < newest ? minor : newest));
+    hf_wire_put(out + 9, options);
     return n;
 }
 
@@ -273,6 +257,6 @@ size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char 
         return 0;
     out[at++] = '\0';
     out[0] = 'E';
-    put32(out + 1, (uint32_t)at - 1);
+    hf_wire_put(out + 1, (uint32_t)at - 1);
     return at;
 }

@@ -32,6 +32,18 @@ struct hf_startup {
     const char *sqlstate, *text, *hint; /* hint: may be NULL */
 };
 
+/* A number of four bytes, as the protocol has them. */
+static inline uint32_t hf_wire_number(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline void hf_wire_put(uint8_t *p, uint32_t v)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = (uint8_t)(v >> (24 - 8 * i));
+}
+
 /* Looks at the first `n` bytes of a connection. */
 struct hf_startup hf_startup_parse(const uint8_t *p, size_t n);
 /* How many bytes to have before hf_startup_parse() can say more, given the first `n`: never more
@@ -54,7 +66,6 @@ bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *serv
 
 /* Of a message with a type, from the five bytes of its head: with the head; below 5 if that is impossible. */
 size_t hf_wire_length(const uint8_t *head);
-uint32_t hf_wire_number(const uint8_t *p);
 /* The SQLSTATE in an ErrorResponse's body, of which the beginning suffices. */
 bool hf_wire_sqlstate(const uint8_t *body, size_t n, char out[6]);
 /* A NegotiateProtocolVersion for a complete session startup packet, if PostgreSQL would send one that speaks 3.0 to

@@ -154,20 +154,25 @@ def alone(lab, kind):
     return (opened - at) / 1e9
 
 
-def test_a_host_that_vanishes_is_replaced(lab):
-    """No FIN, no RST, no death token: all that can be had is the timeout, about a lease and a half. The first of these tests: connections that a
-    partition has just left behind take TCP some seconds more (docs/safety.md, known limits)."""
+def leader_vanishes(lab, writers):
+    """Its host does; somebody else takes writes in time, and it comes back."""
     leader, epoch = lab.leader(), lab.epoch()
+    writers.wait_for_ack()
+    at = time.monotonic()
+    lab.kill_host(leader)
+    lab.wait_open(20, other_than=leader, after_epoch=epoch)
+    gap = writers.wait_for_ack(after=at + lab.lease_ms / 2000, timeout=20) - at
+    print(f"first write {gap:.3f} s after the host vanished")
+    assert gap < ELECTION_S
+    lab.return_host(leader)
+    lab.wait_healthy(30)
+
+
+def test_a_host_that_vanishes_is_replaced(lab):
+    """No FIN, no RST, no death token: all that can be had is the timeout, about a lease and a half. The first of these
+    tests: connections that a partition has just left behind take TCP some seconds more (docs/safety.md, known limits)."""
     with WriteLoop(lab, clients=2, pause=0.01) as writers:
-        writers.wait_for_ack()
-        at = time.monotonic()
-        lab.kill_host(leader)
-        lab.wait_open(20, other_than=leader, after_epoch=epoch)
-        gap = writers.wait_for_ack(after=at + lab.lease_ms / 2000, timeout=20) - at
-        print(f"first write {gap:.3f} s after the host vanished")
-        assert gap < ELECTION_S
-        lab.return_host(leader)
-        lab.wait_healthy(30)
+        leader_vanishes(lab, writers)
 
 
 @pytest.mark.soak
@@ -175,21 +180,12 @@ def test_an_election_right_after_a_partition(lab):
     """A follower comes back from a partition, and the leader vanishes: the two that elect have connections with words
     on their way from before, which TCP sends again ever more seldom."""
     for _ in range(3):
-        leader, epoch = lab.leader(), lab.epoch()
-        back = [n for n in lab.names() if n != leader][0]
+        back = [n for n in lab.names() if n != lab.leader()][0]
         with WriteLoop(lab, clients=2, pause=0.01) as writers:
             cut(lab, back, "both")
             time.sleep(4)
             lab.net.heal()
-            writers.wait_for_ack()
-            at = time.monotonic()
-            lab.kill_host(leader)
-            lab.wait_open(20, other_than=leader, after_epoch=epoch)
-            gap = writers.wait_for_ack(after=at + lab.lease_ms / 2000, timeout=20) - at
-        print(f"first write {gap:.3f} s after the host vanished")
-        assert gap < ELECTION_S
-        lab.return_host(leader)
-        lab.wait_healthy(30)
+            leader_vanishes(lab, writers)
 
 
 def test_cloudnativepg_7407_isolated_primary_acknowledges_nothing(lab):

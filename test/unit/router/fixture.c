@@ -17,7 +17,7 @@
 #include "router/asker.h"
 #include "router/login.h"
 
-enum { PATIENCE_MS = 5000, STEP_MS = 2 };
+enum { STEP_MS = 2 };
 
 /* -- what PostgreSQL knows, in place of router/asker.c --------------------------------------- */
 

@@ -46,10 +46,12 @@ struct fixture *fixture_open_with(const struct hf_router_config *wishes); /* por
 void fixture_close(struct fixture *f);
 void fixture_open_gate(struct fixture *f, uint64_t epoch); /* with a lease of a minute */
 
-/* Runs the loop until it is so; fails after 5 s. */
+enum { PATIENCE_MS = 5000 };
+
+/* Runs the loop until it is so; fails after PATIENCE_MS. */
 #define RUN_UNTIL(f, condition)                                                                    \
     do {                                                                                           \
-        uint64_t until_ = uv_hrtime() + 5000 * 1000000ull;                                         \
+        uint64_t until_ = uv_hrtime() + PATIENCE_MS * 1000000ull;                                         \
         while (!(condition) && uv_hrtime() < until_)                                               \
             run_for(f, 0);                                                                         \
         assert_true(condition);                                                                    \

@@ -4,7 +4,6 @@
 
 #include "fixture.h"
 
-enum { PATIENCE_MS = 5000 };
 
 static void lease(void **state)
 {

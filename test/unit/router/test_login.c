@@ -5,7 +5,6 @@
 
 #include "fixture.h"
 
-enum { PATIENCE_MS = 5000 };
 
 static uint64_t refused(struct fixture *f, enum hf_refused why)
 {

@@ -5,7 +5,6 @@
 
 #include "fixture.h"
 
-enum { PATIENCE_MS = 5000 };
 
 static void holds_then_tells(void **state)
 {
