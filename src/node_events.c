@@ -242,10 +242,10 @@ static void on_wal_closed(void *ctx, hf_node_id id, uint64_t tag)
 {
     struct hf_node *n = ctx;
 
-    (void)tag;
     for (unsigned i = 0; i < HF_MEMBERS_MAX; i++)
         if (n->flushed[i].id == id)
             memset(&n->flushed[i], 0, sizeof n->flushed[i]);
+    hf_node_step(n, &(struct hf_event){.type = HF_EV_STREAM_GONE, .id = id, .epoch = tag});
 }
 
 struct hf_peer_callbacks hf_node_peer_callbacks(struct hf_node *n)

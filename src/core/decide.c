@@ -336,6 +336,9 @@ static void record(struct hf_decide *d, const struct hf_event *e)
     case HF_EV_STREAM_FLUSHED:
         hf_stream_flushed(d, e);
         break;
+    case HF_EV_STREAM_GONE:
+        hf_stream_gone(d, e);
+        break;
     case HF_EV_STREAM_STATE:
         d->streaming = e->ok && d->stream_open;
         if (d->streaming && e->lsn > d->flushed)

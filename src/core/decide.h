@@ -57,7 +57,7 @@ enum hf_work {
     HF_WORK_INIT,     /* initdb, beside and swapped in. Result: system_id */
     HF_WORK_START,    /* start as a standby, never with a leader to follow. Result: nothing */
     HF_WORK_STOP,     /* immediate stop (S20) */
-    HF_WORK_STOP_CLEAN, /* checkpoint and fast stop: all WAL reaches the admitted standbys */
+    HF_WORK_STOP_CLEAN, /* fast stop: all WAL reaches the admitted standbys. Quick after a CHECKPOINT */
     HF_WORK_POSITION, /* receiver gone, replayed to the end of local WAL. Result: lsn. On a
                        * primary: its current insert position */
     HF_WORK_PROMOTE,  /* rule in force, client backends gone (S3), promote. Result: timeline */
@@ -101,6 +101,7 @@ enum hf_event_type {
     HF_EV_STREAM_ASK,    /* leader: id asks to stream: epoch, position, request */
     HF_EV_STREAM_FLUSHED, /* leader: the admitted stream of id, which asked for WAL of `timeline`, reports it
                            * has flushed lsn of epoch */
+    HF_EV_STREAM_GONE,    /* leader: an admitted stream of id in epoch has ended */
     HF_EV_STREAM_STATE,  /* follower: streaming or not (ok); lsn = flushed here */
     HF_EV_WAL_MISSING,   /* follower: the leader no longer has the WAL we need (S16) */
     HF_EV_JOIN,          /* member (uuid, name, peer, sql), request */

@@ -339,6 +339,12 @@ static void standby_run(struct hf_decide *d, const struct hf_branch *b)
 static void end_run(struct hf_decide *d)
 {
     if (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY) {
+        if (d->pg == HF_PG_STANDBY && !d->shutdown_settled) {
+            /* The long part of a stop, while WAL still comes in. If it fails, the stop takes longer. */
+            d->shutdown_settled = true;
+            hf_emit_work(d, HF_WORK_CHECKPOINT, 0);
+            return;
+        }
         if (!d->shutdown_stopped)
             hf_emit_work(d, d->pg == HF_PG_PRIMARY ? HF_WORK_STOP : HF_WORK_STOP_CLEAN, 0);
         d->shutdown_stopped = true;

@@ -133,6 +133,9 @@ static void appointing_run(struct hf_decide *d)
         d->pinging = true;
         d->ping_ns = 0;
         d->disk.lineage = d->lead_term; /* S4: before the promotion */
+        /* That the appointment is committed followers learn with the next entry, or from a heartbeat a while later;
+         * this one brings them to our door while we are being promoted. */
+        hf_emit(d, HF_ACT_RAFT_BARRIER);
         hf_emit_phase(d, "appointed", d->lead_term);
         hf_lead_set(d, HF_LEAD_RECORDING);
         return;

@@ -46,6 +46,7 @@ struct hf_ask {
 struct hf_other {
     hf_node_id id;
     bool admitted;
+    bool gone;             /* its stream has ended since our PostgreSQL is being stopped */
     hf_lsn flushed;        /* of this epoch's timeline, by its own report over the stream; 0: none */
     uint8_t flags;         /* of its last ack: NOTHING, UNFIT */
     hf_lsn most;           /* the greatest it ever said in this epoch, over all its connections */
@@ -152,7 +153,7 @@ struct hf_decide {
     hf_node_id transfer_tried;
     uint64_t transfer_ns;
     uint64_t shutdown_ns;
-    bool shutdown_stopped;
+    bool shutdown_settled, shutdown_stopped; /* the checkpoint, the stop: asked for */
 
     /* Membership, leader only. */
     bool config_busy;          /* a Raft configuration change is under way */
@@ -223,6 +224,7 @@ void hf_yield_request(struct hf_decide *d, hf_node_id to, uint64_t request);
 /* decide_stream.c: the leader's side of replication streams. */
 void hf_stream_ask(struct hf_decide *d, const struct hf_event *e);
 void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e);
+void hf_stream_gone(struct hf_decide *d, const struct hf_event *e);
 void hf_stream_run(struct hf_decide *d);
 void hf_stream_cut(struct hf_decide *d);
 

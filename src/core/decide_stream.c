@@ -63,6 +63,15 @@ void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e)
     }
 }
 
+/* Only said of a stop: an older connection of a node may end long after its newer one was admitted. */
+void hf_stream_gone(struct hf_decide *d, const struct hf_event *e)
+{
+    struct hf_other *o = hf_lead_other(d, e->id);
+
+    if (o != NULL && d->lead == HF_LEAD_STOPPING && e->epoch == d->lead_term)
+        o->gone = true;
+}
+
 /* NULL: may stream. "": not yet, keep it waiting. */
 static const char *objection(const struct hf_decide *d, const struct hf_ask *ask)
 {

@@ -1,7 +1,7 @@
 /* Giving leadership away: hand-over, SIGTERM, PostgreSQL lost, unfit (DESIGN section 8, SAFETY S13, S17).
  *
- * The order is the safety: gate shut -> every thread confirmed -> RELEASE -> PostgreSQL stopped with
- * its last WAL sent -> Raft leadership passed on. A crash between any two steps leaves an ordinary
+ * The order is the safety: gate shut -> every thread confirmed -> RELEASE -> PostgreSQL being stopped, its
+ * last WAL sent -> Raft leadership passed on. A crash between any two steps leaves an ordinary
  * crashed leader, whose voters wait out what they promised. The epoch is over with the first step:
  * nothing reopens it. */
 #include "decide_private.h"
@@ -119,6 +119,8 @@ static void shutting_run(struct hf_decide *d)
         if (d->work != HF_WORK_NONE)
             return;
         hf_emit_work(d, HF_WORK_STOP_CLEAN, d->lead_term);
+        for (unsigned i = 0; i < d->n_others; i++)
+            d->others[i].gone = false;
         hf_lead_set(d, HF_LEAD_STOPPING);
         return;
     }
@@ -128,9 +130,24 @@ static void shutting_run(struct hf_decide *d)
     hf_lead_set(d, HF_LEAD_YIELDING);
 }
 
+/* PostgreSQL ends a stream when all of its last WAL has arrived there (walsender.c, WalSndDone). When all have ended,
+ * what it still does to stop concerns nobody. A stream that broke makes this too early: then the old leader has WAL
+ * that nobody else has, and is rewound. */
+static bool last_wal_sent(const struct hf_decide *d)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < d->n_others; i++) {
+        if (d->others[i].admitted && !d->others[i].gone)
+            return false;
+        any = any || d->others[i].admitted;
+    }
+    return any;
+}
+
 static void stopping_run(struct hf_decide *d)
 {
-    if (d->work != HF_WORK_NONE)
+    if (d->work != HF_WORK_NONE && !last_wal_sent(d))
         return;
     hf_stream_cut(d);
     d->transfer_ns = 0;

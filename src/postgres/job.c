@@ -7,17 +7,6 @@
 #include "base/clock.h"
 #include "postgres/private.h"
 
-static int do_stop_clean(struct hf_pg *pg, struct hf_error *err)
-{
-    PGconn *conn = hf_pg_pid(pg) == 0 ? NULL : hf_pg_session(pg, NULL);
-
-    /* The long part of a shutdown, while everything still works. A server that cannot do it is
-     * stopped all the same. */
-    if (conn != NULL)
-        (void)hf_pg_command(pg, conn, "checkpoint", HF_PG_CHECKPOINT_MS, NULL);
-    return hf_pg_server_stop(pg, HF_PG_STOP_FAST, HF_PG_CLEAN_STOP_MS, err);
-}
-
 static int do_checkpoint(struct hf_pg *pg, struct hf_error *err)
 {
     PGconn *conn = hf_pg_pid(pg) == 0 ? NULL : hf_pg_session(pg, err);
@@ -38,7 +27,7 @@ static int dispatch(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_
     case HF_WORK_STOP:
         return hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, err);
     case HF_WORK_STOP_CLEAN:
-        return do_stop_clean(pg, err);
+        return hf_pg_server_stop(pg, HF_PG_STOP_FAST, HF_PG_CLEAN_STOP_MS, err);
     case HF_WORK_POSITION:
         return hf_pg_do_position(pg, result, err);
     case HF_WORK_PROMOTE:

@@ -67,7 +67,10 @@ void pg_streams_cut(int leader, int follower)
         if (!s->used || (leader >= 0 && s->from != leader) || (follower >= 0 && s->to != follower))
             continue;
         s->used = false;
-        struct node *f = &W->nodes[s->to];
+        struct node *f = &W->nodes[s->to], *l = &W->nodes[s->from];
+        if (l->up && l->decide != NULL)
+            host_later(l, sim_between(10 * US, 500 * US),
+                       &(struct hf_event){.type = HF_EV_STREAM_GONE, .id = s->id, .epoch = s->epoch});
         if (f->up && f->decide != NULL)
             host_later(f, sim_between(10 * US, 500 * US),
                        &(struct hf_event){.type = HF_EV_STREAM_STATE, .ok = false});
@@ -350,6 +353,16 @@ static void promote(struct pg *pg)
     pg->flushed = pg->n;
 }
 
+/* A clean stop ends the walsenders first; the rest of it takes a while. */
+static void senders_end(void *arg)
+{
+    struct job *j = arg;
+
+    if (j->n->up && j->n->life == j->life && W->now >= j->n->paused_until)
+        pg_streams_cut(j->n->index, -1);
+    free(j);
+}
+
 static void finish(void *arg)
 {
     struct job *j = arg;
@@ -461,5 +474,10 @@ void pg_work(struct node *n, const struct hf_action *a)
         n->pg.torn = n->pg.torn || a->work == HF_WORK_REWIND; /* until it is finished */
     if (j->a.work == HF_WORK_CLONE && sim_chance(W->quiet ? 0 : 0.1))
         most = 6 * SEC; /* longer than a leader has to open its gate (S13) */
+    if (a->work == HF_WORK_STOP_CLEAN) {
+        struct job *first = malloc(sizeof *first);
+        *first = *j;
+        sim_after(sim_between(most / 8, most / 4), senders_end, first);
+    }
     sim_after(sim_between(most / 4, most), finish, j);
 }
