@@ -21,7 +21,7 @@ int hf_pg_do_init(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error
     const char *argv[] = {"initdb",           "-D",
                           pg->data_new,       "--username=" HF_PG_SUPERUSER,
                           "--encoding=UTF8",  "--locale=C.UTF-8",
-                          "--data-checksums", "--wal-segsize=4",
+                          "--data-checksums", "--wal-segsize=2",
                           "--auth=trust",     NULL};
     struct hf_pg_control c;
     int code;

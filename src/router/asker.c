@@ -11,6 +11,7 @@
 #include "router/link.h"
 #include "router/login.h"
 #include "router/session.h"
+#include "router/warm.h"
 
 enum { ASK_MS = 2000, ITERATIONS = 4096 /* PostgreSQL's default */ };
 
@@ -22,6 +23,7 @@ struct hf_asker {
     uv_cond_t cond;
     struct hf_question *first, **last;
     uint8_t secret[HF_SCRAM_KEY];
+    bool prepare; /* when there is nothing to answer */
     atomic_bool stopping;
 };
 
@@ -116,10 +118,23 @@ static void thread_main(void *arg)
 {
     struct hf_asker *a = arg;
     struct hf_link l = {.r = a->r, .dir = a->dir, .stopping = &a->stopping};
+    struct hf_warm w = {0};
 
     uv_mutex_lock(&a->mutex);
     while (!atomic_load(&a->stopping)) {
         struct hf_question *q = a->first;
+        if (q == NULL && (a->prepare || w.names != NULL)) {
+            bool begin = a->prepare;
+            a->prepare = false;
+            uv_mutex_unlock(&a->mutex);
+            l.opening = 0;
+            if (!begin)
+                hf_warm_step(&w, &l);
+            else if (link_open(&l))
+                hf_warm_begin(&w, &l);
+            uv_mutex_lock(&a->mutex);
+            continue;
+        }
         if (q == NULL) {
             uv_cond_wait(&a->cond, &a->mutex);
             continue;
@@ -133,6 +148,7 @@ static void thread_main(void *arg)
         uv_mutex_lock(&a->mutex);
     }
     uv_mutex_unlock(&a->mutex);
+    hf_warm_end(&w);
     hf_link_close(&l);
 }
 
@@ -142,6 +158,14 @@ void hf_asker_ask(struct hf_asker *a, struct hf_question *q)
     uv_mutex_lock(&a->mutex);
     *a->last = q;
     a->last = &q->next;
+    uv_cond_signal(&a->cond);
+    uv_mutex_unlock(&a->mutex);
+}
+
+void hf_asker_prepare(struct hf_asker *a)
+{
+    uv_mutex_lock(&a->mutex);
+    a->prepare = true;
     uv_cond_signal(&a->cond);
     uv_mutex_unlock(&a->mutex);
 }

@@ -260,8 +260,10 @@ static void readers_gone(struct hf_round *c)
 void hf_router_follower_readable(struct hf_router *r, bool yes)
 {
     atomic_store(&r->readable, yes);
-    if (yes)
+    if (yes) {
         hf_thread_wake(r);
-    else
+        hf_asker_prepare(r->asker);
+    } else {
         each_thread(r, readers_run, round_new(r, readers_gone));
+    }
 }

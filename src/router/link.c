@@ -49,7 +49,7 @@ bool hf_link_open(struct hf_link *l)
     const char *const values[] = {l->dir,
                                   "5432",
                                   "holdfast",
-                                  "postgres",
+                                  l->database != NULL ? l->database : "postgres",
                                   "holdfast router",
                                   "-c synchronous_commit=on -c statement_timeout=0",
                                   "SQL_ASCII", /* whatever a role or a setting says */
