@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* libraft's callbacks know only their raft_io; it is the first thing we can get back from it. */
 static struct hf_consensus *of_io(struct raft_io *io)
@@ -100,16 +101,55 @@ static void wrapped_recv(struct raft_io *io, struct raft_message *m)
     hf_consensus_watch(c);
 }
 
+/* raft_uv does not read from the connections that it sends on: that one has ended, with the process at its other
+ * end, it finds out by losing the next message. It dials again at once, but libraft waits a heartbeat before it says
+ * the same again: a first vote, a first answer to a new leader came that much late. So what was lost in this way is
+ * sent once more. What a message points to stays until its callback, but for the address. */
+struct sent {
+    struct hf_consensus *c;
+    struct raft_io_send req, *theirs;
+    raft_io_send_cb cb;
+    struct raft_message m;
+    bool again;
+    char address[];
+};
+
+static void sent_cb(struct raft_io_send *req, int status)
+{
+    struct sent *x = req->data;
+    struct hf_consensus *c = x->c;
+
+    if ((status == RAFT_IOERR || status == RAFT_CANCELED) && !x->again && !c->closing && !c->mute) {
+        x->again = true;
+        if (c->io_send(&c->io, &x->req, &x->m, sent_cb) == 0)
+            return;
+    }
+    if (x->cb != NULL)
+        x->cb(x->theirs, status);
+    free(x);
+}
+
 static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m,
                         raft_io_send_cb cb)
 {
     struct hf_consensus *c = of_io(io);
-    struct raft_message mended = *m; /* raft_uv encodes it before it returns */
+    size_t len = strlen(m->server_address) + 1;
+    struct sent *x;
+    int rv;
 
     if (c->mute)
         return RAFT_NOCONNECTION;
-    hf_mend_answer(&c->mend, &c->raft, &mended);
-    return c->io_send(io, req, &mended, cb);
+    x = calloc(1, sizeof *x + len);
+    if (x == NULL)
+        return RAFT_NOMEM;
+    *x = (struct sent){.c = c, .req.data = x, .theirs = req, .cb = cb, .m = *m};
+    memcpy(x->address, m->server_address, len);
+    x->m.server_address = x->address;
+    hf_mend_answer(&c->mend, &c->raft, &x->m);
+    rv = c->io_send(io, &x->req, &x->m, sent_cb);
+    if (rv != 0)
+        free(x);
+    return rv;
 }
 
 static int wrapped_load(struct raft_io *io, raft_term *term, raft_id *vote, struct raft_snapshot **snapshot,
@@ -233,6 +273,7 @@ static void wrapped_close(struct raft_io *io, raft_io_close_cb cb)
 {
     struct hf_consensus *c = of_io(io);
 
+    c->closing = true;
     c->io_closed = cb;
     c->io_close(io, wrapped_closed);
 }

@@ -40,7 +40,7 @@ struct hf_consensus {
     struct hf_mend mend;
     raft_time ahead_ms; /* how far our clock has been moved by hints; only grows */
 
-    bool started, failed;
+    bool started, failed, closing;
     bool mute; /* a term or a vote is not on disk: not a word leaves */
     enum hf_consensus_role role;
     uint64_t term, leader;
