@@ -5,6 +5,8 @@
 
 #include "base/file.h"
 
+unsigned world_heartbeat_ms = 40;
+
 /* -- callbacks --------------------------------------------------------------------------------- */
 
 static void on_dial(void *ctx, struct hf_consensus_dial *d, uint64_t id, const char *name, const char *addr,
@@ -119,11 +121,20 @@ void leave_alone(struct world *w, unsigned index)
             (void)shutdown(w->wires[i].fd, SHUT_RDWR);
 }
 
+void cut_wires(struct world *w)
+{
+    for (unsigned i = 0; i < w->n_wires; i++) {
+        (void)shutdown(w->wires[i].fd, SHUT_RDWR);
+        close(w->wires[i].fd);
+    }
+    w->n_wires = 0;
+}
+
 int node_open(struct world *w, unsigned i, unsigned election_ms, struct hf_error *err)
 {
     struct node *n = &w->nodes[i];
     struct hf_consensus_config config = {
-        .dir = n->dir, .id = i + 1, .address = n->address, .election_ms = election_ms, .heartbeat_ms = 40};
+        .dir = n->dir, .id = i + 1, .address = n->address, .election_ms = election_ms, .heartbeat_ms = world_heartbeat_ms};
     struct hf_consensus_callbacks cb = {.ctx = n,
                                         .dial = on_dial,
                                         .apply = on_apply,

@@ -63,12 +63,15 @@ struct world {
         assert_true(condition);                                                                    \
     } while (0)
 
+extern unsigned world_heartbeat_ms; /* of nodes opened from now on: 40 */
+
 /* The first `voters` of n nodes are the first configuration; all of them run. */
 struct world *world_open(unsigned n, unsigned voters, unsigned election_ms);
 void world_close(struct world *w); /* whatever is left of it; fails if a handle is */
 int node_open(struct world *w, unsigned i, unsigned election_ms, struct hf_error *err);
 void node_close(struct world *w, unsigned i);
 void leave_alone(struct world *w, unsigned index);
+void cut_wires(struct world *w); /* every connection ends; new ones can be made */
 
 struct node *leader(struct world *w); /* the newest whom others can reach, or NULL */
 bool all_applied(struct world *w, uint64_t n);
