@@ -111,8 +111,38 @@ struct sent {
     raft_io_send_cb cb;
     struct raft_message m;
     bool again;
+    struct sent *next; /* in unsent */
     char address[];
 };
+
+static void sent_end(struct sent *x, int status)
+{
+    if (x->cb != NULL)
+        x->cb(x->theirs, status);
+    free(x);
+}
+
+/* libraft frees the entries of a message twice if it cannot send the answer at once (recv_append_entries.c, recv.c).
+ * So to send always works, and the failure is told from the loop. */
+static void fail_soon(struct sent *x)
+{
+    x->next = x->c->unsent;
+    x->c->unsent = x;
+    if (!x->c->closing)
+        hf_consensus_soon(x->c);
+}
+
+void hf_consensus_tell_unsent(struct hf_consensus *c)
+{
+    struct sent *list = c->unsent;
+
+    c->unsent = NULL; /* who is told may send again, and fail again: next time */
+    while (list != NULL) {
+        struct sent *x = list;
+        list = x->next;
+        sent_end(x, c->closing ? RAFT_CANCELED : RAFT_NOCONNECTION);
+    }
+}
 
 static void sent_cb(struct raft_io_send *req, int status)
 {
@@ -124,9 +154,7 @@ static void sent_cb(struct raft_io_send *req, int status)
         if (c->io_send(&c->io, &x->req, &x->m, sent_cb) == 0)
             return;
     }
-    if (x->cb != NULL)
-        x->cb(x->theirs, status);
-    free(x);
+    sent_end(x, status);
 }
 
 static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m,
@@ -134,22 +162,17 @@ static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const stru
 {
     struct hf_consensus *c = of_io(io);
     size_t len = strlen(m->server_address) + 1;
-    struct sent *x;
-    int rv;
+    struct sent *x = calloc(1, sizeof *x + len);
 
-    if (c->mute)
-        return RAFT_NOCONNECTION;
-    x = calloc(1, sizeof *x + len);
     if (x == NULL)
-        return RAFT_NOMEM;
+        abort();
     *x = (struct sent){.c = c, .req.data = x, .theirs = req, .cb = cb, .m = *m};
     memcpy(x->address, m->server_address, len);
     x->m.server_address = x->address;
     hf_mend_answer(&c->mend, &c->raft, &x->m);
-    rv = c->io_send(io, &x->req, &x->m, sent_cb);
-    if (rv != 0)
-        free(x);
-    return rv;
+    if (c->mute || c->io_send(io, &x->req, &x->m, sent_cb) != 0)
+        fail_soon(x);
+    return 0;
 }
 
 static int wrapped_load(struct raft_io *io, raft_term *term, raft_id *vote, struct raft_snapshot **snapshot,
@@ -192,27 +215,35 @@ struct write {
     struct raft_io_append req, *theirs;
     raft_io_append_cb cb;
     struct hf_mend mend;
-    int status;
+    int status; /* not 0: it failed, and is in unwritten */
     struct write *next;
 };
+
+static void unwritten(struct write *x, int status)
+{
+    x->status = status;
+    x->next = x->c->unwritten;
+    x->c->unwritten = x;
+    give_up_disk(x->c, "");
+}
 
 static void written_cb(struct raft_io_append *req, int status)
 {
     struct write *x = req->data;
     struct hf_consensus *c = x->c;
 
+    if (x->status != 0)
+        return; /* known */
     if (status == 0) {
         c->mend = x->mend;
         x->cb(x->theirs, 0);
         free(x);
         return;
     }
-    x->status = status;
-    x->next = c->unwritten;
-    c->unwritten = x;
-    give_up_disk(c, "");
+    unwritten(x, status);
 }
 
+/* One that fails at once may be in raft_uv's queue all the same, with a callback to come (uv_append.c, UvAppend). */
 static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
                           unsigned n, raft_io_append_cb cb)
 {
@@ -221,12 +252,12 @@ static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const 
     int rv;
 
     if (x == NULL)
-        return RAFT_NOMEM;
+        abort();
     *x = (struct write){.c = c, .req.data = x, .theirs = req, .cb = cb, .mend = c->mend};
     rv = c->io_append(io, &x->req, entries, n, written_cb);
     if (rv != 0)
-        free(x);
-    return rv;
+        unwritten(x, rv);
+    return 0;
 }
 
 /* A candidate whose term or vote cannot be written calls itself a follower again and leaves the candidate's fields
@@ -260,6 +291,7 @@ static void wrapped_closed(struct raft_io *io)
 {
     struct hf_consensus *c = of_io(io);
 
+    hf_consensus_tell_unsent(c);
     while (c->unwritten != NULL) {
         struct write *x = c->unwritten;
         c->unwritten = x->next;

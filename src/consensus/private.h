@@ -13,6 +13,7 @@ enum { TRANSFERS_KEPT = 16 };
 
 struct request;
 struct write;
+struct sent;
 
 struct hf_consensus {
     struct hf_consensus_callbacks callbacks;
@@ -58,6 +59,7 @@ struct hf_consensus {
     struct request *change; /* of the configuration, one at a time; `due`: its next step is to be taken */
     bool change_due;
     struct write *unwritten; /* newest first */
+    struct sent *unsent;
     void (*close_done)(void *);
     void *close_arg;
 };
@@ -83,6 +85,7 @@ struct request {
 void hf_consensus_wrap_io(struct hf_consensus *c); /* after raft_uv_init, before raft_init */
 /* After everything that may have moved libraft: says what is new. */
 void hf_consensus_watch(struct hf_consensus *c);
+void hf_consensus_tell_unsent(struct hf_consensus *c);
 
 /* configuration.c */
 void hf_consensus_loaded(struct hf_consensus *c, const struct raft_snapshot *snapshot, raft_index start,
@@ -93,6 +96,7 @@ void hf_consensus_take_back(struct hf_consensus *c, const struct raft_message *m
 
 /* request.c */
 void hf_consensus_request_free(struct request *r);
+void hf_consensus_soon(struct hf_consensus *c); /* what is to be told from the loop is */
 
 /* consensus.c: libraft stores whole words of 8 bytes, so our bytes travel behind their length. From raft_calloc;
  * NULL: out of memory. */

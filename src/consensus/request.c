@@ -42,6 +42,11 @@ static void tell(struct request *r, bool ok)
 
 static void later_cb(uv_idle_t *idle);
 
+void hf_consensus_soon(struct hf_consensus *c)
+{
+    (void)uv_idle_start(&c->later, later_cb);
+}
+
 static void forget_leader(struct hf_consensus *c)
 {
     if (raft_state(&c->raft) != RAFT_FOLLOWER)
@@ -75,7 +80,7 @@ static void finish(struct request *r, bool ok)
     while (*at != NULL)
         at = &(*at)->next;
     *at = r;
-    (void)uv_idle_start(&c->later, later_cb);
+    hf_consensus_soon(c);
 }
 
 /* -- changes of the configuration ---------------------------------------------------------------------- */
@@ -83,7 +88,7 @@ static void finish(struct request *r, bool ok)
 static void change_due(struct hf_consensus *c)
 {
     c->change_due = true;
-    (void)uv_idle_start(&c->later, later_cb);
+    hf_consensus_soon(c);
 }
 
 static void changed_cb(struct raft_change *req, int status)
@@ -132,6 +137,7 @@ static void later_cb(uv_idle_t *idle)
     c->lost = NULL;
     c->forgets = c->hinted = c->change_due = false;
     (void)uv_idle_stop(idle);
+    hf_consensus_tell_unsent(c);
     if (!c->failed && forgets)
         forget_leader(c);
     if (!c->failed && hinted)
@@ -151,7 +157,7 @@ void hf_consensus_forget_leader(struct hf_consensus *c)
     if (!c->started || c->failed)
         return;
     c->forgets = true;
-    (void)uv_idle_start(&c->later, later_cb);
+    hf_consensus_soon(c);
 }
 
 void hf_consensus_hint(struct hf_consensus *c)
@@ -159,7 +165,7 @@ void hf_consensus_hint(struct hf_consensus *c)
     if (!c->started || c->failed)
         return;
     c->hinted = true;
-    (void)uv_idle_start(&c->later, later_cb);
+    hf_consensus_soon(c);
 }
 
 static int refused(struct request *r, int rv)

@@ -200,6 +200,34 @@ static void test_a_barrier_comes_after_what_was_before_it(void **state)
     world_close(w);
 }
 
+/* A term that cannot be written ends this Raft; but messages still come. An answer to one with entries cannot be sent
+ * any more, and whoever sent them goes on. */
+static void test_a_term_that_cannot_be_written(void **state)
+{
+    struct world *w = world_open(3, 3, NEVER_MS);
+    struct rlimit old, none;
+    struct node *x = &w->nodes[2];
+
+    (void)state;
+    lead(w, 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    none = (struct rlimit){0, old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    hf_consensus_forget_leader(w->nodes[1].c);
+    hf_consensus_forget_leader(x->c);
+    hf_consensus_hint(x->c);
+    RUN_UNTIL(w, x->failed > 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_non_null(strstr(x->why, "term"));
+    for (uint32_t i = 0; i < 20; i++) {
+        apply(w, &w->nodes[0], i);
+        RUN_UNTIL(w, w->told == i + 1);
+    }
+    assert_int_equal(w->told_ok, 20);
+    assert_int_equal(x->failed, 1);
+    world_close(w);
+}
+
 /* Its leader is gone, but the third believes in it: only when that one forgets it, the hint elects. */
 static void test_forgetting_makes_way_for_a_hint(void **state)
 {
@@ -488,6 +516,7 @@ int main(void)
         cmocka_unit_test(test_a_transfer_to_the_dead_fails_and_keeps_the_leader),
         cmocka_unit_test(test_the_next_leader_finishes_an_addition),
         cmocka_unit_test(test_close_with_requests_under_way),
+        cmocka_unit_test(test_a_term_that_cannot_be_written),
         cmocka_unit_test(test_a_full_disk_is_told_once),
         cmocka_unit_test(test_a_damaged_segment_is_told),
         cmocka_unit_test(test_damaged_metadata_is_told),
