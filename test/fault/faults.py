@@ -11,6 +11,7 @@ class Faults:
     def __init__(self, lab):
         self.lab = lab
         self._leader = lab.names()[0]
+        self.restarts = []  # threads
 
     # ---- whom ----
 
@@ -180,7 +181,13 @@ class Faults:
                         self.lab.ask(node) or {}).get("state") not in ("streaming", "open"):
                     time.sleep(0.1)
 
-        threading.Thread(target=run, daemon=True).start()
+        self.restarts.append(threading.Thread(target=run, daemon=True))
+        self.restarts[-1].start()
+
+    def finish(self):
+        """A node that is stopped when all is called whole again would stay away."""
+        for t in self.restarts:
+            t.join()
 
     # ---- hosts ----
 
@@ -258,6 +265,7 @@ def play(lab, events, stop=None):
                 ends.append((event.at + event.seconds, end))
     for _, end in ends:
         end()
+    faults.finish()
 
 
 def recover(lab, limit=30.0):

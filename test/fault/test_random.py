@@ -1,30 +1,61 @@
-"""A few short schedules; `make soak` runs long ones without end. Seeds that once found something stay here."""
+"""Ten short schedules, two at a time; `make soak` runs long ones without end. Seeds that once found something stay
+here."""
 
+import multiprocessing
 import os
+import signal
+import sys
 
 import pytest
 
 import campaign
 
-# Chosen so that between them every part of the laboratory works: wires, processes, hosts, disks, clocks, volumes.
-SEEDS = (47, 25)
+# Chosen so that between them every fault happens, and three and five nodes: test_every_fault_happens.
+SEEDS = (47, 25, 70, 170, 256, 21, 262, 142, 267, 344)
+SECONDS = 15
 LONG = [int(s) for s in os.environ.get("HOLDFAST_FAULT_SEEDS", "").split()]
 
 
-def go(seed, seconds):
-    result = campaign.run(seed, seconds)
+def judge(result):
     print(result.line())
     assert result.passed, f"{result.anomalies[:10]} {result.trouble}"
 
 
-@pytest.mark.limit(180)
+def leave_tidily():
+    """Whoever ends a run gets its hosts and volumes cleared away."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def short(seed):
+    return campaign.run(seed, SECONDS)
+
+
+@pytest.fixture(name="results", scope="module")
+def fixture_results():
+    """Each run is a process of its own; one that dies takes its own result away and no other."""
+    with multiprocessing.Pool(2, leave_tidily, maxtasksperchild=1) as pool:
+        runs = {seed: pool.apply_async(short, (seed,)) for seed in SEEDS}
+        try:
+            yield runs
+        finally:
+            pool.terminate()
+            pool.join()
+
+
+@pytest.mark.limit(400)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_faults_lose_nothing(seed):
-    go(seed, 15)
+def test_random_faults_lose_nothing(seed, results):
+    judge(results[seed].get())
+
+
+def test_every_fault_happens():
+    events = [e for seed in SEEDS for e in campaign.schedule.make(seed, SECONDS)]
+    assert {e.fault for e in events} == set(campaign.schedule.FAULTS)
+    assert {campaign.schedule.size(seed) for seed in SEEDS} == {3, 5}
 
 
 @pytest.mark.soak
 @pytest.mark.limit(400)
 @pytest.mark.parametrize("seed", LONG)
 def test_random_faults_for_long(seed):
-    go(seed, 60)
+    judge(campaign.run(seed, 60))
