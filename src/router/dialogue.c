@@ -105,7 +105,7 @@ static void server_message(struct hf_dialogue *d)
     case 'K':
         if (d->kept >= 8 && d->kept <= 4 + HF_BACKEND_KEY_MAX && !d->key_known) {
             d->key_known = true;
-            d->pid = hf_wire_number(d->keep);
+            d->pid = hf_scan_number(d->keep);
             d->key_len = (uint16_t)(d->kept - 4);
             memcpy(d->key, d->keep + 4, d->key_len);
         }

@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "router/scan.h"
+#include "base/scan.h"
 
 enum { HF_SCAN_KEEP = 512, HF_BACKEND_KEY_MAX = 256 };
 

@@ -529,7 +529,7 @@ static int hear_authentication(struct hf_session *s)
     size_t n = l->in_len - HEAD - 4;
     char nonce[HF_SCRAM_NONCE + 1], text[HF_SCRAM_MESSAGE_MAX];
     uint8_t out[HF_SASL_OUT_MAX + 16];
-    uint32_t code = l->in_len >= HEAD + 4 ? hf_wire_number(l->in + HEAD) : UINT32_MAX;
+    uint32_t code = l->in_len >= HEAD + 4 ? hf_scan_number(l->in + HEAD) : UINT32_MAX;
 
     if (code == 10 && l->step == STEP_START && hf_sasl_offers_scram(body, n)) {
         nonce_make(nonce);

@@ -16,8 +16,8 @@ static size_t authentication(uint32_t code, const void *body, size_t n, uint8_t 
 {
     assert(HEAD + 4 + n <= HF_SASL_OUT_MAX);
     out[0] = 'R';
-    hf_wire_put(out + 1, (uint32_t)(8 + n));
-    hf_wire_put(out + HEAD, code);
+    hf_scan_put(out + 1, (uint32_t)(8 + n));
+    hf_scan_put(out + HEAD, code);
     memcpy(out + HEAD + 4, body, n);
     return HEAD + 4 + n;
 }
@@ -47,7 +47,7 @@ size_t hf_sasl_need(const uint8_t *p, size_t n)
         return 0;
     if (n < HEAD)
         return HEAD;
-    len = hf_wire_number(p + 1);
+    len = hf_scan_number(p + 1);
     return len >= 4 && len <= HF_SASL_IN_MAX - 1 ? 1 + (size_t)len : 0;
 }
 
@@ -89,7 +89,7 @@ static enum hf_scram_verdict mechanism(struct hf_sasl *s, const uint8_t *p, size
     s->plus = s->scram.may_bind && strcmp((const char *)p, plus_name) == 0;
     if (!s->plus && strcmp((const char *)p, plain_name) != 0)
         return bad(s, "client selected an invalid SASL authentication mechanism");
-    announced = hf_wire_number(p + name);
+    announced = hf_scan_number(p + name);
     p += name + 4;
     n -= name + 4;
     if (announced == UINT32_MAX && n == 0) {
@@ -142,11 +142,11 @@ size_t hf_sasl_initial(const char *text, uint8_t out[HF_SASL_OUT_MAX + 16])
     assert(n < HF_SCRAM_MESSAGE_MAX);
     memcpy(out + at, plain_name, sizeof plain_name);
     at += sizeof plain_name;
-    hf_wire_put(out + at, (uint32_t)n);
+    hf_scan_put(out + at, (uint32_t)n);
     memcpy(out + at + 4, text, n);
     at += 4 + n;
     out[0] = 'p';
-    hf_wire_put(out + 1, (uint32_t)at - 1);
+    hf_scan_put(out + 1, (uint32_t)at - 1);
     return at;
 }
 
@@ -156,7 +156,7 @@ size_t hf_sasl_response(const char *text, uint8_t out[HF_SASL_OUT_MAX + 16])
 
     assert(n < HF_SCRAM_MESSAGE_MAX);
     out[0] = 'p';
-    hf_wire_put(out + 1, (uint32_t)n + 4);
+    hf_scan_put(out + 1, (uint32_t)n + 4);
     memcpy(out + HEAD, text, n);
     return HEAD + n;
 }

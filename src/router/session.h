@@ -10,7 +10,7 @@
 #include "router/cancel.h"
 #include "router/dialogue.h"
 #include "router/failures.h"
-#include "router/holds.h"
+#include "holds/holds.h"
 #include "router/list.h"
 #include "router/router.h"
 #include "router/tls.h"

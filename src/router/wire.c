@@ -82,7 +82,7 @@ size_t hf_startup_need(const uint8_t *p, size_t n)
 
     if (n < 4)
         return 4;
-    len = hf_wire_number(p);
+    len = hf_scan_number(p);
     return len >= 8 && len <= HF_STARTUP_MAX ? len : n;
 }
 
@@ -93,12 +93,12 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
 
     if (n < 4)
         return s;
-    len = hf_wire_number(p);
+    len = hf_scan_number(p);
     if (len < 8 || len > HF_STARTUP_MAX)
         return bad("08P01", "invalid length of startup packet", NULL);
     if (n < len)
         return s;
-    code = hf_wire_number(p + 4);
+    code = hf_scan_number(p + 4);
     s.len = len;
     if (code == CODE_SSL || code == CODE_GSSENC) {
         s.kind = code == CODE_SSL ? HF_STARTUP_TLS : HF_STARTUP_GSS;
@@ -108,7 +108,7 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
         if (len < 12 + HF_CANCEL_KEY_MIN || len > 12 + HF_CANCEL_KEY_MAX)
             return bad("08P01", "invalid length of cancel request", NULL);
         s.kind = HF_STARTUP_CANCEL;
-        s.pid = hf_wire_number(p + 8);
+        s.pid = hf_scan_number(p + 8);
         s.key = p + 12;
         s.key_len = len - 12;
         return s;
@@ -143,7 +143,7 @@ size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap)
         memcpy(p + at, "options", sizeof "options");
         memcpy(p + at + sizeof "options", setting, sizeof setting);
     }
-    hf_wire_put(p, (uint32_t)(len + add));
+    hf_scan_put(p, (uint32_t)(len + add));
     return len + add;
 }
 
@@ -153,8 +153,8 @@ size_t hf_wire_ask(uint8_t *out, const char *role)
 {
     size_t n = strlen(role) + 1;
 
-    hf_wire_put(out, (uint32_t)(8 + n));
-    hf_wire_put(out + 4, CODE_ASK);
+    hf_scan_put(out, (uint32_t)(8 + n));
+    hf_scan_put(out + 4, CODE_ASK);
     memcpy(out + 8, role, n);
     return 8 + n;
 }
@@ -164,9 +164,9 @@ size_t hf_wire_answer(uint8_t *out, char kind, uint32_t server_version, const ch
     size_t n = strlen(verifier) + 1;
 
     out[0] = 'V';
-    hf_wire_put(out + 1, (uint32_t)(4 + 1 + 4 + n));
+    hf_scan_put(out + 1, (uint32_t)(4 + 1 + 4 + n));
     out[5] = (uint8_t)kind;
-    hf_wire_put(out + 6, server_version);
+    hf_scan_put(out + 6, server_version);
     memcpy(out + 10, verifier, n);
     return 10 + n;
 }
@@ -176,7 +176,7 @@ bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *serv
     if (n < 11 || p[0] != 'V' || n - 10 > cap || memchr(p + 10, '\0', n - 10) != p + n - 1)
         return false;
     *kind = (char)p[5];
-    *server_version = hf_wire_number(p + 6);
+    *server_version = hf_scan_number(p + 6);
     memcpy(verifier, p + 10, n - 10);
     return true;
 }
@@ -185,7 +185,7 @@ bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *serv
 
 size_t hf_wire_length(const uint8_t *head)
 {
-    return 1 + (size_t)hf_wire_number(head + 1);
+    return 1 + (size_t)hf_scan_number(head + 1);
 }
 
 bool hf_wire_sqlstate(const uint8_t *body, size_t n, char out[6])
@@ -207,7 +207,7 @@ bool hf_wire_sqlstate(const uint8_t *body, size_t n, char out[6])
 size_t hf_wire_negotiate(uint8_t *out, const uint8_t *p, size_t len, uint32_t newest)
 {
     const char *key, *value;
-    uint32_t minor = hf_wire_number(p + 4) & 0xffff, options = 0;
+    uint32_t minor = hf_scan_number(p + 4) & 0xffff, options = 0;
     size_t at = 8, n = 13;
 
     while (pair(p, len, &at, &key, &value)) {
@@ -220,9 +220,9 @@ size_t hf_wire_negotiate(uint8_t *out, const uint8_t *p, size_t len, uint32_t ne
     if (minor <= newest && options == 0)
         return 0;
     out[0] = 'v';
-    hf_wire_put(out + 1, (uint32_t)(n - 1));
-    hf_wire_put(out + 5, (uint32_t)3 << 16 | (minor < newest ? minor : newest));
-    hf_wire_put(out + 9, options);
+    hf_scan_put(out + 1, (uint32_t)(n - 1));
+    hf_scan_put(out + 5, (uint32_t)3 << 16 | (minor < newest ? minor : newest));
+    hf_scan_put(out + 9, options);
     return n;
 }
 
@@ -257,6 +257,6 @@ size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char 
         return 0;
     out[at++] = '\0';
     out[0] = 'E';
-    hf_wire_put(out + 1, (uint32_t)at - 1);
+    hf_scan_put(out + 1, (uint32_t)at - 1);
     return at;
 }

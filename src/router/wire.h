@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/scan.h"
+
 enum {
     HF_STARTUP_MAX = 10000, /* PostgreSQL's MAX_STARTUP_PACKET_LENGTH */
     HF_CANCEL_KEY_MIN = 4,  /* all of protocol 3.0's */
@@ -31,18 +33,6 @@ struct hf_startup {
     size_t key_len;
     const char *sqlstate, *text, *hint; /* hint: may be NULL */
 };
-
-/* A number of four bytes, as the protocol has them. */
-static inline uint32_t hf_wire_number(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static inline void hf_wire_put(uint8_t *p, uint32_t v)
-{
-    for (int i = 0; i < 4; i++)
-        p[i] = (uint8_t)(v >> (24 - 8 * i));
-}
 
 /* Looks at the first `n` bytes of a connection. */
 struct hf_startup hf_startup_parse(const uint8_t *p, size_t n);

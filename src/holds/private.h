@@ -1,9 +1,9 @@
-/* Shared by holds*.c. Private to src/router. */
-#ifndef HF_ROUTER_HOLDS_PRIVATE_H
-#define HF_ROUTER_HOLDS_PRIVATE_H
+/* Shared by holds.c, log.c, client.c.... Private to src/holds. */
+#ifndef HF_HOLDS_PRIVATE_H
+#define HF_HOLDS_PRIVATE_H
 
-#include "router/holds.h"
-#include "router/scan.h"
+#include "holds/holds.h"
+#include "base/scan.h"
 
 #define PIN(hold) HF_HOLD_BIT(HF_HOLD_##hold)
 
@@ -13,7 +13,7 @@ enum {
     HF_PORTALS_MAX = 8,
 };
 
-/* -- what is remembered (holds_log.c) ---------------------------------------------------------- */
+/* -- what is remembered (log.c) ---------------------------------------------------------- */
 
 enum hf_item_kind { HF_ITEM_SETTING, HF_ITEM_STATEMENT };
 
@@ -168,7 +168,7 @@ struct hf_op *hf_holds_op(const struct hf_holds *h, uint32_t i);
 void hf_holds_pop(struct hf_holds *h);
 void hf_op_clear(struct hf_op *op);
 
-/* holds_client.c, holds_server.c: one message; `full` is its length, of which `have` bytes are
+/* client.c, server.c: one message; `full` is its length, of which `have` bytes are
  * there. */
 void hf_holds_client_message(struct hf_holds *h, char type, const uint8_t *body, size_t have,
                              uint64_t full);
@@ -177,7 +177,7 @@ void hf_holds_server_message(struct hf_holds *h, char type, const uint8_t *body,
 size_t hf_holds_client_keep(const struct hf_holds *h, char type); /* bytes of the body to look at */
 size_t hf_holds_server_keep(struct hf_holds *h, char type);
 
-/* holds_apply.c: what a statement that was answered has done. */
+/* apply.c: what a statement that was answered has done. */
 void hf_holds_done(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
                    const char *tag); /* NULL: a part */
 /* Of a statement that was prepared by name with SQL. */

@@ -2,7 +2,7 @@
  */
 #include <string.h>
 
-#include "router/sql_private.h"
+#include "holds/sql_private.h"
 
 static bool is_digit(char c)
 {

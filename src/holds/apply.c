@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/holds_private.h"
+#include "holds/private.h"
 
 /* What an error does not undo. */
 #define LASTING                                                                                    \

@@ -1,10 +1,22 @@
-/* A stream of PostgreSQL's messages, in pieces of any size: where each begins and ends. */
-#ifndef HF_ROUTER_SCAN_H
-#define HF_ROUTER_SCAN_H
+/* A stream of PostgreSQL's messages, in pieces of any size: where each begins and ends, and the protocol's numbers. */
+#ifndef HF_BASE_SCAN_H
+#define HF_BASE_SCAN_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* A number of four bytes, as the protocol has them. */
+static inline uint32_t hf_scan_number(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline void hf_scan_put(uint8_t *p, uint32_t v)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = (uint8_t)(v >> (24 - 8 * i));
+}
 
 /* One stream of messages: type byte, length (itself included, type not), body. */
 struct hf_scan {

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/holds_private.h"
-#include "router/wire.h"
+#include "holds/private.h"
+#include "base/scan.h"
 
 enum { KEEP = 512, VALUE_KEEP = 16 * 1024 };
 
@@ -261,7 +261,7 @@ static void row(struct hf_holds *h, const uint8_t *body, size_t have)
     h->value = NULL;
     if (!wants_value(h) || have < 6)
         return;
-    len = hf_wire_number(body + 2);
+    len = hf_scan_number(body + 2);
     if (len > have - 6 || memchr(body + 6, '\0', len) != NULL)
         return; /* null, or too long */
     h->value = malloc(len + 1);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/holds_private.h"
+#include "holds/private.h"
 
 /* -- items
  * ------------------------------------------------------------------------------------------- */

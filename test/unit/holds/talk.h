@@ -1,14 +1,14 @@
 /* A session's traffic, message by message, followed twice: in whole messages and byte by byte.
  * After each message both must be of the same opinion. */
-#ifndef HF_TEST_ROUTER_TALK_H
-#define HF_TEST_ROUTER_TALK_H
+#ifndef HF_TEST_HOLDS_TALK_H
+#define HF_TEST_HOLDS_TALK_H
 
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include "router/holds.h"
+#include "holds/holds.h"
 
 struct talk {
     struct hf_sql_cache *cache;

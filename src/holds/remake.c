@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/holds_private.h"
-#include "router/wire.h"
+#include "holds/private.h"
+#include "base/scan.h"
 
 struct out {
     uint8_t *bytes; /* NULL: only counted */
@@ -21,7 +21,7 @@ static void put_number(struct out *o, uint32_t v, unsigned bytes)
 {
     uint8_t b[4];
 
-    hf_wire_put(b, v);
+    hf_scan_put(b, v);
     put(o, b + 4 - bytes, bytes);
 }
 

@@ -3,7 +3,7 @@
  * I/O.
  *
  * A session is *free* if it could go on with another connection after hf_holds_remake(), and
- * *pinned* by something otherwise (enum hf_hold in router/sql.h says by what). When in doubt it is
+ * *pinned* by something otherwise (enum hf_hold in holds/sql.h says by what). When in doubt it is
  * pinned.
  *
  * ## The rule about functions
@@ -12,7 +12,7 @@
  * prove nothing by themselves. So the question is split in two:
  *
  * 1. *What can the code in this database do at all?* The owner asks PostgreSQL now and then, once
- * for all sessions of a database (hf_code_query() in router/code.h). Most databases have no
+ * for all sessions of a database (hf_code_query() in holds/code.h). Most databases have no
  * function, trigger, view or extension that could leave anything in a session; then only
  * PostgreSQL's own functions can, whose names are known, and a statement without such a name leaves
  * the session free. Where there are some, the answer has their names and says whether they can be
@@ -38,15 +38,15 @@
  * server, and only those, go through hf_holds_client() first; all bytes that come from it through
  * hf_holds_server(). Not the startup packet (given to hf_holds_new()) and not what the owner says
  * to the server on its own (authentication, the remake, the probe) or hears in answer. */
-#ifndef HF_ROUTER_HOLDS_H
-#define HF_ROUTER_HOLDS_H
+#ifndef HF_HOLDS_H
+#define HF_HOLDS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "router/code.h"
-#include "router/sql.h"
+#include "holds/code.h"
+#include "holds/sql.h"
 
 /* What is under way, as it matters if the server died now. */
 enum hf_doing {

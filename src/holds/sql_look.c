@@ -1,7 +1,7 @@
 /* The first look: decides what is frequent by its words alone. */
 #include <string.h>
 
-#include "router/sql_private.h"
+#include "holds/sql_private.h"
 
 struct look {
     struct hf_sql *q;

@@ -4,7 +4,7 @@
  * settings with names of the user's own making (app.user) are in no catalogue. */
 #include <string.h>
 
-#include "router/holds_private.h"
+#include "holds/private.h"
 
 /* An object in the session's temporary schema depends on that schema, whatever it is. */
 static const char query[] =

@@ -15,8 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "postgres.h"
-#include "router/holds.h"
+#include "../router/postgres.h"
+#include "holds/holds.h"
 
 static struct postgres pg;
 

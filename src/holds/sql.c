@@ -1,11 +1,11 @@
 /* Verdicts about texts, and the cache of them. */
-#include "router/sql.h"
+#include "holds/sql.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/sql_private.h"
+#include "holds/sql_private.h"
 
 enum { BUCKETS = 4096, CACHED_TEXT_MAX = 16 * 1024 };
 

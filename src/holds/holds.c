@@ -1,9 +1,9 @@
-#include "router/holds.h"
+#include "holds/holds.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/holds_private.h"
+#include "holds/private.h"
 
 /* -- life
  * --------------------------------------------------------------------------------------------------

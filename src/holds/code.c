@@ -1,4 +1,4 @@
-#include "router/code.h"
+#include "holds/code.h"
 
 #include <stdlib.h>
 #include <string.h>

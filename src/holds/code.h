@@ -5,15 +5,15 @@
  * and then those that can be reached without being named. The answer says for each whether what it
  * could leave is visible in catalogues (locks, LISTEN, temporary objects, cursors) or hidden
  * (settings, other languages' state). */
-#ifndef HF_ROUTER_CODE_H
-#define HF_ROUTER_CODE_H
+#ifndef HF_HOLDS_CODE_H
+#define HF_HOLDS_CODE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
-#include "router/sql.h"
+#include "holds/sql.h"
 
 enum hf_code_leaves { HF_CODE_NOTHING, HF_CODE_VISIBLE, HF_CODE_HIDDEN };
 

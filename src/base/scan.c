@@ -1,6 +1,4 @@
-#include "router/scan.h"
-
-#include "router/wire.h"
+#include "base/scan.h"
 
 size_t hf_scan_take(struct hf_scan *s, const uint8_t *p, size_t n, size_t *body, bool *complete)
 {
@@ -10,7 +8,7 @@ size_t hf_scan_take(struct hf_scan *s, const uint8_t *p, size_t n, size_t *body,
         s->head[s->have++] = p[used++];
         if (s->have < 5)
             continue;
-        s->left = hf_wire_number(s->head + 1);
+        s->left = hf_scan_number(s->head + 1);
         if (s->left < 4) {
             s->broken = true;
             *complete = false;

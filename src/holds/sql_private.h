@@ -1,8 +1,8 @@
-/* Shared by sql*.c. Private to src/router. */
-#ifndef HF_ROUTER_SQL_PRIVATE_H
-#define HF_ROUTER_SQL_PRIVATE_H
+/* Shared by sql*.c. Private to src/holds. */
+#ifndef HF_HOLDS_SQL_PRIVATE_H
+#define HF_HOLDS_SQL_PRIVATE_H
 
-#include "router/sql.h"
+#include "holds/sql.h"
 
 enum { HF_SQL_NAME_MAX = 63 }; /* PostgreSQL's NAMEDATALEN - 1 */
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/sql_private.h"
+#include "holds/sql_private.h"
 
 enum { CURSOR_HOLD = 0x0020 }; /* CURSOR_OPT_HOLD in nodes/parsenodes.h */
 

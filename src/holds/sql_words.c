@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/sql_private.h"
+#include "holds/sql_private.h"
 
 struct word {
     const char *name;

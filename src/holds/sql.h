@@ -7,14 +7,14 @@
  *
  * The verdict is about the statement alone: its own words, and PostgreSQL's own functions by their
  * names. What the database's own code does (functions, triggers, views) is not in it: see
- * router/code.h. To look that up, the hash of each word that may be a name is kept. A function of a
+ * holds/code.h. To look that up, the hash of each word that may be a name is kept. A function of a
  * user's that is named like one of PostgreSQL's is either harmless, and the verdict too strict, or
  * found by the look at the database.
  *
  * Texts are taken to be in an encoding in which no byte of a longer character looks like ASCII, and
  * standard_conforming_strings to be on; the caller sees to that. */
-#ifndef HF_ROUTER_SQL_H
-#define HF_ROUTER_SQL_H
+#ifndef HF_HOLDS_SQL_H
+#define HF_HOLDS_SQL_H
 
 #include <stdbool.h>
 #include <stddef.h>

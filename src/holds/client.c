@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router/holds_private.h"
-#include "router/wire.h"
+#include "holds/private.h"
+#include "base/scan.h"
 
 enum { NAMES_KEEP = 1024 };
 
@@ -276,7 +276,7 @@ static void function(struct hf_holds *h, const uint8_t *body, size_t have)
     static const uint32_t large_objects[] = {715, 952, 953,  954,  955,  956, 957,
                                              958, 964, 1004, 3170, 3171, 3172};
     struct hf_op *op = push(h, HF_OP_FUNCTION);
-    uint32_t oid = have >= 4 ? hf_wire_number(body) : 0;
+    uint32_t oid = have >= 4 ? hf_scan_number(body) : 0;
     bool known = false;
 
     if (op == NULL)
