@@ -86,7 +86,7 @@ static bool fits(const struct hf_sql_statement *s, const char *tag)
 
 static void commit(struct hf_holds *h)
 {
-    if (h->journal.n > 0 && !hf_journal_commit(&h->journal, &h->log))
+    if (!hf_journal_commit(&h->journal, &h->log))
         hf_holds_too_much(h);
     h->wrote = h->tx_read_only = false;
     h->stale = true;
@@ -99,10 +99,24 @@ static void roll_back(struct hf_holds *h)
     h->stale = true;
 }
 
-static void journal(struct hf_holds *h, const struct hf_sql_statement *s, enum hf_sql_kind kind,
-                    const char *text, size_t len)
+/* What takes effect when the transaction commits, and what counts until then. */
+static void journal(struct hf_holds *h, const struct hf_sql_statement *s, const char *text, size_t len)
 {
-    if (!hf_journal_add(&h->journal, kind, s->parses, s->name, text, len))
+    struct hf_item *i = hf_item_new(&h->budget, HF_ITEM_SETTING, s->name, strlen(s->name));
+
+    if (i == NULL || !hf_item_set_text(i, text, len)) {
+        hf_item_unref(i);
+        hf_holds_too_much(h);
+        return;
+    }
+    i->parses = s->parses;
+    if (!hf_journal_add(&h->journal, HF_SQL_SET, s->parses, i))
+        hf_holds_too_much(h);
+}
+
+static void journal_mark(struct hf_holds *h, enum hf_sql_kind kind, bool parses)
+{
+    if (!hf_journal_add(&h->journal, kind, parses, NULL))
         hf_holds_too_much(h);
 }
 
@@ -140,27 +154,28 @@ static void set_config(struct hf_holds *h, const struct hf_sql_statement *s)
     if (fclose(f) != 0 || bad)
         hf_holds_too_much(h);
     else
-        journal(h, s, HF_SQL_SET, text, len);
+        journal(h, s, text, len);
     free(text);
-    free(h->value);
-    h->value = NULL;
-    h->value_len = 0;
+    hf_holds_drop_value(h);
 }
 
-static void prepare(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
+static void prepare(struct hf_holds *h, struct hf_text *t, uint32_t index,
                     const struct hf_sql_statement *s)
 {
-    struct hf_item *i = hf_item_new(HF_ITEM_STATEMENT, s->name, strlen(s->name));
+    struct hf_item *i;
 
+    if (hf_log_find(&h->log, s->name, strlen(s->name)) != NULL)
+        h->pins |= PIN(UNKNOWN); /* a Parse of that name is under way: which one do later messages mean? */
+    i = hf_item_new(&h->budget, HF_ITEM_STATEMENT, s->name, strlen(s->name));
     if (i == NULL) {
         hf_holds_too_much(h);
         return;
     }
-    i->sql = hf_sql_ref((struct hf_sql *)q);
+    i->sql = hf_text_ref(t);
     i->index = index;
-    if (hf_journal_parses(&h->journal))
+    if (h->journal.n_parses > 0)
         h->pins |= PIN(PREPARED);
-    if (!hf_log_append(&h->log, i))
+    if (!hf_log_add_statement(&h->log, i))
         hf_holds_too_much(h);
 }
 
@@ -188,7 +203,7 @@ static void execute(struct hf_holds *h, const struct hf_sql_statement *s)
     const struct hf_item *i = hf_log_find(&h->log, s->name, strlen(s->name));
 
     if (i != NULL && !i->pending && !i->unclear)
-        hf_holds_done_prepared(h, i->sql, i->index);
+        hf_holds_done_prepared(h, i->sql->sql, i->index);
     else
         h->pins |= PIN(UNKNOWN);
 }
@@ -206,16 +221,29 @@ static void deallocate(struct hf_holds *h, const char *name)
 static void discard_all(struct hf_holds *h)
 {
     hf_journal_clear(&h->journal);
-    for (uint32_t k = h->log.n; k-- > 0;)
-        if (!h->log.items[k]->pending)
-            hf_log_remove(&h->log, h->log.items[k]);
+    hf_log_remove_all(&h->log);
     h->pins &= (uint32_t)INDELIBLE;
 }
 
 /* -- statements
  * ---------------------------------------------------------------------------------------- */
 
-static void by_kind(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
+static void savepoint(struct hf_holds *h, const struct hf_sql_statement *s)
+{
+    bool known = true;
+
+    if (s->kind == HF_SQL_RELEASE)
+        known = hf_journal_release(&h->journal, s->name);
+    else if (s->kind == HF_SQL_ROLLBACK_TO)
+        known = hf_journal_rollback_to(&h->journal, s->name);
+    else if (!hf_journal_savepoint(&h->journal, s->name))
+        hf_holds_too_much(h);
+    if (!known)
+        h->pins |= PIN(UNKNOWN); /* made by something that was not understood */
+    h->stale = h->stale || s->kind == HF_SQL_ROLLBACK_TO;
+}
+
+static void by_kind(struct hf_holds *h, struct hf_text *t, uint32_t index,
                     const struct hf_sql_statement *s, const char *tag)
 {
     switch (s->kind) {
@@ -233,29 +261,27 @@ static void by_kind(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
             commit(h);
         break;
     case HF_SQL_SAVEPOINT:
-        journal(h, s, HF_SQL_SAVEPOINT, NULL, 0);
-        break;
     case HF_SQL_RELEASE:
-        hf_journal_release(&h->journal, s->name);
-        break;
     case HF_SQL_ROLLBACK_TO:
-        hf_journal_rollback_to(&h->journal, s->name);
-        h->stale = true;
+        savepoint(h, s);
         break;
     case HF_SQL_SET:
+        journal(h, s, hf_sql_text(t->sql) + s->at, s->len);
+        break;
     case HF_SQL_RESET_ALL:
-        journal(h, s, s->kind, hf_sql_text(q) + s->at, s->len);
+        journal_mark(h, HF_SQL_RESET_ALL, false);
         break;
     case HF_SQL_SET_LOCAL:
         if (strncmp(s->name, "transaction", 11) == 0)
             h->tx_read_only = false;
-        journal(h, s, HF_SQL_SET_LOCAL, NULL, 0);
+        if (s->parses) /* for what is prepared in this transaction */
+            journal_mark(h, HF_SQL_SET_LOCAL, true);
         break;
     case HF_SQL_SET_CONFIG:
         set_config(h, s);
         break;
     case HF_SQL_PREPARE:
-        prepare(h, q, index, s);
+        prepare(h, t, index, s);
         break;
     case HF_SQL_EXECUTE:
         execute(h, s);
@@ -274,8 +300,9 @@ static void by_kind(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
     }
 }
 
-void hf_holds_done(struct hf_holds *h, const struct hf_sql *q, uint32_t index, const char *tag)
+void hf_holds_done(struct hf_holds *h, struct hf_text *t, uint32_t index, const char *tag)
 {
+    const struct hf_sql *q = t != NULL ? t->sql : NULL;
     const struct hf_sql_statement *s;
 
     if (q == NULL || !hf_sql_is_understood(q) || index >= hf_sql_count(q)) {
@@ -301,7 +328,7 @@ void hf_holds_done(struct hf_holds *h, const struct hf_sql *q, uint32_t index, c
             ran_code(h, q);
     }
     if (tag != NULL)
-        by_kind(h, q, index, s, tag);
+        by_kind(h, t, index, s, tag);
 }
 
 void hf_holds_undone(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
@@ -327,8 +354,9 @@ void hf_holds_undone(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
         ran_code(h, s->kind == HF_SQL_EXECUTE ? NULL : q);
     if (s->kind == HF_SQL_EXECUTE) {
         const struct hf_item *i = hf_log_find(&h->log, s->name, strlen(s->name));
-        if (i != NULL && hf_sql_is_understood(i->sql) && i->index < hf_sql_count(i->sql))
-            h->pins |= hf_sql_statement(i->sql, i->index)->pins & (uint32_t)LASTING;
+        const struct hf_sql *made = i != NULL ? i->sql->sql : NULL;
+        if (i != NULL && hf_sql_is_understood(made) && i->index < hf_sql_count(made))
+            h->pins |= hf_sql_statement(made, i->index)->pins & (uint32_t)LASTING;
         else if (i != NULL)
             h->pins |= PIN(UNSURE);
     }
@@ -338,11 +366,11 @@ void hf_holds_undone(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
 void hf_holds_settle(struct hf_holds *h)
 {
     if (h->status == 'I') {
-        if (h->failed && h->committed_early && hf_journal_has_settings(&h->journal))
+        if (h->failed && h->committed_early && h->journal.n_settings > 0)
             h->pins |= PIN(SETTING); /* were they committed, or not? */
         if (h->failed)
             roll_back(h);
-        else if (h->journal.n > 0)
+        else if (h->journal.n > 0 || h->journal.n_savepoints > 0)
             commit(h);
         h->wrote = h->tx_read_only = false;
     }

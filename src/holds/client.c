@@ -29,74 +29,40 @@ static const char *read_string(struct reader *r, size_t *len)
     return s;
 }
 
-static struct hf_op *push(struct hf_holds *h, enum hf_op_kind kind)
-{
-    struct hf_op *op;
-
-    if (h->n >= HF_HOLDS_QUEUE_MAX) {
-        h->over = true;
-        hf_holds_too_much(h);
-        return NULL;
-    }
-    if (h->n == h->cap) {
-        uint32_t cap = h->cap == 0 ? 4 : h->cap * 2;
-        struct hf_op *ops = calloc(cap, sizeof *ops);
-        if (ops == NULL) {
-            h->over = true;
-            hf_holds_too_much(h);
-            return NULL;
-        }
-        for (uint32_t i = 0; i < h->n; i++)
-            ops[i] = h->ops[(h->first + i) % h->cap];
-        free(h->ops);
-        h->ops = ops;
-        h->cap = cap;
-        h->first = 0;
-    }
-    op = &h->ops[(h->first + h->n++) % h->cap];
-    memset(op, 0, sizeof *op);
-    op->kind = kind;
-    return op;
-}
-
 /* NULL: nothing can be said about it. */
-static struct hf_sql *verdict(struct hf_holds *h, const char *text, size_t len, bool again)
+static struct hf_text *verdict(struct hf_holds *h, const char *text, size_t len, bool again)
 {
-    struct hf_sql *q = len <= HF_SQL_TEXT_MAX ? hf_sql_get(h->cache, text, len, again) : NULL;
+    struct hf_text *t = NULL;
+    struct hf_sql *q;
 
-    if (q == NULL && len <= HF_SQL_TEXT_MAX)
+    if (len > HF_SQL_TEXT_MAX)
+        return NULL;
+    q = hf_sql_get(h->cache, &h->share, text, len, again);
+    if (q != NULL)
+        t = hf_text_new(&h->budget, q);
+    if (t == NULL)
         hf_holds_too_much(h);
-    return q;
+    return t;
 }
 
 /* -- the extended protocol
  * ----------------------------------------------------------------------------- */
 
-static struct hf_item *statement(const char *name, size_t len, struct hf_sql *q,
+/* Takes `t` over. NULL: no room. */
+static struct hf_item *statement(struct hf_holds *h, const char *name, size_t len, struct hf_text *t,
                                  const struct reader *types)
 {
-    struct hf_item *i = hf_item_new(HF_ITEM_STATEMENT, name, len);
-    size_t n = (size_t)(types->end - types->p);
+    struct hf_item *i = hf_item_new(&h->budget, HF_ITEM_STATEMENT, name, len);
 
-    if (i == NULL)
-        return NULL;
-    i->by_message = true;
-    i->sql = hf_sql_ref(q);
-    i->n_types = (uint16_t)(n / 4);
-    i->types = n > 0 ? malloc(n) : NULL;
-    if (n > 0 && i->types == NULL) {
+    if (i == NULL || !hf_item_set_types(i, types->p, (size_t)(types->end - types->p))) {
+        hf_text_unref(t);
         hf_item_unref(i);
+        hf_holds_too_much(h);
         return NULL;
     }
-    if (n > 0)
-        memcpy(i->types, types->p, n);
+    i->by_message = true;
+    i->sql = t;
     return i;
-}
-
-static void set_unnamed(struct hf_holds *h, struct hf_item *i)
-{
-    hf_item_unref(h->unnamed);
-    h->unnamed = i;
 }
 
 static void query(struct hf_holds *h, const uint8_t *body, size_t have, uint64_t full)
@@ -104,11 +70,11 @@ static void query(struct hf_holds *h, const uint8_t *body, size_t have, uint64_t
     struct reader r = {.p = body, .end = body + have};
     size_t len;
     const char *text = read_string(&r, &len);
-    struct hf_op *op = push(h, HF_OP_QUERY);
+    struct hf_op *op = hf_holds_push(h, HF_OP_QUERY);
 
     if (op != NULL && !r.bad && r.p == r.end && have == full)
-        op->sql = verdict(h, text, len, false);
-    set_unnamed(h, NULL); /* a simple query drops it */
+        hf_holds_op_set_text(h, op, verdict(h, text, len, false));
+    hf_holds_set_unnamed(h, NULL); /* a simple query drops it */
 }
 
 /* In the log at once, so that it is found; one reference is the queue's. */
@@ -122,10 +88,9 @@ static void set_named(struct hf_holds *h, struct hf_op *op, struct hf_item *i)
         hf_item_unref(i);
         return;
     }
-    i->pending = true;
     i->refs++;
     op->item = i;
-    if (!hf_log_append(&h->log, i))
+    if (!hf_log_add_pending(&h->log, i))
         hf_holds_too_much(h);
 }
 
@@ -134,38 +99,48 @@ static void parse(struct hf_holds *h, const uint8_t *body, size_t have, uint64_t
     struct reader r = {.p = body, .end = body + have};
     size_t name_len, len;
     const char *name = read_string(&r, &name_len), *text = read_string(&r, &len);
-    struct hf_op *op = push(h, HF_OP_PARSE);
-    struct hf_sql *q = NULL;
+    struct hf_op *op = hf_holds_push(h, HF_OP_PARSE);
+    struct hf_text *t = NULL;
     struct hf_item *i;
 
     h->batch = true;
     if (op == NULL)
         return;
-    op->unnamed = !r.bad && name_len == 0;
+    if (!r.bad && name_len == 0)
+        hf_holds_op_set_unnamed(h, op);
     if (!r.bad && r.end - r.p >= 2 && have == full) {
         unsigned n = (unsigned)r.p[0] << 8 | r.p[1];
         r.p += 2;
         if ((size_t)(r.end - r.p) == (size_t)n * 4)
-            q = verdict(h, text, len, true);
+            t = verdict(h, text, len, true);
     }
-    i = q != NULL ? statement(name, name_len, q, &r) : NULL;
-    hf_sql_unref(q);
-    if (q != NULL && i == NULL)
-        hf_holds_too_much(h);
+    i = t != NULL ? statement(h, name, name_len, t, &r) : NULL;
     if (op->unnamed) {
-        set_unnamed(h, i);
+        hf_holds_set_unnamed(h, i);
         h->unnamed_here = true;
     } else if (i != NULL) {
         set_named(h, op, i);
     }
 }
 
+static bool make_portals(struct hf_holds *h)
+{
+    size_t bytes = HF_PORTALS_MAX * sizeof *h->portals;
+
+    if (!hf_budget_take(&h->budget, bytes))
+        return false;
+    h->portals = calloc(HF_PORTALS_MAX, sizeof *h->portals);
+    if (h->portals == NULL)
+        hf_budget_give(&h->budget, bytes);
+    return h->portals != NULL;
+}
+
 static struct hf_portal *portal(struct hf_holds *h, const char *name, size_t len, bool make)
 {
     struct hf_portal *free_one = NULL;
 
-    if (h->portals == NULL && make)
-        h->portals = calloc(HF_PORTALS_MAX, sizeof *h->portals);
+    if (h->portals == NULL && make && !make_portals(h))
+        hf_holds_too_much(h);
     if (h->portals == NULL || len >= sizeof h->portals->name)
         return NULL;
     for (unsigned i = 0; i < HF_PORTALS_MAX; i++) {
@@ -183,18 +158,18 @@ static struct hf_portal *portal(struct hf_holds *h, const char *name, size_t len
     return free_one;
 }
 
-/* Is the unnamed statement certainly the one that was parsed last? Not if its Parse may still be
- * passed over. */
-static bool unnamed_is_certain(const struct hf_holds *h)
+/* The statement that a Bind means, if that is certain. */
+static const struct hf_item *meant(const struct hf_holds *h, const char *name, size_t len)
 {
-    if (h->unnamed_here)
-        return true;
-    for (uint32_t i = 0; i < h->n; i++) {
-        const struct hf_op *op = hf_holds_op(h, i);
-        if (op->kind == HF_OP_PARSE && op->unnamed)
-            return false;
-    }
-    return true;
+    const struct hf_item *i;
+
+    /* The unnamed one is certainly the one that was parsed last, unless its Parse may still be passed
+     * over. */
+    if (len == 0)
+        return h->unnamed_here || h->n_unnamed == 0 ? h->unnamed : NULL;
+    /* By then a PREPARE or DEALLOCATE that is under way will be done, or will have failed. */
+    i = h->n_renaming == 0 ? hf_log_find(&h->log, name, len) : NULL;
+    return i != NULL && !i->unclear ? i : NULL;
 }
 
 static void bind(struct hf_holds *h, const uint8_t *body, size_t have)
@@ -203,30 +178,16 @@ static void bind(struct hf_holds *h, const uint8_t *body, size_t have)
     size_t portal_len, len;
     const char *portal_name = read_string(&r, &portal_len), *name = read_string(&r, &len);
     struct hf_portal *p = portal(h, portal_name, portal_len, true);
-    const struct hf_item *i = NULL;
-    struct hf_sql *q = NULL;
-    uint32_t index = 0;
-    bool prepared = false;
+    const struct hf_item *i = r.bad ? NULL : meant(h, name, len);
 
     h->batch = true;
-    (void)push(h, HF_OP_BIND);
+    (void)hf_holds_push(h, HF_OP_BIND);
     if (p == NULL)
         return;
-    if (!r.bad && len == 0)
-        i = unnamed_is_certain(h) ? h->unnamed : NULL;
-    else if (!r.bad)
-        i = hf_log_find(&h->log, name, len);
-    if (i != NULL && !i->unclear) {
-        q = i->sql;
-        index = i->index;
-        prepared = !i->by_message;
-    }
-    if (q != NULL)
-        hf_sql_ref(q);
-    hf_sql_unref(p->sql);
-    p->sql = q;
-    p->index = index;
-    p->prepared = prepared;
+    hf_text_unref(p->text);
+    p->text = i != NULL ? hf_text_ref(i->sql) : NULL;
+    p->index = i != NULL ? i->index : 0;
+    p->prepared = i != NULL && !i->by_message;
 }
 
 static void execute(struct hf_holds *h, const uint8_t *body, size_t have)
@@ -235,12 +196,12 @@ static void execute(struct hf_holds *h, const uint8_t *body, size_t have)
     size_t len;
     const char *name = read_string(&r, &len);
     const struct hf_portal *p = r.bad ? NULL : portal(h, name, len, false);
-    struct hf_op *op = push(h, HF_OP_EXECUTE);
+    struct hf_op *op = hf_holds_push(h, HF_OP_EXECUTE);
 
     h->batch = true;
-    if (op == NULL || p == NULL || p->sql == NULL)
+    if (op == NULL || p == NULL || p->text == NULL)
         return;
-    op->sql = hf_sql_ref(p->sql);
+    hf_holds_op_set_text(h, op, hf_text_ref(p->text));
     op->at = p->index;
     op->prepared = p->prepared;
 }
@@ -250,7 +211,7 @@ static void close_message(struct hf_holds *h, const uint8_t *body, size_t have)
     struct reader r = {.p = body + (have > 0), .end = body + have};
     size_t len;
     const char *name = read_string(&r, &len);
-    struct hf_op *op = push(h, HF_OP_CLOSE);
+    struct hf_op *op = hf_holds_push(h, HF_OP_CLOSE);
 
     h->batch = true;
     if (op == NULL || r.bad || have == 0 || len == 0)
@@ -259,7 +220,7 @@ static void close_message(struct hf_holds *h, const uint8_t *body, size_t have)
         op->item = hf_log_find(&h->log, name, len);
         if (op->item != NULL) {
             op->item->refs++;
-            op->item->closing++;
+            hf_log_close(&h->log, op->item);
         }
     } else if (portal(h, name, len, false) == NULL) {
         h->stale = true; /* a cursor that was declared WITH HOLD */
@@ -275,7 +236,7 @@ static void function(struct hf_holds *h, const uint8_t *body, size_t have)
 {
     static const uint32_t large_objects[] = {715, 952, 953,  954,  955,  956, 957,
                                              958, 964, 1004, 3170, 3171, 3172};
-    struct hf_op *op = push(h, HF_OP_FUNCTION);
+    struct hf_op *op = hf_holds_push(h, HF_OP_FUNCTION);
     uint32_t oid = have >= 4 ? hf_scan_number(body) : 0;
     bool known = false;
 
@@ -293,7 +254,7 @@ static void copy_end(struct hf_holds *h)
     if (h->copying)
         h->copying = false;
     else if (h->n > 0)
-        (void)push(h, HF_OP_COPY_END);
+        (void)hf_holds_push(h, HF_OP_COPY_END);
 }
 
 static void sync(struct hf_holds *h)
@@ -301,7 +262,7 @@ static void sync(struct hf_holds *h)
     if (h->copying)
         return;
     h->batch = h->skipping = h->unnamed_here = false;
-    (void)push(h, HF_OP_SYNC);
+    (void)hf_holds_push(h, HF_OP_SYNC);
 }
 
 size_t hf_holds_client_keep(const struct hf_holds *h, char type)
@@ -325,8 +286,10 @@ size_t hf_holds_client_keep(const struct hf_holds *h, char type)
 void hf_holds_client_message(struct hf_holds *h, char type, const uint8_t *body, size_t have,
                              uint64_t full)
 {
-    if (!h->started && strchr("pX", type) == NULL)
+    if (!h->started && strchr("pX", type) == NULL) {
         h->over = true; /* who is not logged in yet gets no statement looked at */
+        h->pins |= PIN(UNKNOWN);
+    }
     if (h->over || (h->skipping && type != 'S'))
         return;
     if (h->copying && strchr("dHScfX", type) == NULL) {
@@ -345,7 +308,7 @@ void hf_holds_client_message(struct hf_holds *h, char type, const uint8_t *body,
         break;
     case 'D':
         h->batch = true;
-        (void)push(h, HF_OP_DESCRIBE);
+        (void)hf_holds_push(h, HF_OP_DESCRIBE);
         break;
     case 'E':
         execute(h, body, have);

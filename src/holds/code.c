@@ -11,7 +11,7 @@ struct named {
 struct hf_code {
     enum hf_code_leaves unnamed, worst;
     size_t n;
-    struct named names[];
+    struct named names[]; /* by hash; of one hash the worst first */
 };
 
 /* How the query goes, by its parts:
@@ -151,6 +151,15 @@ static bool read_name(const char **p, const char *end, struct named *out)
     return true;
 }
 
+static int by_hash(const void *a, const void *b)
+{
+    const struct named *x = a, *y = b;
+
+    if (x->hash != y->hash)
+        return x->hash < y->hash ? -1 : 1;
+    return (int)y->leaves - (int)x->leaves;
+}
+
 int hf_code_read(struct hf_code **out, const char *value, size_t len)
 {
     const char *p = value, *end = value + len;
@@ -177,6 +186,7 @@ int hf_code_read(struct hf_code **out, const char *value, size_t len)
         if (n->leaves > c->worst)
             c->worst = n->leaves;
     }
+    qsort(c->names, c->n, sizeof *c->names, by_hash);
     *out = c;
     return 0;
 }
@@ -196,12 +206,33 @@ enum hf_code_leaves hf_code_worst(const struct hf_code *c)
     return c->worst;
 }
 
+/* By the word with this hash. */
+static enum hf_code_leaves leaves_of(const struct hf_code *c, uint32_t hash)
+{
+    size_t low = 0, high = c->n;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (c->names[middle].hash < hash)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < c->n && c->names[low].hash == hash ? c->names[low].leaves : HF_CODE_NOTHING;
+}
+
 enum hf_code_leaves hf_code_named(const struct hf_code *c, const struct hf_sql *q)
 {
     enum hf_code_leaves worst = HF_CODE_NOTHING;
+    size_t n;
+    const uint32_t *words = hf_sql_words(q, &n);
 
-    for (size_t i = 0; i < c->n; i++)
-        if (c->names[i].leaves > worst && hf_sql_has_word(q, c->names[i].hash))
-            worst = c->names[i].leaves;
+    if (words == NULL)
+        return c->worst;
+    for (size_t i = 0; i < n; i++) {
+        enum hf_code_leaves leaves = leaves_of(c, words[i]);
+        if (leaves > worst)
+            worst = leaves;
+    }
     return worst;
 }

@@ -1,19 +1,21 @@
 #include "holds/holds.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "holds/private.h"
 
-/* -- life
- * --------------------------------------------------------------------------------------------------
- */
+/* -- life -------------------------------------------------------------------------------------- */
 
 struct hf_holds *hf_holds_new(struct hf_sql_cache *cache, const uint8_t *packet, size_t len)
 {
     struct hf_holds *h = calloc(1, sizeof *h);
 
-    if (h == NULL || (h->packet = malloc(len + 1)) == NULL) {
+    if (h == NULL || (h->packet = malloc(len + 1)) == NULL ||
+        !hf_budget_take(&h->budget, sizeof *h + len + 1)) {
+        if (h != NULL)
+            free(h->packet);
         free(h);
         return NULL;
     }
@@ -21,40 +23,59 @@ struct hf_holds *hf_holds_new(struct hf_sql_cache *cache, const uint8_t *packet,
         memcpy(h->packet, packet, len);
     h->packet_len = len;
     h->cache = cache;
+    h->log.cache = cache;
+    h->log.budget = h->journal.budget = &h->budget;
     h->status = 'I';
     if (memmem(h->packet, len, "pg_temp", 7) != NULL)
         h->pins = PIN(SETTING); /* what is created without a schema may be temporary */
     return h;
 }
 
+static void part_end(struct hf_holds *h, struct hf_part *s)
+{
+    hf_budget_give(&h->budget, s->cap);
+    free(s->bytes);
+    s->bytes = NULL;
+    s->len = s->cap = 0;
+}
+
 static void forget_traffic(struct hf_holds *h)
 {
-    while (h->n > 0)
+    while (h->n > 0) {
+        struct hf_op *op = hf_holds_head(h);
+        if (op->kind == HF_OP_CLOSE && op->item != NULL)
+            (void)hf_log_reopen(&h->log, op->item);
         hf_holds_pop(h);
-    free(h->ops);
-    h->ops = NULL;
-    h->first = h->cap = 0;
-    free(h->client.bytes);
-    free(h->server.bytes);
+    }
+    hf_budget_drop(&h->budget, (void **)&h->ops, &h->cap, sizeof *h->ops);
+    h->first = 0;
+    part_end(h, &h->client);
+    part_end(h, &h->server);
     h->client = h->server = (struct hf_part){0};
-    hf_item_unref(h->unnamed);
-    h->unnamed = NULL;
-    for (unsigned i = 0; h->portals != NULL && i < HF_PORTALS_MAX; i++)
-        hf_sql_unref(h->portals[i].sql);
-    free(h->portals);
-    h->portals = NULL;
-    free(h->value);
-    h->value = NULL;
+    hf_holds_set_unnamed(h, NULL);
+    hf_holds_drop_portals(h);
+    hf_holds_drop_value(h);
     hf_journal_clear(&h->journal);
+}
+
+static void forget_all(struct hf_holds *h)
+{
+    forget_traffic(h);
+    hf_log_clear(&h->log);
+    if (h->packet == NULL)
+        return;
+    hf_budget_give(&h->budget, h->packet_len + 1);
+    free(h->packet);
+    h->packet = NULL;
+    h->packet_len = 0;
 }
 
 void hf_holds_free(struct hf_holds *h)
 {
     if (h == NULL)
         return;
-    forget_traffic(h);
-    hf_log_clear(&h->log);
-    free(h->packet);
+    forget_all(h);
+    assert(h->budget.used == sizeof *h);
     free(h);
 }
 
@@ -71,11 +92,7 @@ void hf_holds_set_read_only(struct hf_holds *h, bool yes)
 void hf_holds_lost(struct hf_holds *h)
 {
     forget_traffic(h);
-    for (uint32_t k = h->log.n; k-- > 0;) {
-        h->log.items[k]->closing = 0;
-        if (h->log.items[k]->pending)
-            hf_log_remove(&h->log, h->log.items[k]);
-    }
+    hf_log_remove_pending(&h->log);
     h->pins &= ~((uint32_t)HF_HOLDS_VISIBLE | PIN(SEQUENCE));
     h->status = 'I';
     h->started = false;
@@ -85,7 +102,8 @@ void hf_holds_lost(struct hf_holds *h)
 
 void hf_holds_too_much(struct hf_holds *h)
 {
-    h->pins |= PIN(TOO_MUCH);
+    h->over = true;
+    h->pins = PIN(TOO_MUCH);
 }
 
 void hf_holds_set_code(struct hf_holds *h, const struct hf_code *code)
@@ -101,8 +119,7 @@ void hf_holds_set_code(struct hf_holds *h, const struct hf_code *code)
         h->pins &= ~PIN(UNSURE);
 }
 
-/* -- the queue
- * --------------------------------------------------------------------------------------------- */
+/* -- the queue --------------------------------------------------------------------------------- */
 
 struct hf_op *hf_holds_op(const struct hf_holds *h, uint32_t i)
 {
@@ -114,23 +131,88 @@ struct hf_op *hf_holds_head(struct hf_holds *h)
     return h->n > 0 ? hf_holds_op(h, 0) : NULL;
 }
 
-void hf_op_clear(struct hf_op *op)
+struct hf_op *hf_holds_push(struct hf_holds *h, enum hf_op_kind kind)
 {
-    hf_sql_unref(op->sql);
-    hf_item_unref(op->item);
-    memset(op, 0, sizeof *op);
+    uint32_t cap = h->cap;
+    struct hf_op *op;
+
+    if (!hf_budget_grow(&h->budget, (void **)&h->ops, &h->cap, h->n, sizeof *h->ops)) {
+        hf_holds_too_much(h);
+        return NULL;
+    }
+    if (h->cap > cap && h->first > 0) /* what went around the end goes on behind it: twice the room */
+        memcpy(h->ops + cap, h->ops, h->first * sizeof *h->ops);
+    op = hf_holds_op(h, h->n++);
+    *op = (struct hf_op){.kind = kind};
+    return op;
+}
+
+void hf_holds_op_set_text(struct hf_holds *h, struct hf_op *op, struct hf_text *t)
+{
+    op->text = t;
+    op->renames = t != NULL && hf_sql_renames(t->sql);
+    h->n_renaming += op->renames;
+}
+
+void hf_holds_op_set_unnamed(struct hf_holds *h, struct hf_op *op)
+{
+    op->unnamed = true;
+    h->n_unnamed++;
 }
 
 void hf_holds_pop(struct hf_holds *h)
 {
-    hf_op_clear(hf_holds_op(h, 0));
+    struct hf_op *op = hf_holds_op(h, 0);
+
+    h->n_unnamed -= op->unnamed;
+    h->n_renaming -= op->renames;
+    hf_text_unref(op->text);
+    hf_item_unref(op->item);
     h->first = (h->first + 1) % h->cap;
     h->n--;
     if (h->n == 0 && h->cap > 64) { /* idle sessions keep little */
-        free(h->ops);
-        h->ops = NULL;
-        h->first = h->cap = 0;
+        hf_budget_drop(&h->budget, (void **)&h->ops, &h->cap, sizeof *h->ops);
+        h->first = 0;
     }
+}
+
+void hf_holds_pop_behind_head(struct hf_holds *h, uint32_t n)
+{
+    struct hf_op head = *hf_holds_op(h, 0);
+
+    assert(n < h->n);
+    for (uint32_t i = 1; i <= n; i++) {
+        *hf_holds_op(h, 0) = *hf_holds_op(h, 1);
+        hf_holds_pop(h);
+    }
+    *hf_holds_op(h, 0) = head;
+}
+
+void hf_holds_drop_value(struct hf_holds *h)
+{
+    if (h->value == NULL)
+        return;
+    hf_budget_give(&h->budget, h->value_len + 1);
+    free(h->value);
+    h->value = NULL;
+    h->value_len = 0;
+}
+
+void hf_holds_drop_portals(struct hf_holds *h)
+{
+    if (h->portals == NULL)
+        return;
+    for (unsigned i = 0; i < HF_PORTALS_MAX; i++)
+        hf_text_unref(h->portals[i].text);
+    hf_budget_give(&h->budget, HF_PORTALS_MAX * sizeof *h->portals);
+    free(h->portals);
+    h->portals = NULL;
+}
+
+void hf_holds_set_unnamed(struct hf_holds *h, struct hf_item *i)
+{
+    hf_item_unref(h->unnamed);
+    h->unnamed = i;
 }
 
 /* -- bytes
@@ -140,8 +222,8 @@ void hf_holds_pop(struct hf_holds *h)
 typedef void message_fn(struct hf_holds *h, char type, const uint8_t *body, size_t have,
                         uint64_t full);
 
-/* A body's piece that is not the whole of it. False: out of memory. */
-static bool part_keep(struct hf_part *s, const uint8_t *p, size_t n, size_t keep)
+/* A body's piece that is not the whole of it. False: no room, out of memory. */
+static bool part_keep(struct hf_holds *h, struct hf_part *s, const uint8_t *p, size_t n, size_t keep)
 {
     size_t room = keep > s->len ? keep - s->len : 0, fits = n < room ? n : room;
 
@@ -149,22 +231,22 @@ static bool part_keep(struct hf_part *s, const uint8_t *p, size_t n, size_t keep
         return true;
     if (s->len + fits > s->cap) {
         size_t cap = s->len + fits < 64 ? 64 : (s->len + fits) * 2;
-        uint8_t *more = realloc(s->bytes, cap);
-        if (more == NULL)
+        uint8_t *more;
+        if (cap > keep)
+            cap = keep;
+        if (!hf_budget_take(&h->budget, cap - s->cap))
             return false;
+        more = realloc(s->bytes, cap);
+        if (more == NULL) {
+            hf_budget_give(&h->budget, cap - s->cap);
+            return false;
+        }
         s->bytes = more;
         s->cap = cap;
     }
     memcpy(s->bytes + s->len, p, fits);
     s->len += fits;
     return true;
-}
-
-static void part_end(struct hf_part *s)
-{
-    free(s->bytes);
-    s->bytes = NULL;
-    s->len = s->cap = 0;
 }
 
 static void feed(struct hf_holds *h, bool client, const uint8_t *p, size_t n)
@@ -185,19 +267,25 @@ static void feed(struct hf_holds *h, bool client, const uint8_t *p, size_t n)
             keep = client ? hf_holds_client_keep(h, type) : hf_holds_server_keep(h, type);
         if (complete && s->len == 0) {
             message(h, type, p + body, have < keep ? have : keep, s->scan.full);
-        } else if (have > 0 && !part_keep(s, p + body, have, keep)) {
-            h->over = true;
+        } else if (have > 0 && !part_keep(h, s, p + body, have, keep)) {
+            hf_holds_too_much(h);
         } else if (complete) {
             message(h, type, s->bytes, s->len, s->scan.full);
-            part_end(s);
+            part_end(h, s);
         }
         p += used;
         n -= used;
     }
-    if (s->scan.broken)
+    if (s->scan.broken && !h->over) {
         h->over = true;
-    if (h->over)
         h->pins |= PIN(UNKNOWN);
+    }
+    if (!h->over)
+        return;
+    forget_all(h);
+    if ((h->pins & PIN(TOO_MUCH)) != 0)
+        h->pins = PIN(TOO_MUCH);
+    h->altered = true; /* nobody looks any more */
 }
 
 void hf_holds_client(struct hf_holds *h, const uint8_t *p, size_t n)
@@ -222,7 +310,7 @@ static bool is_between(const struct hf_holds *h)
 
 bool hf_holds_in_transaction(const struct hf_holds *h)
 {
-    return h->status != 'I';
+    return h->over || h->status != 'I';
 }
 
 uint32_t hf_holds_pins(const struct hf_holds *h)
@@ -298,18 +386,19 @@ static void step(struct course *c, const struct hf_sql_statement *s)
 
 static void course_op(struct course *c, const struct hf_op *op)
 {
+    const struct hf_sql *q = op->text != NULL ? op->text->sql : NULL;
     bool many = op->kind == HF_OP_QUERY;
 
     if (op->kind == HF_OP_FUNCTION) {
         c->wrote = true;
         c->commit = c->commit || c->tx != IN;
     } else if (op->kind == HF_OP_QUERY || op->kind == HF_OP_EXECUTE) {
-        if (op->sql == NULL || !hf_sql_is_understood(op->sql) || op->prepared)
+        if (q == NULL || !hf_sql_is_understood(q) || op->prepared)
             c->commit = true;
         else
             for (size_t i = op->at;
-                 i < (many ? hf_sql_count(op->sql) : op->at + 1u) && i < hf_sql_count(op->sql); i++)
-                step(c, hf_sql_statement(op->sql, i));
+                 i < (many ? hf_sql_count(q) : op->at + 1u) && i < hf_sql_count(q); i++)
+                step(c, hf_sql_statement(q, i));
     }
     if ((many || op->kind == HF_OP_SYNC) && c->begun) {
         c->begun = false;
@@ -340,14 +429,5 @@ enum hf_doing hf_holds_doing(const struct hf_holds *h)
 
 size_t hf_holds_bytes(const struct hf_holds *h)
 {
-    size_t bytes = sizeof *h + h->packet_len + 1 + h->client.cap + h->server.cap +
-                   h->cap * sizeof *h->ops + h->journal.cap * sizeof *h->journal.changes +
-                   h->log.bytes + h->log.cap * sizeof *h->log.items;
-
-    if (h->portals != NULL)
-        bytes += HF_PORTALS_MAX * sizeof *h->portals;
-    for (uint32_t k = 0; k < h->log.n; k++)
-        if (h->log.items[k]->sql != NULL)
-            bytes -= hf_sql_len(h->log.items[k]->sql); /* shared */
-    return bytes;
+    return h->budget.used;
 }

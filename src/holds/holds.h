@@ -58,10 +58,11 @@ enum hf_doing {
 };
 
 enum {
-    HF_HOLDS_KEEP_MAX =
-        512 * 1024,             /* bytes kept to make a session again; above: HF_HOLD_TOO_MUCH */
-    HF_HOLDS_ITEMS_MAX = 4096,  /* settings and prepared statements */
-    HF_HOLDS_QUEUE_MAX = 16384, /* messages sent and not answered */
+    /* Bytes that one session may have the router keep for it: what makes it again, what its open transaction
+     * has set, messages sent and not answered, pieces of messages; a text that others have sent as
+     * well counts in full. A session that needs more is pinned by HF_HOLD_TOO_MUCH for good, and
+     * nothing of it is kept or followed any more. */
+    HF_HOLDS_BYTES_MAX = 1024 * 1024,
 };
 
 struct hf_holds;
@@ -89,24 +90,26 @@ uint32_t hf_holds_pins(const struct hf_holds *h);
  * currval() has been asked for does not count: PostgreSQL itself says that it is not known any
  * more. */
 bool hf_holds_may_survive(const struct hf_holds *h);
-enum hf_doing hf_holds_doing(const struct hf_holds *h);
-bool hf_holds_in_transaction(const struct hf_holds *h); /* as last heard; failed ones too */
-/* A statement that may have changed the database's code has been done since the last call. */
+enum hf_doing hf_holds_doing(const struct hf_holds *h); /* looks at all that is under way */
+/* As last heard; failed ones too, and always if nothing is followed any more. */
+bool hf_holds_in_transaction(const struct hf_holds *h);
+/* A statement that may have changed the database's code has been done since the last call, or nobody
+ * knows. */
 bool hf_holds_code_altered(struct hf_holds *h);
 
 /* -- another connection ---------------------------------------------------------------------- */
 
-const uint8_t *hf_holds_startup(const struct hf_holds *h, size_t *len); /* the packet */
+/* The packet; NULL if nothing is kept any more. */
+const uint8_t *hf_holds_startup(const struct hf_holds *h, size_t *len);
 /* Messages that, sent to a new connection after its login, make the session's settings and prepared
  * statements again: the extended protocol, with a Sync behind each step, so `*steps` times
  * ReadyForQuery comes back. 0 steps: nothing to make. The bytes are the caller's to free.
  * HF_ENOMEM. */
 int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps);
-/* An ErrorResponse came before the ReadyForQuery number `step`, counted from 0 (those that have
- * failed before it included). False: it was a setting, and the session cannot go on. True: a
- * prepared statement that nobody could use any more, since what it was about is gone; it is
- * forgotten. To be told from the last failed step to the first. */
-bool hf_holds_remake_failed(struct hf_holds *h, unsigned step);
+/* An ErrorResponse came before each of these `n` ReadyForQuery, counted from 0, in ascending order. False: one was
+ * about a setting, and the session cannot go on. True: about prepared statements that nobody could
+ * use any more, since what they were about is gone; they are forgotten. */
+bool hf_holds_remake_failed(struct hf_holds *h, const unsigned *failed, size_t n);
 /* The server connection is gone, or is given away: what was under way and what the connection held
  * is forgotten; settings and prepared statements, as committed, stay. What follows begins with a
  * login, or hf_holds_started(), and at the beginning of a message in both directions. */
@@ -123,7 +126,6 @@ const char *hf_holds_probe_query(void);
  */
 void hf_holds_probe_read(struct hf_holds *h, const char *value, size_t len);
 
-size_t
-hf_holds_bytes(const struct hf_holds *h); /* of memory, its own; texts are shared with others */
+size_t hf_holds_bytes(const struct hf_holds *h); /* kept for it: at most HF_HOLDS_BYTES_MAX */
 
 #endif

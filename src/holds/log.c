@@ -9,39 +9,67 @@
 
 #include "holds/private.h"
 
-/* -- items
- * ------------------------------------------------------------------------------------------- */
+enum { BUCKETS = 16, COMPACT_BYTES = 32 * 1024 };
 
-struct hf_item *hf_item_new(enum hf_item_kind kind, const char *name, size_t len)
+/* -- items ------------------------------------------------------------------------------------- */
+
+static bool charge(struct hf_item *i, size_t bytes)
+{
+    if (!hf_budget_take(i->budget, bytes))
+        return false;
+    i->bytes += bytes;
+    return true;
+}
+
+struct hf_item *hf_item_new(struct hf_budget *b, enum hf_item_kind kind, const char *name, size_t len)
 {
     struct hf_item *i = calloc(1, sizeof *i);
 
-    if (i == NULL || (i->name = strndup(name, len)) == NULL) {
-        free(i);
+    if (i == NULL)
         return NULL;
-    }
     i->refs = 1;
     i->kind = kind;
-    i->hash = hf_sql_hash(name, strlen(i->name));
+    i->budget = b;
+    if (charge(i, sizeof *i + len + 1))
+        i->name = strndup(name, len);
+    if (i->name == NULL) {
+        hf_item_unref(i);
+        return NULL;
+    }
     return i;
+}
+
+bool hf_item_set_text(struct hf_item *i, const char *text, size_t len)
+{
+    assert(i->text == NULL);
+    if (charge(i, len + 1))
+        i->text = strndup(text, len);
+    return i->text != NULL;
+}
+
+bool hf_item_set_types(struct hf_item *i, const uint8_t *types, size_t bytes)
+{
+    assert(i->types == NULL);
+    i->n_types = (uint16_t)(bytes / 4);
+    if (bytes == 0)
+        return true;
+    if (charge(i, bytes))
+        i->types = malloc(bytes);
+    if (i->types != NULL)
+        memcpy(i->types, types, bytes);
+    return i->types != NULL;
 }
 
 void hf_item_unref(struct hf_item *i)
 {
     if (i == NULL || --i->refs > 0)
         return;
-    hf_sql_unref(i->sql);
+    hf_text_unref(i->sql);
+    hf_budget_give(i->budget, i->bytes);
     free(i->name);
     free(i->text);
     free(i->types);
     free(i);
-}
-
-static size_t item_bytes(const struct hf_item *i)
-{
-    return sizeof *i + sizeof(void *) + strlen(i->name) + 1 +
-           (i->text != NULL ? strlen(i->text) + 1 : 0) + (i->sql != NULL ? hf_sql_len(i->sql) : 0) +
-           (size_t)i->n_types * 4;
 }
 
 static bool is_role(const struct hf_item *i)
@@ -49,272 +77,294 @@ static bool is_role(const struct hf_item *i)
     return strcmp(i->name, "role") == 0 || strcmp(i->name, "session_authorization") == 0;
 }
 
-/* -- the log
- * ----------------------------------------------------------------------------------------- */
+/* -- lines ------------------------------------------------------------------------------------- */
 
-static void take_out(struct hf_log *log, uint32_t at)
+#define LINE_APPEND(line, i, place)                                                                \
+    do {                                                                                           \
+        (i)->place = (struct hf_place){.before = (line)->last};                                    \
+        *((line)->last != NULL ? &(line)->last->place.behind : &(line)->first) = (i);              \
+        (line)->last = (i);                                                                        \
+    } while (0)
+
+#define LINE_REMOVE(line, i, place)                                                                \
+    do {                                                                                           \
+        *((i)->place.before != NULL ? &(i)->place.before->place.behind : &(line)->first) =         \
+            (i)->place.behind;                                                                     \
+        *((i)->place.behind != NULL ? &(i)->place.behind->place.before : &(line)->last) =          \
+            (i)->place.before;                                                                     \
+    } while (0)
+
+/* -- names ------------------------------------------------------------------------------------- */
+
+static void hash_in(struct hf_log *log, struct hf_item *i)
 {
-    struct hf_item *i = log->items[at];
+    struct hf_item **bucket = &log->buckets[i->hash % log->n_buckets];
 
-    log->bytes -= i->bytes;
-    i->in_log = false;
-    memmove(&log->items[at], &log->items[at + 1], (log->n - at - 1) * sizeof *log->items);
-    log->n--;
-    hf_item_unref(i);
+    i->at = bucket;
+    i->next = *bucket;
+    if (i->next != NULL)
+        i->next->at = &i->next;
+    *bucket = i;
+    log->n_hashed++;
 }
 
-/* Settings that another one replaces, with no statement between. */
-static void compact(struct hf_log *log)
+static void hash_out(struct hf_log *log, struct hf_item *i)
 {
-    for (uint32_t at = 0; at < log->n;) {
-        bool gone = false;
-        for (uint32_t k = at + 1; k < log->n && log->items[at]->kind == HF_ITEM_SETTING; k++) {
-            if (log->items[k]->kind == HF_ITEM_STATEMENT && log->items[at]->parses)
-                break;
-            gone = log->items[k]->kind == HF_ITEM_SETTING &&
-                   strcmp(log->items[k]->name, log->items[at]->name) == 0;
-            if (gone)
-                break;
-        }
-        if (gone)
-            take_out(log, at);
-        else
-            at++;
-    }
+    if (i->at == NULL)
+        return;
+    *i->at = i->next;
+    if (i->next != NULL)
+        i->next->at = i->at;
+    i->at = NULL;
+    log->n_hashed--;
 }
 
-bool hf_log_append(struct hf_log *log, struct hf_item *i)
+/* Room for one more. */
+static bool hash_room(struct hf_log *log)
 {
-    size_t bytes = i->bytes = item_bytes(i);
+    uint32_t n = log->n_buckets, more = n == 0 ? BUCKETS : n * 2;
+    struct hf_item **old = log->buckets, **bigger;
 
-    if (log->bytes + bytes > HF_HOLDS_KEEP_MAX || log->n >= HF_HOLDS_ITEMS_MAX)
-        compact(log);
-    if (log->bytes + bytes > HF_HOLDS_KEEP_MAX || log->n >= HF_HOLDS_ITEMS_MAX) {
-        hf_item_unref(i);
+    if (log->n_hashed < n)
+        return true;
+    if (!hf_budget_take(log->budget, (more - n) * sizeof(struct hf_item *)))
+        return false;
+    bigger = calloc(more, sizeof(struct hf_item *));
+    if (bigger == NULL) {
+        hf_budget_give(log->budget, (more - n) * sizeof(struct hf_item *));
         return false;
     }
-    if (log->n == log->cap) {
-        uint32_t cap = log->cap == 0 ? 2 : log->cap * 2;
-        struct hf_item **more = realloc(log->items, cap * sizeof(struct hf_item *));
-        if (more == NULL) {
-            hf_item_unref(i);
-            return false;
+    log->buckets = bigger;
+    log->n_buckets = more;
+    log->n_hashed = 0;
+    for (uint32_t k = 0; k < n; k++)
+        for (struct hf_item *i = old[k], *next; i != NULL; i = next) {
+            next = i->next;
+            hash_in(log, i);
         }
-        log->items = more;
-        log->cap = cap;
-    }
-    i->in_log = true;
-    log->bytes += bytes;
-    log->items[log->n++] = i;
+    free(old);
     return true;
 }
 
-bool hf_log_set(struct hf_log *log, struct hf_item *i)
+static struct hf_item *find(const struct hf_log *log, enum hf_item_kind kind, const char *name, size_t len,
+                            uint64_t hash)
 {
-    for (uint32_t k = log->n; k-- > 0;) {
-        const struct hf_item *old = log->items[k];
-        if (old->kind == HF_ITEM_STATEMENT && i->parses)
-            break;
-        if (old->kind == HF_ITEM_SETTING && strcmp(old->name, i->name) == 0) {
-            take_out(log, k);
-            break;
-        }
-    }
-    return hf_log_append(log, i);
-}
+    struct hf_item *i = log->n_buckets > 0 ? log->buckets[hash % log->n_buckets] : NULL;
 
-bool hf_log_reset_all(struct hf_log *log)
-{
-    static const char text[] = "RESET ALL";
-    bool statement_after = false, needed = false;
-    struct hf_item *i;
-
-    for (uint32_t k = log->n; k-- > 0;) {
-        const struct hf_item *old = log->items[k];
-        if (old->kind == HF_ITEM_STATEMENT)
-            statement_after = true;
-        else if (is_role(old))
-            continue;
-        else if (old->parses && statement_after)
-            needed = true;
-        else
-            take_out(log, k);
-    }
-    if (!needed)
-        return true;
-    i = hf_item_new(HF_ITEM_SETTING, "reset all", 9);
-    if (i == NULL || (i->text = strdup(text)) == NULL) {
-        hf_item_unref(i);
-        return false;
-    }
-    i->parses = true;
-    return hf_log_append(log, i);
-}
-
-static uint32_t place_of(const struct hf_log *log, const struct hf_item *i)
-{
-    uint32_t at = log->n;
-
-    while (at-- > 0)
-        if (log->items[at] == i)
-            return at;
-    assert(false);
-    return 0;
-}
-
-void hf_log_remove(struct hf_log *log, struct hf_item *i)
-{
-    take_out(log, place_of(log, i));
-}
-
-void hf_log_remove_statements(struct hf_log *log)
-{
-    for (uint32_t k = log->n; k-- > 0;)
-        if (log->items[k]->kind == HF_ITEM_STATEMENT && !log->items[k]->pending)
-            take_out(log, k);
-    compact(log);
-}
-
-void hf_log_to_end(struct hf_log *log, struct hf_item *i)
-{
-    uint32_t at = place_of(log, i);
-
-    memmove(&log->items[at], &log->items[at + 1], (log->n - at - 1) * sizeof *log->items);
-    log->items[log->n - 1] = i;
-}
-
-void hf_log_clear(struct hf_log *log)
-{
-    while (log->n > 0)
-        take_out(log, log->n - 1);
-    free(log->items);
-    *log = (struct hf_log){0};
+    while (i != NULL && (i->kind != kind || i->hash != hash || strlen(i->name) != len ||
+                         memcmp(i->name, name, len) != 0))
+        i = i->next;
+    return i;
 }
 
 struct hf_item *hf_log_find(const struct hf_log *log, const char *name, size_t len)
 {
-    uint32_t hash = hf_sql_hash(name, len);
-
-    for (uint32_t k = log->n; k-- > 0;) {
-        struct hf_item *i = log->items[k];
-        if (i->kind == HF_ITEM_STATEMENT && i->hash == hash && i->closing == 0 &&
-            strlen(i->name) == len && memcmp(i->name, name, len) == 0)
-            return i;
-    }
-    return NULL;
+    return log->n_hashed == 0
+               ? NULL
+               : find(log, HF_ITEM_STATEMENT, name, len, hf_sql_cache_hash(log->cache, name, len));
 }
 
-/* -- the journal
- * --------------------------------------------------------------------------------------- */
+/* -- in and out -------------------------------------------------------------------------------- */
 
-static void change_clear(struct hf_change *c)
+static bool enter(struct hf_log *log, struct hf_item *i)
 {
-    free(c->name);
-    free(c->text);
-}
-
-bool hf_journal_add(struct hf_journal *j, enum hf_sql_kind kind, bool parses, const char *name,
-                    const char *text, size_t text_len)
-{
-    struct hf_change c = {.kind = kind, .parses = parses};
-
-    if (j->n >= HF_HOLDS_ITEMS_MAX)
-        return false;
-    if (j->n == j->cap) {
-        uint32_t cap = j->cap == 0 ? 2 : j->cap * 2;
-        struct hf_change *more = realloc(j->changes, cap * sizeof *more);
-        if (more == NULL)
-            return false;
-        j->changes = more;
-        j->cap = cap;
-    }
-    c.name = strdup(name != NULL ? name : "");
-    c.text = text != NULL ? strndup(text, text_len) : NULL;
-    if (c.name == NULL || (text != NULL && c.text == NULL)) {
-        change_clear(&c);
+    if (!hash_room(log)) {
+        hf_item_unref(i);
         return false;
     }
-    j->changes[j->n++] = c;
+    i->hash = hf_sql_cache_hash(log->cache, i->name, strlen(i->name));
+    i->in_log = true;
     return true;
 }
 
-/* Of the savepoint; j->n: there is none of that name. */
-static uint32_t savepoint(const struct hf_journal *j, const char *name)
+static void to_end(struct hf_log *log, struct hf_item *i)
 {
-    for (uint32_t k = j->n; k-- > 0;)
-        if (j->changes[k].kind == HF_SQL_SAVEPOINT && strcmp(j->changes[k].name, name) == 0)
-            return k;
-    return j->n;
+    i->order = ++log->order;
+    LINE_APPEND(&log->all, i, all);
+    LINE_APPEND(&log->kinds[i->kind], i, like);
+    if (i->kind == HF_ITEM_STATEMENT)
+        log->n_statements++;
+    else
+        log->settings_bytes += i->bytes;
 }
 
-void hf_journal_rollback_to(struct hf_journal *j, const char *name)
+bool hf_log_add_pending(struct hf_log *log, struct hf_item *i)
 {
-    uint32_t at = savepoint(j, name);
-
-    while (at < j->n && j->n > at + 1) /* the savepoint itself stays */
-        change_clear(&j->changes[--j->n]);
-}
-
-void hf_journal_release(struct hf_journal *j, const char *name)
-{
-    uint32_t at = savepoint(j, name), to = at;
-
-    for (uint32_t k = at; k < j->n; k++) {
-        if (j->changes[k].kind == HF_SQL_SAVEPOINT)
-            change_clear(&j->changes[k]);
-        else
-            j->changes[to++] = j->changes[k];
-    }
-    j->n = to;
-}
-
-bool hf_journal_parses(const struct hf_journal *j)
-{
-    for (uint32_t k = 0; k < j->n; k++)
-        if (j->changes[k].parses)
-            return true;
-    return false;
-}
-
-bool hf_journal_has_settings(const struct hf_journal *j)
-{
-    for (uint32_t k = 0; k < j->n; k++)
-        if (j->changes[k].kind == HF_SQL_SET || j->changes[k].kind == HF_SQL_RESET_ALL)
-            return true;
-    return false;
-}
-
-void hf_journal_clear(struct hf_journal *j)
-{
-    while (j->n > 0)
-        change_clear(&j->changes[--j->n]);
-    free(j->changes);
-    *j = (struct hf_journal){0};
-}
-
-static bool commit_one(struct hf_change *c, struct hf_log *log)
-{
-    struct hf_item *i;
-
-    if (c->kind == HF_SQL_RESET_ALL)
-        return hf_log_reset_all(log);
-    if (c->kind != HF_SQL_SET)
-        return true;
-    i = hf_item_new(HF_ITEM_SETTING, c->name, strlen(c->name));
-    if (i == NULL)
+    if (!enter(log, i))
         return false;
-    i->parses = c->parses;
-    i->text = c->text;
-    c->text = NULL;
-    return hf_log_set(log, i);
+    i->pending = true;
+    hash_in(log, i);
+    LINE_APPEND(&log->pending, i, like);
+    return true;
 }
 
-bool hf_journal_commit(struct hf_journal *j, struct hf_log *log)
+bool hf_log_add_statement(struct hf_log *log, struct hf_item *i)
 {
-    bool ok = true;
+    if (!enter(log, i))
+        return false;
+    hash_in(log, i);
+    to_end(log, i);
+    return true;
+}
 
-    for (uint32_t k = 0; k < j->n; k++)
-        ok = commit_one(&j->changes[k], log) && ok;
-    hf_journal_clear(j);
-    return ok;
+void hf_log_parsed(struct hf_log *log, struct hf_item *i)
+{
+    assert(i->pending && i->in_log);
+    i->pending = false;
+    LINE_REMOVE(&log->pending, i, like);
+    to_end(log, i);
+}
+
+static void unlink_names(struct hf_log *log, struct hf_item *i)
+{
+    hash_out(log, i);
+    if (i->older != NULL)
+        i->older->newer = i->newer;
+    if (i->newer != NULL)
+        i->newer->older = i->older;
+    else if (i->older != NULL)
+        hash_in(log, i->older); /* is the newest now */
+    i->older = i->newer = NULL;
+}
+
+void hf_log_remove(struct hf_log *log, struct hf_item *i)
+{
+    assert(i->in_log);
+    unlink_names(log, i);
+    if (i->pending) {
+        LINE_REMOVE(&log->pending, i, like);
+    } else {
+        LINE_REMOVE(&log->all, i, all);
+        LINE_REMOVE(&log->kinds[i->kind], i, like);
+        if (i->kind == HF_ITEM_STATEMENT) {
+            log->n_statements--;
+            log->loose = true;
+        } else {
+            log->settings_bytes -= i->bytes;
+        }
+    }
+    i->in_log = false;
+    hf_item_unref(i);
+}
+
+void hf_log_remove_statements(struct hf_log *log)
+{
+    while (log->kinds[HF_ITEM_STATEMENT].first != NULL)
+        hf_log_remove(log, log->kinds[HF_ITEM_STATEMENT].first);
+}
+
+void hf_log_remove_all(struct hf_log *log)
+{
+    while (log->all.first != NULL)
+        hf_log_remove(log, log->all.first);
+}
+
+void hf_log_remove_pending(struct hf_log *log)
+{
+    while (log->pending.first != NULL)
+        hf_log_remove(log, log->pending.first);
+}
+
+void hf_log_clear(struct hf_log *log)
+{
+    hf_log_remove_all(log);
+    hf_log_remove_pending(log);
+    hf_budget_give(log->budget, log->n_buckets * sizeof(struct hf_item *));
+    free(log->buckets);
+    log->buckets = NULL;
+    log->n_buckets = 0;
+}
+
+/* -- Close ------------------------------------------------------------------------------------- */
+
+void hf_log_close(struct hf_log *log, struct hf_item *i)
+{
+    i->closing++;
+    hash_out(log, i);
+}
+
+bool hf_log_reopen(struct hf_log *log, struct hf_item *i)
+{
+    bool alone = true;
+
+    assert(i->closing > 0);
+    if (--i->closing > 0 || !i->in_log)
+        return true;
+    alone = hf_log_find(log, i->name, strlen(i->name)) == NULL;
+    hash_in(log, i);
+    return alone;
+}
+
+/* -- settings ---------------------------------------------------------------------------------- */
+
+/* Settings that another one replaces, with no statement between. */
+static void compact(struct hf_log *log)
+{
+    unsigned statements = 0;
+    struct hf_item *before;
+
+    for (struct hf_item *i = log->all.last; i != NULL; i = before) {
+        before = i->all.before;
+        i->between = statements += i->kind == HF_ITEM_STATEMENT;
+        if (i->newer != NULL && (!i->parses || i->newer->between == statements))
+            hf_log_remove(log, i);
+    }
+    log->loose = false;
+    log->compact_at = 2 * log->settings_bytes + COMPACT_BYTES;
+}
+
+bool hf_log_set(struct hf_log *log, struct hf_item *i)
+{
+    const struct hf_item *statement = log->kinds[HF_ITEM_STATEMENT].last;
+    struct hf_item *old;
+
+    if (!enter(log, i))
+        return false;
+    old = find(log, HF_ITEM_SETTING, i->name, strlen(i->name), i->hash);
+    if (old != NULL && (!i->parses || statement == NULL || statement->order < old->order)) {
+        struct hf_item *older = old->older;
+        hf_log_remove(log, old);
+        old = older;
+    }
+    if (old != NULL) {
+        hash_out(log, old);
+        old->newer = i;
+        i->older = old;
+    }
+    hash_in(log, i);
+    to_end(log, i);
+    if (log->loose && log->settings_bytes > log->compact_at)
+        compact(log);
+    return true;
+}
+
+bool hf_log_reset_all(struct hf_log *log)
+{
+    const struct hf_item *statement = log->kinds[HF_ITEM_STATEMENT].last;
+    struct hf_item *i = log->kinds[HF_ITEM_SETTING].last, *before;
+    bool needed = false;
+
+    /* What an earlier RESET ALL has left is not looked at again: that one still stands. */
+    for (; i != NULL && i->order > log->reset; i = before) {
+        before = i->like.before;
+        if (is_role(i))
+            continue;
+        if (i->parses && statement != NULL && i->order < statement->order)
+            needed = true;
+        else
+            hf_log_remove(log, i);
+    }
+    log->reset = log->order;
+    if (!needed)
+        return true;
+    i = hf_item_new(log->budget, HF_ITEM_SETTING, "reset all", 9);
+    if (i == NULL || !hf_item_set_text(i, "RESET ALL", 9)) {
+        hf_item_unref(i);
+        return false;
+    }
+    i->parses = true;
+    if (!hf_log_set(log, i))
+        return false;
+    log->reset = log->order;
+    return true;
 }

@@ -1,9 +1,9 @@
-/* Shared by holds.c, log.c, client.c.... Private to src/holds. */
+/* Shared by the files of src/holds that follow a session. */
 #ifndef HF_HOLDS_PRIVATE_H
 #define HF_HOLDS_PRIVATE_H
 
-#include "holds/holds.h"
 #include "base/scan.h"
+#include "holds/holds.h"
 
 #define PIN(hold) HF_HOLD_BIT(HF_HOLD_##hold)
 
@@ -13,9 +13,40 @@ enum {
     HF_PORTALS_MAX = 8,
 };
 
-/* -- what is remembered (log.c) ---------------------------------------------------------- */
+/* -- what is kept, and how much of it (kept.c) ------------------------------------------------- */
 
-enum hf_item_kind { HF_ITEM_SETTING, HF_ITEM_STATEMENT };
+/* All that a session has the router keep is counted here, and given back here. */
+struct hf_budget {
+    size_t used;
+};
+
+bool hf_budget_take(struct hf_budget *b, size_t bytes); /* false: more than HF_HOLDS_BYTES_MAX */
+void hf_budget_give(struct hf_budget *b, size_t bytes);
+/* Room for one more in an array of `*cap` elements of `each` bytes, of which `n` are used. False: no
+ * room, out of memory; the array stays as it was. */
+bool hf_budget_grow(struct hf_budget *b, void **array, uint32_t *cap, uint32_t n, size_t each);
+void hf_budget_drop(struct hf_budget *b, void **array, uint32_t *cap, size_t each);
+
+/* A text that the client has sent once, and its verdict: counted once, however many messages are about
+ * it. Counted references. */
+struct hf_text {
+    unsigned refs;
+    struct hf_sql *sql;
+    struct hf_budget *budget;
+};
+
+struct hf_text *hf_text_new(struct hf_budget *b, struct hf_sql *q); /* takes `q` over; NULL: no room */
+struct hf_text *hf_text_ref(struct hf_text *t);                     /* NULL is fine */
+void hf_text_unref(struct hf_text *t);                              /* NULL is fine */
+
+/* -- what is remembered (log.c) ---------------------------------------------------------------- */
+
+enum hf_item_kind { HF_ITEM_SETTING, HF_ITEM_STATEMENT, HF_ITEM_KINDS };
+
+struct hf_item;
+struct hf_place {
+    struct hf_item *before, *behind;
+};
 
 /* A setting or a prepared statement. Counted references: the log's, and those of messages under
  * way. */
@@ -23,68 +54,102 @@ struct hf_item {
     unsigned refs;
     enum hf_item_kind kind;
     bool in_log;
-    bool pending;     /* its Parse is not answered yet */
-    unsigned closing; /* Close messages under way */
+    bool pending;     /* its Parse is not answered yet: it is in no order, but it is found */
+    unsigned closing; /* Close messages under way: it is not found */
     bool parses;      /* settings: as in hf_sql_statement */
     bool unclear;     /* a Parse of the same name is under way, or was done */
-    uint32_t hash;    /* of name */
-    size_t bytes;     /* in the log */
     char *name;
-    char *text;         /* settings: the statement that makes it */
-    struct hf_sql *sql; /* statements: what it does is sql's statement `index` */
+    char *text;          /* settings: the statement that makes it */
+    struct hf_text *sql; /* statements: what it does is sql's statement `index` */
     uint32_t index;
     bool by_message; /* by Parse: its text is sql's whole text; else by PREPARE: statement `index`
                         of it */
     uint16_t n_types;
     uint8_t *types; /* as in the Parse message */
+    struct hf_budget *budget;
+    size_t bytes; /* taken from it */
+
+    struct hf_place all, like; /* among all that are in order; among those of its kind, or pending */
+    uint64_t order;            /* increases along both */
+    struct hf_item *newer, *older; /* settings of the same name */
+    unsigned between;              /* compaction: statements behind it */
+    uint64_t hash;
+    struct hf_item *next, **at; /* in its bucket; `at` NULL: in none */
 };
 
+struct hf_line {
+    struct hf_item *first, *last;
+};
+
+/* The order gives the same state again. Every step takes constant time, on average over steps. */
 struct hf_log {
-    struct hf_item **items; /* in an order that gives the same state */
-    uint32_t n, cap;
-    size_t bytes;
+    struct hf_sql_cache *cache; /* for its hash */
+    struct hf_budget *budget;
+    struct hf_line all, kinds[HF_ITEM_KINDS], pending;
+    uint32_t n_statements; /* in order */
+    uint64_t order;        /* of the newest */
+    uint64_t reset;        /* RESET ALL has dealt with settings up to this order */
+    struct hf_item **buckets; /* statements that nobody is closing; settings, the newest of each name */
+    uint32_t n_buckets, n_hashed;
+    bool loose; /* a statement went: a setting before it may be superfluous now */
+    size_t settings_bytes, compact_at;
 };
 
-struct hf_item *hf_item_new(enum hf_item_kind kind, const char *name,
-                            size_t len); /* NULL: out of memory */
-void hf_item_unref(struct hf_item *i);   /* NULL is fine */
-/* Takes over a reference. False: no room, or out of memory; it is dropped then. */
-bool hf_log_append(struct hf_log *log, struct hf_item *i);
-bool hf_log_set(struct hf_log *log,
-                struct hf_item *i); /* a setting: in place of what it replaces */
+/* NULL: no room, out of memory. */
+struct hf_item *hf_item_new(struct hf_budget *b, enum hf_item_kind kind, const char *name, size_t len);
+/* False, and nothing has changed: no room, out of memory. */
+bool hf_item_set_text(struct hf_item *i, const char *text, size_t len);
+bool hf_item_set_types(struct hf_item *i, const uint8_t *types, size_t bytes);
+void hf_item_unref(struct hf_item *i); /* NULL is fine */
+/* These take over a reference. False: no room, or out of memory; it is dropped then. */
+bool hf_log_add_pending(struct hf_log *log, struct hf_item *i);
+bool hf_log_add_statement(struct hf_log *log, struct hf_item *i);
+bool hf_log_set(struct hf_log *log, struct hf_item *i); /* in place of what it replaces */
 bool hf_log_reset_all(struct hf_log *log);
+void hf_log_parsed(struct hf_log *log, struct hf_item *i); /* pending until now */
 void hf_log_remove(struct hf_log *log, struct hf_item *i); /* that is in it */
-void hf_log_remove_statements(struct hf_log *log);
-void hf_log_to_end(struct hf_log *log, struct hf_item *i);
+void hf_log_remove_statements(struct hf_log *log);         /* not the pending ones */
+void hf_log_remove_all(struct hf_log *log);                /* likewise */
+void hf_log_remove_pending(struct hf_log *log);
 void hf_log_clear(struct hf_log *log);
-/* The newest statement of that name that nobody is closing. */
+/* The statement of that name that nobody is closing. */
 struct hf_item *hf_log_find(const struct hf_log *log, const char *name, size_t len);
+void hf_log_close(struct hf_log *log, struct hf_item *i); /* a Close is under way */
+/* That Close never was. False: there is another one of the same name, and messages may have meant
+ * either. */
+bool hf_log_reopen(struct hf_log *log, struct hf_item *i);
 
-/* -- a transaction's settings, until its end ----------------------------------------------------
- */
+/* -- a transaction's settings, until its end (journal.c) --------------------------------------- */
 
 struct hf_change {
-    enum hf_sql_kind kind; /* SET, RESET_ALL, SAVEPOINT, SET_LOCAL */
+    enum hf_sql_kind kind; /* SET, RESET_ALL, SET_LOCAL */
     bool parses;
-    char *name, *text;
+    struct hf_item *item; /* SET */
+};
+
+struct hf_savepoint {
+    char *name;
+    uint32_t at; /* changes before it */
 };
 
 struct hf_journal {
+    struct hf_budget *budget;
     struct hf_change *changes;
-    uint32_t n, cap;
+    uint32_t n, cap, n_parses, n_settings;
+    struct hf_savepoint *savepoints;
+    uint32_t n_savepoints, cap_savepoints;
 };
 
-bool hf_journal_add(struct hf_journal *j, enum hf_sql_kind kind, bool parses, const char *name,
-                    const char *text, size_t text_len); /* text: NULL for those that have none */
-void hf_journal_rollback_to(struct hf_journal *j, const char *savepoint);
-void hf_journal_release(struct hf_journal *j, const char *savepoint);
-bool hf_journal_parses(const struct hf_journal *j);
-bool hf_journal_has_settings(const struct hf_journal *j);
+/* Takes the item over. False: no room, out of memory. */
+bool hf_journal_add(struct hf_journal *j, enum hf_sql_kind kind, bool parses, struct hf_item *item);
+bool hf_journal_savepoint(struct hf_journal *j, const char *name);
+/* False: there is no such savepoint, which cannot be. */
+bool hf_journal_rollback_to(struct hf_journal *j, const char *name);
+bool hf_journal_release(struct hf_journal *j, const char *name);
 void hf_journal_clear(struct hf_journal *j);
-bool hf_journal_commit(struct hf_journal *j, struct hf_log *log); /* false: as hf_log_append() */
+bool hf_journal_commit(struct hf_journal *j, struct hf_log *log); /* false: as hf_log_set() */
 
-/* -- messages under way
- * ---------------------------------------------------------------------------- */
+/* -- messages under way ------------------------------------------------------------------------ */
 
 enum hf_op_kind {
     HF_OP_QUERY,
@@ -101,15 +166,16 @@ enum hf_op_kind {
 struct hf_op {
     enum hf_op_kind kind;
     uint32_t at;          /* QUERY: statements answered; EXECUTE: which; FUNCTION: its OID */
-    struct hf_sql *sql;   /* QUERY, EXECUTE; NULL: not understood */
+    struct hf_text *text; /* QUERY, EXECUTE; NULL: not understood */
     struct hf_item *item; /* PARSE, CLOSE; or NULL */
     bool prepared;        /* EXECUTE: of what an SQL PREPARE has made */
     bool unnamed;         /* PARSE: of the unnamed statement */
+    bool renames;         /* changes what a prepared statement's name stands for */
 };
 
 struct hf_portal {
     char name[32];
-    struct hf_sql *sql; /* NULL: not understood */
+    struct hf_text *text; /* NULL: not understood */
     uint32_t index;
     bool prepared; /* as in hf_op */
     bool used;
@@ -120,20 +186,21 @@ struct hf_part {
     struct hf_scan scan;
     uint8_t *bytes; /* malloc'ed, only while a message is cut that is looked at */
     size_t len, cap;
-    bool inside;  /* in a body */
-    bool skip;    /* not looked at */
-    bool dropped; /* longer than is kept: only the beginning is there */
 };
 
 struct hf_holds {
     struct hf_sql_cache *cache;
+    struct hf_sql_share share; /* of the grammar */
     const struct hf_code *code;
+    struct hf_budget budget;
     uint8_t *packet;
     size_t packet_len;
     struct hf_part client, server;
 
     struct hf_op *ops; /* ring */
     uint32_t first, n, cap;
+    uint32_t n_unnamed; /* of them: Parse of the unnamed statement */
+    uint32_t n_renaming; /* of them: those that change what a prepared statement's name stands for */
 
     struct hf_log log;
     struct hf_journal journal;
@@ -158,15 +225,23 @@ struct hf_holds {
     bool tx_read_only;
     bool stale; /* what the probe would clear may be gone */
     bool altered;
-    bool over; /* nothing more is followed: pinned for good */
+    bool over; /* nothing more is followed or kept: pinned for good */
 };
 
-/* Out of memory, or a bound: nothing more is remembered. */
+/* Out of memory, or more than HF_HOLDS_BYTES_MAX: the session is pinned by that for good, and nothing of it is
+ * kept from the end of this message on. */
 void hf_holds_too_much(struct hf_holds *h);
 struct hf_op *hf_holds_head(struct hf_holds *h); /* NULL: none */
 struct hf_op *hf_holds_op(const struct hf_holds *h, uint32_t i);
+struct hf_op *hf_holds_push(struct hf_holds *h, enum hf_op_kind kind); /* NULL: too much */
+/* QUERY, EXECUTE; takes `t` over. */
+void hf_holds_op_set_text(struct hf_holds *h, struct hf_op *op, struct hf_text *t);
+void hf_holds_op_set_unnamed(struct hf_holds *h, struct hf_op *op); /* PARSE */
 void hf_holds_pop(struct hf_holds *h);
-void hf_op_clear(struct hf_op *op);
+void hf_holds_pop_behind_head(struct hf_holds *h, uint32_t n); /* that many */
+void hf_holds_drop_value(struct hf_holds *h);
+void hf_holds_drop_portals(struct hf_holds *h);
+void hf_holds_set_unnamed(struct hf_holds *h, struct hf_item *i); /* takes `i` over; NULL: none */
 
 /* client.c, server.c: one message; `full` is its length, of which `have` bytes are
  * there. */
@@ -178,7 +253,7 @@ size_t hf_holds_client_keep(const struct hf_holds *h, char type); /* bytes of th
 size_t hf_holds_server_keep(struct hf_holds *h, char type);
 
 /* apply.c: what a statement that was answered has done. */
-void hf_holds_done(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
+void hf_holds_done(struct hf_holds *h, struct hf_text *t, uint32_t index,
                    const char *tag); /* NULL: a part */
 /* Of a statement that was prepared by name with SQL. */
 void hf_holds_done_prepared(struct hf_holds *h, const struct hf_sql *q, uint32_t index);

@@ -32,16 +32,6 @@ bool hf_holds_wants_probe(const struct hf_holds *h)
            !h->over;
 }
 
-static uint32_t statements(const struct hf_holds *h)
-{
-    uint32_t n = 0;
-
-    for (uint32_t k = 0; k < h->log.n; k++)
-        if (h->log.items[k]->kind == HF_ITEM_STATEMENT)
-            n++;
-    return n;
-}
-
 /* The next word of the value; its length is 0 at the end. */
 static size_t word(const char **p, const char *end, const char **out)
 {
@@ -98,7 +88,7 @@ void hf_holds_probe_read(struct hf_holds *h, const char *value, size_t len)
         h->pins |= PIN(UNKNOWN);
         return;
     }
-    if (n != statements(h))
+    if (n != h->log.n_statements)
         pins |= PIN(UNKNOWN); /* code has prepared one, or dropped one */
     h->pins = (h->pins & ~(uint32_t)HF_HOLDS_VISIBLE) | pins;
     h->stale = false;

@@ -56,10 +56,10 @@ static void put_item(struct out *o, const struct hf_item *i)
     if (i->kind == HF_ITEM_SETTING) {
         put_statement(o, i->text, strlen(i->text));
     } else if (i->by_message) {
-        put_parse(o, i->name, hf_sql_text(i->sql), hf_sql_len(i->sql), i);
+        put_parse(o, i->name, hf_sql_text(i->sql->sql), hf_sql_len(i->sql->sql), i);
     } else {
-        const struct hf_sql_statement *s = hf_sql_statement(i->sql, i->index);
-        put_statement(o, hf_sql_text(i->sql) + s->at, s->len);
+        const struct hf_sql_statement *s = hf_sql_statement(i->sql->sql, i->index);
+        put_statement(o, hf_sql_text(i->sql->sql) + s->at, s->len);
     }
     put(o, sync, sizeof sync);
 }
@@ -68,10 +68,8 @@ static unsigned put_all(struct out *o, const struct hf_holds *h)
 {
     unsigned steps = 0;
 
-    for (uint32_t k = 0; k < h->log.n; k++) {
-        if (h->log.items[k]->pending)
-            continue;
-        put_item(o, h->log.items[k]);
+    for (const struct hf_item *i = h->log.all.first; i != NULL; i = i->all.behind) {
+        put_item(o, i);
         steps++;
     }
     if (h->unnamed != NULL && h->n == 0) { /* last: the others use the unnamed statement too */
@@ -99,18 +97,23 @@ int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsi
     return 0;
 }
 
-bool hf_holds_remake_failed(struct hf_holds *h, unsigned step)
+bool hf_holds_remake_failed(struct hf_holds *h, const unsigned *failed, size_t n)
 {
-    for (uint32_t k = 0; k < h->log.n; k++) {
-        if (h->log.items[k]->pending || step-- > 0)
+    struct hf_item *i = h->log.all.first, *behind;
+    unsigned step = 0;
+    size_t k = 0;
+
+    for (; i != NULL && k < n; i = behind, step++) {
+        behind = i->all.behind;
+        if (failed[k] != step)
             continue;
-        if (h->log.items[k]->kind == HF_ITEM_SETTING)
+        if (i->kind == HF_ITEM_SETTING)
             return false;
-        hf_log_remove(&h->log, h->log.items[k]);
-        return true;
+        hf_log_remove(&h->log, i);
+        k++;
     }
-    hf_item_unref(h->unnamed);
-    h->unnamed = NULL;
+    if (k < n)
+        hf_holds_set_unnamed(h, NULL);
     return true;
 }
 

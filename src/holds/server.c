@@ -19,6 +19,11 @@ static struct hf_op *head_of(struct hf_holds *h, enum hf_op_kind kind)
     return op != NULL && op->kind == kind ? op : NULL;
 }
 
+static const struct hf_sql *sql_of(const struct hf_op *op)
+{
+    return op->text != NULL ? op->text->sql : NULL;
+}
+
 /* -- answers to single messages
  * --------------------------------------------------------------------- */
 
@@ -31,9 +36,8 @@ static void parsed(struct hf_holds *h)
         return;
     }
     if (op->item != NULL && op->item->in_log) {
-        op->item->pending = false;
-        hf_log_to_end(&h->log, op->item);
-        if (hf_journal_parses(&h->journal))
+        hf_log_parsed(&h->log, op->item);
+        if (h->journal.n_parses > 0)
             h->pins |= PIN(PREPARED);
     } else if (!op->unnamed) {
         unknown(h); /* a name that we thought to be in use, or a text that was too long */
@@ -69,13 +73,13 @@ static void complete(struct hf_holds *h, const char *tag)
 
     h->copying = false;
     if (op != NULL && op->kind == HF_OP_QUERY && tag != NULL) {
-        hf_holds_done(h, op->sql, op->at, tag);
+        hf_holds_done(h, op->text, op->at, tag);
         op->at++;
     } else if (op != NULL && op->kind == HF_OP_EXECUTE) {
-        if (op->prepared && op->sql != NULL)
-            hf_holds_done_prepared(h, op->sql, op->at);
+        if (op->prepared && op->text != NULL)
+            hf_holds_done_prepared(h, op->text->sql, op->at);
         else
-            hf_holds_done(h, op->sql, op->at, tag);
+            hf_holds_done(h, op->text, op->at, tag);
         hf_holds_pop(h);
     } else {
         unknown(h);
@@ -120,8 +124,8 @@ static void pass_over(struct hf_holds *h, struct hf_op *op)
         return;
     if (op->kind == HF_OP_PARSE && op->item->in_log)
         hf_log_remove(&h->log, op->item);
-    else if (op->kind == HF_OP_CLOSE)
-        op->item->closing--;
+    else if (op->kind == HF_OP_CLOSE && !hf_log_reopen(&h->log, op->item))
+        unknown(h);
 }
 
 static void error(struct hf_holds *h, const uint8_t *body, size_t have)
@@ -136,23 +140,21 @@ static void error(struct hf_holds *h, const uint8_t *body, size_t have)
     if (op == NULL)
         return; /* the server's own, such as a timeout: it is its last word */
     if (op->kind == HF_OP_QUERY)
-        hf_holds_undone(h, op->sql, op->at, sqlstate);
+        hf_holds_undone(h, sql_of(op), op->at, sqlstate);
     if (op->kind == HF_OP_QUERY || op->kind == HF_OP_FUNCTION || op->kind == HF_OP_SYNC)
         return; /* ReadyForQuery comes next */
     for (uint32_t i = 0; i < h->n && hf_holds_op(h, i)->kind != HF_OP_SYNC; i++) {
         const struct hf_op *e = hf_holds_op(h, i);
         if (e->kind != HF_OP_EXECUTE)
             continue;
-        hf_holds_undone(h, e->sql, e->at,
+        hf_holds_undone(h, sql_of(e), e->at,
                         sqlstate); /* it, or what led to it: Bind may run functions */
         break;
     }
     while ((op = hf_holds_head(h)) != NULL && op->kind != HF_OP_SYNC) {
         /* What was sent since with the unnamed statement may mean the one before. */
-        if (op->kind == HF_OP_PARSE && op->unnamed) {
-            hf_item_unref(h->unnamed);
-            h->unnamed = NULL;
-        }
+        if (op->unnamed)
+            hf_holds_set_unnamed(h, NULL);
         pass_over(h, op);
         hf_holds_pop(h);
     }
@@ -165,26 +167,21 @@ static void error(struct hf_holds *h, const uint8_t *body, size_t have)
 /* Sync that was sent along with a COPY is swallowed by it, up to the client's CopyDone. */
 static void copy_in(struct hf_holds *h)
 {
-    uint32_t to = 1;
-    bool ended = false, swallows = true;
+    uint32_t swallowed = 0;
+    bool ended = false;
 
     if (h->n == 0) {
         unknown(h);
         return;
     }
-    for (uint32_t i = 1; i < h->n; i++) {
-        struct hf_op *op = hf_holds_op(h, i);
-        if (swallows && op->kind == HF_OP_SYNC)
-            continue;
-        if (swallows && op->kind == HF_OP_COPY_END) {
-            ended = true;
-            swallows = false;
-            continue;
-        }
-        swallows = false;
-        *hf_holds_op(h, to++) = *op;
+    while (!ended && swallowed + 1 < h->n) {
+        enum hf_op_kind kind = hf_holds_op(h, swallowed + 1)->kind;
+        ended = kind == HF_OP_COPY_END;
+        if (!ended && kind != HF_OP_SYNC)
+            break;
+        swallowed++;
     }
-    h->n = to;
+    hf_holds_pop_behind_head(h, swallowed);
     h->copying = !ended;
 }
 
@@ -207,18 +204,14 @@ static void ready(struct hf_holds *h, char status)
             pass_over(h, op);
         if (op->kind == HF_OP_FUNCTION)
             h->wrote = true;
-        if (op->kind == HF_OP_QUERY && !h->failed && op->sql != NULL &&
-            op->at < hf_sql_count(op->sql))
+        if (op->kind == HF_OP_QUERY && !h->failed && op->text != NULL &&
+            op->at < hf_sql_count(op->text->sql))
             unknown(h); /* fewer answers than statements */
         hf_holds_pop(h);
     }
     hf_holds_settle(h);
-    if (status == 'I' && h->n == 0 && !h->batch && h->portals != NULL) {
-        for (unsigned i = 0; i < HF_PORTALS_MAX; i++)
-            hf_sql_unref(h->portals[i].sql);
-        free(h->portals);
-        h->portals = NULL;
-    }
+    if (status == 'I' && h->n == 0 && !h->batch)
+        hf_holds_drop_portals(h);
 }
 
 /* -- others
@@ -248,8 +241,8 @@ static bool wants_value(struct hf_holds *h)
     const struct hf_op *op = hf_holds_head(h);
 
     return op != NULL && (op->kind == HF_OP_QUERY || op->kind == HF_OP_EXECUTE) &&
-           op->sql != NULL && !op->prepared && op->at < hf_sql_count(op->sql) &&
-           hf_sql_statement(op->sql, op->at)->kind == HF_SQL_SET_CONFIG;
+           op->text != NULL && !op->prepared && op->at < hf_sql_count(op->text->sql) &&
+           hf_sql_statement(op->text->sql, op->at)->kind == HF_SQL_SET_CONFIG;
 }
 
 /* DataRow: how many columns, the first one's length, the first one. */
@@ -257,16 +250,21 @@ static void row(struct hf_holds *h, const uint8_t *body, size_t have)
 {
     size_t len;
 
-    free(h->value);
-    h->value = NULL;
+    hf_holds_drop_value(h);
     if (!wants_value(h) || have < 6)
         return;
     len = hf_scan_number(body + 2);
     if (len > have - 6 || memchr(body + 6, '\0', len) != NULL)
         return; /* null, or too long */
-    h->value = malloc(len + 1);
-    if (h->value == NULL)
+    if (!hf_budget_take(&h->budget, len + 1)) {
+        hf_holds_too_much(h);
         return;
+    }
+    h->value = malloc(len + 1);
+    if (h->value == NULL) {
+        hf_budget_give(&h->budget, len + 1);
+        return;
+    }
     memcpy(h->value, body + 6, len);
     h->value_len = len;
 }

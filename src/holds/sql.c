@@ -5,11 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "holds/sql_private.h"
 
 enum { BUCKETS = 4096, CACHED_TEXT_MAX = 16 * 1024 };
 
 struct hf_sql_cache {
+    struct hf_hash *hash;
+    uint64_t turn;
+    size_t left; /* of the turn, for the grammar */
     size_t bytes, max_bytes;
     struct hf_sql *newest, *oldest;
     struct hf_sql *buckets[BUCKETS];
@@ -55,20 +59,6 @@ uint32_t hf_sql_hash(const char *name, size_t len)
     return h;
 }
 
-static uint64_t text_hash(const char *text, size_t len)
-{
-    uint64_t h = 14695981039346656037ull, block;
-
-    for (; len >= 8; text += 8, len -= 8) {
-        memcpy(&block, text, 8);
-        h = (h ^ block) * 1099511628211ull;
-        h ^= h >> 29;
-    }
-    for (; len > 0; text++, len--)
-        h = (h ^ (uint8_t)*text) * 1099511628211ull;
-    return h ^ h >> 32;
-}
-
 struct hf_sql_statement *hf_sql_add(struct hf_sql *q)
 {
     if (q->n == q->cap) {
@@ -96,6 +86,8 @@ void hf_sql_add_word(struct hf_sql *q, const char *name, size_t len)
 {
     uint32_t h = hf_sql_hash(name, len);
 
+    if (q->many)
+        return; /* all words count as there */
     for (unsigned i = 0; i < q->n_words; i++)
         if (q->words[i] == h)
             return;
@@ -125,33 +117,81 @@ static bool keep_words(struct hf_sql *q, const uint32_t *words)
     return true;
 }
 
-/* *hard: the grammar was needed. */
-static struct hf_sql *make(const char *text, size_t len, uint64_t hash, bool *hard)
+/* May a text of this length be given to the grammar? */
+static bool may_parse(struct hf_sql_cache *c, struct hf_sql_share *share, size_t len)
 {
-    uint32_t words[HF_SQL_WORDS_MAX];
-    struct hf_sql *q = calloc(1, sizeof *q + len + 1);
-    enum hf_sql_look look;
+    size_t cost = len + sizeof(struct hf_sql_statement); /* short ones are not for nothing */
+
+    if (share->turn != c->turn)
+        *share = (struct hf_sql_share){.turn = c->turn};
+    if (cost > HF_SQL_PARSE_MAX)
+        cost = HF_SQL_PARSE_MAX;
+    if (len > HF_SQL_PARSE_MAX || share->bytes + cost > HF_SQL_SHARE_BYTES || c->left < cost)
+        return false;
+    share->bytes += cost;
+    c->left -= cost;
+    return true;
+}
+
+/* Long texts of which nothing but the verdict is wanted are not copied. */
+static struct hf_sql *allocate(const char *text, size_t len, uint64_t hash, bool again)
+{
+    bool copy = again || len <= HF_SQL_PARSE_MAX;
+    struct hf_sql *q = calloc(1, sizeof *q + (copy ? len + 1 : 0));
 
     if (q == NULL)
         return NULL;
     q->refs = 1;
     q->len = len;
     q->hash = hash;
-    q->words = words;
-    memcpy(q->text, text, len);
-    look = hf_sql_look(q);
-    *hard = look == HF_LOOK_ODD;
-    if (*hard) {
+    q->text = copy ? q->copy : text;
+    if (copy)
+        memcpy(q->copy, text, len);
+    return q;
+}
+
+static void finish(struct hf_sql *q, bool copied)
+{
+    if (!q->understood)
         drop_statements(q);
-        look = len <= HF_SQL_PARSE_MAX ? hf_sql_parse(q) : HF_LOOK_ODD;
+    if (!copied)
+        q->text = NULL;
+    q->bytes = sizeof *q + (copied ? q->len + 1 : 0) + q->cap * sizeof *q->statements +
+               q->n_words * sizeof *q->words;
+    for (uint32_t i = 0; i < q->n; i++) {
+        const struct hf_sql_statement *s = &q->statements[i];
+        q->bytes += s->name != NULL ? strlen(s->name) + 1 : 0;
+        q->renames = q->renames || s->kind == HF_SQL_PREPARE || s->kind == HF_SQL_DEALLOCATE ||
+                     s->kind == HF_SQL_DEALLOCATE_ALL || s->kind == HF_SQL_DISCARD_ALL;
+    }
+}
+
+/* *keep: it costs to find out, and would come out the same again. */
+static struct hf_sql *make(struct hf_sql_cache *c, struct hf_sql_share *share, const char *text, size_t len,
+                           uint64_t hash, bool again, bool *keep)
+{
+    uint32_t words[HF_SQL_WORDS_MAX];
+    struct hf_sql *q = allocate(text, len, hash, again);
+    enum hf_sql_look look;
+    bool parse;
+
+    if (q == NULL)
+        return NULL;
+    q->words = words;
+    look = hf_sql_look(q);
+    *keep = again;
+    if (look == HF_LOOK_ODD) {
+        drop_statements(q);
+        parse = may_parse(c, share, len);
+        look = parse ? hf_sql_parse(q) : HF_LOOK_ODD;
+        *keep = parse || (again && len > HF_SQL_PARSE_MAX);
     }
     q->understood = look == HF_LOOK_DONE;
     if (!keep_words(q, words) || look == HF_LOOK_NOMEM) {
         destroy(q);
         return NULL;
     }
-    if (!q->understood)
-        drop_statements(q);
+    finish(q, q->text == q->copy);
     return q;
 }
 
@@ -160,7 +200,7 @@ static struct hf_sql *make(const char *text, size_t len, uint64_t hash, bool *ha
 
 size_t hf_sql_bytes(const struct hf_sql *q)
 {
-    return sizeof *q + q->len + 1 + q->cap * sizeof *q->statements + q->n_words * sizeof *q->words;
+    return q->bytes;
 }
 
 static void unlink_age(struct hf_sql_cache *c, struct hf_sql *q)
@@ -209,34 +249,59 @@ struct hf_sql_cache *hf_sql_cache_new(size_t max_bytes)
 {
     struct hf_sql_cache *c = calloc(1, sizeof *c);
 
-    if (c != NULL)
-        c->max_bytes = max_bytes;
+    if (c == NULL || (c->hash = hf_hash_new()) == NULL) {
+        free(c);
+        return NULL;
+    }
+    c->max_bytes = max_bytes;
+    hf_sql_cache_turn(c);
     return c;
 }
 
 void hf_sql_cache_free(struct hf_sql_cache *c)
 {
-    while (c != NULL && c->oldest != NULL)
+    if (c == NULL)
+        return;
+    while (c->oldest != NULL)
         evict(c, c->oldest);
+    hf_hash_free(c->hash);
     free(c);
 }
 
-struct hf_sql *hf_sql_get(struct hf_sql_cache *c, const char *text, size_t len, bool again)
+void hf_sql_cache_turn(struct hf_sql_cache *c)
 {
-    uint64_t hash = text_hash(text, len);
-    struct hf_sql *q;
-    bool hard;
+    c->turn++;
+    c->left = HF_SQL_TURN_BYTES;
+}
+
+uint64_t hf_sql_cache_hash(const struct hf_sql_cache *c, const void *p, size_t n)
+{
+    return hf_hash_of(c->hash, p, n);
+}
+
+static struct hf_sql *find(const struct hf_sql_cache *c, const char *text, size_t len, uint64_t hash)
+{
+    struct hf_sql *q = c->buckets[hash % BUCKETS];
+
+    while (q != NULL && (q->hash != hash || q->len != len || memcmp(q->text, text, len) != 0))
+        q = q->next;
+    return q;
+}
+
+struct hf_sql *hf_sql_get(struct hf_sql_cache *c, struct hf_sql_share *share, const char *text, size_t len, bool again)
+{
+    bool may_keep = len <= CACHED_TEXT_MAX, keep;
+    uint64_t hash = may_keep ? hf_hash_of(c->hash, text, len) : 0;
+    struct hf_sql *q = may_keep ? find(c, text, len, hash) : NULL;
 
     assert(len <= HF_SQL_TEXT_MAX);
-    for (q = c->buckets[hash % BUCKETS]; q != NULL; q = q->next) {
-        if (q->hash != hash || q->len != len || memcmp(q->text, text, len) != 0)
-            continue;
+    if (q != NULL) {
         unlink_age(c, q);
         link_newest(c, q);
         return hf_sql_ref(q);
     }
-    q = make(text, len, hash, &hard);
-    if (q != NULL && (again || hard) && len <= CACHED_TEXT_MAX)
+    q = make(c, share, text, len, hash, again, &keep);
+    if (q != NULL && keep && may_keep)
         insert(c, q);
     return q;
 }
@@ -284,12 +349,15 @@ size_t hf_sql_len(const struct hf_sql *q)
     return q->len;
 }
 
-bool hf_sql_has_word(const struct hf_sql *q, uint32_t hash)
+bool hf_sql_renames(const struct hf_sql *q)
 {
-    if (q->many)
-        return true;
-    for (unsigned i = 0; i < q->n_words; i++)
-        if (q->words[i] == hash)
-            return true;
-    return false;
+    return q->renames;
+}
+
+const uint32_t *hf_sql_words(const struct hf_sql *q, size_t *n)
+{
+    static const uint32_t none;
+
+    *n = q->many ? 0 : q->n_words;
+    return q->many ? NULL : q->n_words == 0 ? &none : q->words;
 }

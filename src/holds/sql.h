@@ -89,33 +89,48 @@ struct hf_sql_statement {
 
 enum {
     HF_SQL_WORDS_MAX = 64,
+    HF_SQL_STATEMENTS_MAX = 1024, /* in one text; more: not understood */
     HF_SQL_TEXT_MAX = 256 * 1024,
-    /* Longer ones are not given to the grammar: it takes milliseconds, and stack for each level
-     * that a text nests, which overflows at a hundred thousand. */
-    HF_SQL_PARSE_MAX = 16 * 1024,
+    /* The grammar takes up to 4 us for each byte, and stack for each level that a text nests. Longer texts
+     * are not given to it, */
+    HF_SQL_PARSE_MAX = 4096,
+    /* and in one turn of the thread's loop no more bytes than this of one session's texts, and of
+     * all sessions'. What is more than that is not understood. */
+    HF_SQL_SHARE_BYTES = 4096,
+    HF_SQL_TURN_BYTES = 16 * 1024,
 };
 
 /* The verdict about a text. Shared: counted references, never changed. */
 struct hf_sql;
 struct hf_sql_cache; /* of one thread */
+/* What one session has had of a turn; all zero to begin with. */
+struct hf_sql_share {
+    uint64_t turn;
+    size_t bytes;
+};
 
-struct hf_sql_cache *hf_sql_cache_new(size_t max_bytes); /* NULL: out of memory */
+struct hf_sql_cache *hf_sql_cache_new(size_t max_bytes); /* NULL: out of memory, no random numbers */
 void hf_sql_cache_free(struct hf_sql_cache *c);          /* verdicts may outlive it */
+void hf_sql_cache_turn(struct hf_sql_cache *c); /* a new turn: the grammar may be used again */
+/* A keyed hash: for tables whose keys clients choose. */
+uint64_t hf_sql_cache_hash(const struct hf_sql_cache *c, const void *p, size_t n);
 
 /* Of `len` bytes, which need no NUL behind them. `again`: the text is likely to come again, keep
  * it. NULL: out of memory. The caller's reference is to be dropped. */
-struct hf_sql *hf_sql_get(struct hf_sql_cache *c, const char *text, size_t len, bool again);
+struct hf_sql *hf_sql_get(struct hf_sql_cache *c, struct hf_sql_share *share, const char *text, size_t len, bool again);
 struct hf_sql *hf_sql_ref(struct hf_sql *q);
 void hf_sql_unref(struct hf_sql *q); /* NULL is fine */
 
 bool hf_sql_is_understood(const struct hf_sql *q);
 size_t hf_sql_count(const struct hf_sql *q); /* statements; 0: an empty text, or not understood */
 const struct hf_sql_statement *hf_sql_statement(const struct hf_sql *q, size_t i);
-const char *hf_sql_text(const struct hf_sql *q); /* with a NUL behind it */
+/* With a NUL behind it; NULL for one of more than HF_SQL_PARSE_MAX that is not likely to come again. */
+const char *hf_sql_text(const struct hf_sql *q);
 size_t hf_sql_len(const struct hf_sql *q);
-/* May one of its words be the name with this hash? */
-bool hf_sql_has_word(const struct hf_sql *q, uint32_t hash);
-uint32_t hf_sql_hash(const char *name, size_t len);
+bool hf_sql_renames(const struct hf_sql *q); /* names of prepared statements: PREPARE, DEALLOCATE... */
+/* The hashes of its words that may be names. NULL: any name may be among them. */
+const uint32_t *hf_sql_words(const struct hf_sql *q, size_t *n);
+uint32_t hf_sql_hash(const char *name, size_t len); /* not keyed: whose name meets another's is judged like it */
 size_t hf_sql_bytes(const struct hf_sql *q); /* of memory */
 
 #endif

@@ -9,6 +9,7 @@ struct look {
     struct hf_token t;
     unsigned depth; /* of parentheses */
     bool odd;       /* the grammar is needed */
+    bool may_make;  /* behind a word that TEMP may follow where it means a temporary relation */
 };
 
 static bool is_word(const struct hf_token *t, const char *word)
@@ -27,7 +28,13 @@ static bool is_one_of(const struct hf_token *t, const char *const *names)
 /* The next token, with what every token has to be looked at for. */
 static void next(struct look *k)
 {
+    static const char *const makers[] = {"create", "into", "table", "global", "local", "replace", NULL},
+                             *const temporary[] = {"temp", "temporary", NULL};
+
     hf_lexer_next(&k->lexer, &k->t);
+    if (k->may_make && is_one_of(&k->t, temporary))
+        k->odd = true;
+    k->may_make = is_one_of(&k->t, makers);
     switch (k->t.kind) {
     case HF_TOKEN_WORD:
     case HF_TOKEN_QUOTED:
@@ -107,8 +114,13 @@ static enum hf_sql_look statement(struct look *k)
 {
     static const char *const queries[] = {"select", "insert", "update", "delete",
                                           "values", "with",   NULL};
-    struct hf_sql_statement *s = hf_sql_add(k->q);
+    struct hf_sql_statement *s;
 
+    if (k->q->n == HF_SQL_STATEMENTS_MAX) {
+        k->odd = true;
+        return HF_LOOK_DONE;
+    }
+    s = hf_sql_add(k->q);
     if (s == NULL)
         return HF_LOOK_NOMEM;
     s->at = (uint32_t)(k->t.at - k->q->text);

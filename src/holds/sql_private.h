@@ -42,12 +42,14 @@ struct hf_sql {
     uint32_t n, cap;
     struct hf_sql_statement *statements; /* their names are malloc'ed */
     uint16_t n_words;
-    uint32_t *words; /* HF_SQL_WORDS_MAX while it is made; sorted then */
-    size_t len;
+    uint32_t *words; /* HF_SQL_WORDS_MAX while it is made */
+    bool renames;
+    size_t len, bytes;
     uint64_t hash;                /* of the text */
     struct hf_sql *next, **at;    /* in its bucket */
     struct hf_sql *newer, *older; /* by last use */
-    char text[];
+    const char *text; /* while it is made perhaps the caller's, if `copy` is empty */
+    char copy[];
 };
 
 /* NULL: out of memory. The statement is all zero: QUERY that does nothing. */

@@ -430,7 +430,7 @@ static enum hf_sql_look statements(struct hf_sql *q, const json_t *all)
         json_int_t at = json_integer_value(json_object_get(v, "stmt_location")),
                    len = json_integer_value(json_object_get(v, "stmt_len"));
         struct hf_sql_statement *s;
-        if (node == NULL || at < 0 || len < 0 || (size_t)at + (size_t)len > q->len)
+        if (q->n == HF_SQL_STATEMENTS_MAX || node == NULL || at < 0 || len < 0 || (size_t)at + (size_t)len > q->len)
             return HF_LOOK_ODD;
         if (is(node, "DoStmt"))
             q->many = true; /* its words are in a string */

@@ -44,8 +44,6 @@ static const struct word words[] = {
     {"query_to_xmlschema", CODE},
     {"set_config", HF_HOLD_BIT(HF_HOLD_SETTING)},
     {"setseed", HF_HOLD_BIT(HF_HOLD_SEED)},
-    {"temp", 0},
-    {"temporary", 0},
     {"ts_rewrite", CODE},
     {"ts_stat", CODE},
 };

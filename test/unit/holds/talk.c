@@ -67,6 +67,7 @@ void talk_message(struct talk *t, bool client, char type, const void *body, size
         m[1 + i] = (uint8_t)((len + 4) >> (24 - 8 * i));
     if (len > 0)
         memcpy(m + 5, body, len);
+    hf_sql_cache_turn(t->cache);
     if (client)
         hf_holds_client(t->h, m, len + 5);
     else
