@@ -115,16 +115,42 @@ bool hf_holds_remake_failed(struct hf_holds *h, const unsigned *failed, size_t n
  * login, or hf_holds_started(), and at the beginning of a message in both directions. */
 void hf_holds_lost(struct hf_holds *h);
 
-/* -- the probe ------------------------------------------------------------------------------- */
+/* -- the probe: a look at what the connection really holds ------------------------------------
+ *
+ * For the owner to run when hf_holds_wants_probe(), on the session's own connection and by its own role:
+ *
+ * 1. keep back what the client sends from now on (nothing of it is under way then);
+ * 2. send hf_holds_probe_make()'s messages, and read what comes until one ReadyForQuery. None of this goes through
+ *    hf_holds_client() or hf_holds_server(), and none to the client. Notices and notifications
+ *    among it are the client's, and can go to it;
+ * 3. the value of the one DataRow's one column goes to hf_holds_probe_read(). If an ErrorResponse
+ *    came, or no row: hf_holds_probe_failed().
+ *
+ * It sees advisory locks, channels that are listened to, anything in the temporary schema, cursors
+ * WITH HOLD, and how many prepared statements there are. These are clear afterwards, or known to be there. It takes
+ * about as long as ten times SELECT 1 (docs/clients.md). It leaves the session as it was, the unnamed statement too: a
+ * simple query would drop that. A timeout that the client has set for its statements is the probe's as well.
+ *
+ * Nobody runs it so far. */
 
 /* Is there something that the probe can clear, and may it be run now: idle, outside a transaction?
  */
 bool hf_holds_wants_probe(const struct hf_holds *h);
-/* One statement for the simple protocol, with one row of one text column. */
+/* The query alone: one row of one text column. */
 const char *hf_holds_probe_query(void);
-/* The row's value, not NUL-terminated. Something that is no such value counts as "not understood".
- */
+/* The messages: of the extended protocol, with a name of our own. The bytes are the caller's to free. HF_ENOMEM. */
+int hf_holds_probe_make(uint8_t **bytes, size_t *len);
+/* The row's value, not NUL-terminated: words with spaces between, of
+ *
+ *   lock listen temporary cursor     each if there is such a thing
+ *   prepared N                       prepared statements, without the probe's
+ *   end                              always, and the last
+ *
+ * Words that are not known are of a later version's, and say nothing. A value that is cut, or another number of prepared
+ * statements than has been followed, pins by HF_HOLD_UNKNOWN. */
 void hf_holds_probe_read(struct hf_holds *h, const char *value, size_t len);
+/* The server did not answer it: what pins stays, and it is not wanted again before something changes. */
+void hf_holds_probe_failed(struct hf_holds *h);
 
 size_t hf_holds_bytes(const struct hf_holds *h); /* kept for it: at most HF_HOLDS_BYTES_MAX */
 

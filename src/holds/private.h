@@ -7,6 +7,8 @@
 
 #define PIN(hold) HF_HOLD_BIT(HF_HOLD_##hold)
 
+#define HF_HOLDS_PROBE_NAME "holdfast probe" /* its prepared statement, while it runs */
+
 enum {
     HF_HOLDS_VISIBLE = PIN(TEMPORARY) | PIN(CURSOR) | PIN(LOCK) | PIN(LISTEN) |
                        PIN(UNSURE), /* the probe clears these */

@@ -18,7 +18,8 @@ static const char query[] =
     " WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
     " AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN 'temporary' END,"
     " CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) THEN 'cursor' END,"
-    " 'prepared', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements), 'end')";
+    " 'prepared', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements"
+    " WHERE name OPERATOR(pg_catalog.<>) '" HF_HOLDS_PROBE_NAME "'), 'end')";
 
 const char *hf_holds_probe_query(void)
 {
@@ -29,7 +30,7 @@ bool hf_holds_wants_probe(const struct hf_holds *h)
 {
     return h->stale && (h->pins & (uint32_t)HF_HOLDS_VISIBLE) != 0 && h->started && h->n == 0 &&
            !h->batch && h->status == 'I' && h->client.scan.have == 0 && h->server.scan.have == 0 &&
-           !h->over;
+           !h->over && hf_log_find(&h->log, HF_HOLDS_PROBE_NAME, strlen(HF_HOLDS_PROBE_NAME)) == NULL;
 }
 
 /* The next word of the value; its length is 0 at the end. */
@@ -91,5 +92,10 @@ void hf_holds_probe_read(struct hf_holds *h, const char *value, size_t len)
     if (n != h->log.n_statements)
         pins |= PIN(UNKNOWN); /* code has prepared one, or dropped one */
     h->pins = (h->pins & ~(uint32_t)HF_HOLDS_VISIBLE) | pins;
+    h->stale = false;
+}
+
+void hf_holds_probe_failed(struct hf_holds *h)
+{
     h->stale = false;
 }

@@ -1,4 +1,4 @@
-/* The messages that make a session again on another connection. */
+/* The messages that make a session again on another connection, and those of the probe. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,19 +40,35 @@ static void put_parse(struct out *o, const char *name, const char *text, size_t 
         put(o, types->types, (size_t)n * 4);
 }
 
+/* Bind, with no parameters and the answer as text, and Execute. */
+static void put_run(struct out *o, const char *statement)
+{
+    static const uint8_t none[6], execute[] = {'E', 0, 0, 0, 9, 0, 0, 0, 0, 0};
+    size_t len = strlen(statement) + 1;
+
+    put(o, "B", 1);
+    put_number(o, (uint32_t)(4 + 1 + len + sizeof none), 4);
+    put(o, "", 1);
+    put(o, statement, len);
+    put(o, none, sizeof none);
+    put(o, execute, sizeof execute);
+}
+
 static void put_statement(struct out *o, const char *text, size_t len)
 {
-    static const uint8_t run[] = {'B', 0,   0, 0, 12, 0, 0, 0, 0, 0, 0, 0,
-                                  0,   'E', 0, 0, 0,  9, 0, 0, 0, 0, 0};
-
     put_parse(o, "", text, len, NULL);
-    put(o, run, sizeof run);
+    put_run(o, "");
+}
+
+static void put_sync(struct out *o)
+{
+    static const uint8_t sync[] = {'S', 0, 0, 0, 4};
+
+    put(o, sync, sizeof sync);
 }
 
 static void put_item(struct out *o, const struct hf_item *i)
 {
-    static const uint8_t sync[] = {'S', 0, 0, 0, 4};
-
     if (i->kind == HF_ITEM_SETTING) {
         put_statement(o, i->text, strlen(i->text));
     } else if (i->by_message) {
@@ -61,7 +77,7 @@ static void put_item(struct out *o, const struct hf_item *i)
         const struct hf_sql_statement *s = hf_sql_statement(i->sql->sql, i->index);
         put_statement(o, hf_sql_text(i->sql->sql) + s->at, s->len);
     }
-    put(o, sync, sizeof sync);
+    put_sync(o);
 }
 
 static unsigned put_all(struct out *o, const struct hf_holds *h)
@@ -94,6 +110,39 @@ int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsi
     o.len = 0;
     (void)put_all(&o, h);
     *bytes = o.bytes;
+    return 0;
+}
+
+static void put_close(struct out *o, const char *statement)
+{
+    size_t len = strlen(statement) + 1;
+
+    put(o, "C", 1);
+    put_number(o, (uint32_t)(4 + 1 + len), 4);
+    put(o, "S", 1);
+    put(o, statement, len);
+}
+
+static void put_probe(struct out *o)
+{
+    put_close(o, HF_HOLDS_PROBE_NAME); /* an earlier one that failed on its way has left it */
+    put_parse(o, HF_HOLDS_PROBE_NAME, hf_holds_probe_query(), strlen(hf_holds_probe_query()), NULL);
+    put_run(o, HF_HOLDS_PROBE_NAME);
+    put_close(o, HF_HOLDS_PROBE_NAME);
+    put_sync(o);
+}
+
+int hf_holds_probe_make(uint8_t **bytes, size_t *len)
+{
+    struct out o = {0};
+
+    put_probe(&o);
+    *len = o.len;
+    *bytes = o.bytes = malloc(o.len);
+    if (o.bytes == NULL)
+        return HF_ENOMEM;
+    o.len = 0;
+    put_probe(&o);
     return 0;
 }
 

@@ -93,11 +93,11 @@ enum {
     HF_SQL_TEXT_MAX = 256 * 1024,
     /* The grammar takes up to 4 us for each byte, and stack for each level that a text nests. Longer texts
      * are not given to it, */
-    HF_SQL_PARSE_MAX = 4096,
+    HF_SQL_PARSE_MAX = 2048,
     /* and in one turn of the thread's loop no more bytes than this of one session's texts, and of
      * all sessions'. What is more than that is not understood. */
-    HF_SQL_SHARE_BYTES = 4096,
-    HF_SQL_TURN_BYTES = 16 * 1024,
+    HF_SQL_SHARE_BYTES = 2048,
+    HF_SQL_TURN_BYTES = 8192,
 };
 
 /* The verdict about a text. Shared: counted references, never changed. */

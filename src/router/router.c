@@ -177,6 +177,13 @@ static void thread_main(void *arg)
     (void)uv_run(&t->loop, UV_RUN_DEFAULT);
 }
 
+static void turn_cb(uv_prepare_t *turn)
+{
+    struct hf_thread *t = turn->data;
+
+    hf_sql_cache_turn(t->sql);
+}
+
 static void stop_run(void *arg)
 {
     struct hf_thread *t = arg;
@@ -186,11 +193,15 @@ static void stop_run(void *arg)
         hf_session_refuse(t->sessions, "57P01", "this node is being stopped",
                           "Connect to another.");
     uv_close((uv_handle_t *)&t->timer, NULL);
+    uv_close((uv_handle_t *)&t->turn, NULL);
     hf_mailbox_close(t->mailbox);
 }
 
 static int thread_open(struct hf_router *r, struct hf_thread *t)
 {
+    const uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE,
+                                         .stack_size = HF_ROUTER_STACK_BYTES};
+
     t->r = r;
     if (uv_loop_init(&t->loop) != 0)
         return HF_EIO;
@@ -201,7 +212,11 @@ static int thread_open(struct hf_router *r, struct hf_thread *t)
     }
     (void)uv_timer_init(&t->loop, &t->timer);
     t->timer.data = t;
-    if (uv_thread_create(&t->id, thread_main, t) == 0)
+    (void)uv_prepare_init(&t->loop, &t->turn);
+    t->turn.data = t;
+    if (r->follow)
+        (void)uv_prepare_start(&t->turn, turn_cb);
+    if (uv_thread_create_ex(&t->id, &options, thread_main, t) == 0)
         return 0;
     stop_run(t);
     (void)uv_run(&t->loop, UV_RUN_DEFAULT);

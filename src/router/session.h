@@ -21,6 +21,7 @@ enum {
     HF_ROUTER_READ_BYTES = 64 * 1024, /* one read; the most that one direction of a session keeps */
     HF_ROUTER_TIMER_MS = 10,
     HF_ROUTER_SQL_BYTES = 4 * 1024 * 1024, /* verdicts about statements, each thread */
+    HF_ROUTER_STACK_BYTES = 8 * 1024 * 1024, /* the grammar descends with what a text nests; not by ulimit -s */
 };
 
 struct hf_round;
@@ -35,6 +36,7 @@ struct hf_thread {
     unsigned n_waiting;
     bool draining, stopping;
     struct hf_sql_cache *sql;
+    uv_prepare_t turn; /* of the loop: sql's budget begins anew */
     struct hf_round *drain; /* to confirm when no session is busy; else NULL */
     atomic_uint_least64_t bytes_in, bytes_out; /* written by this thread alone */
     uint8_t

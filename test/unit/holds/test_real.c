@@ -183,6 +183,23 @@ static struct hf_code *look_at_code(struct conn *c)
     return code;
 }
 
+/* As its header says. */
+static void probe(struct conn *c)
+{
+    struct hf_holds *h = c->h;
+    uint8_t *bytes;
+    size_t len;
+
+    c->h = NULL;
+    assert_int_equal(hf_holds_probe_make(&bytes, &len), 0);
+    put_all(c, bytes, len);
+    free(bytes);
+    until_ready(c, 1);
+    assert_false(c->error);
+    c->h = h;
+    hf_holds_probe_read(c->h, c->value, strlen(c->value));
+}
+
 /* -- the server's own word
  * -------------------------------------------------------------------------- */
 
@@ -213,8 +230,7 @@ static void check(struct conn *c, const char *text)
         fail_msg("%s: free, but the server holds: %s", text, held);
     if (!hf_holds_wants_probe(c->h))
         return;
-    (void)aside(c, hf_holds_probe_query());
-    hf_holds_probe_read(c->h, c->value, strlen(c->value));
+    probe(c);
     held = aside(c, truth);
     if (held[0] != '\0' ? hf_holds_by(c->h) == HF_HOLD_NOTHING
                         : (hf_holds_pins(c->h) & visible) != 0)
@@ -569,6 +585,43 @@ static void remade(void **state)
     hf_sql_cache_free(cache);
 }
 
+/* It leaves what it finds: the unnamed statement, which a simple query would drop, no statement of its own,
+ * and nothing after a failure that would make the next one fail. */
+static void probed(void **state)
+{
+    static const char unnamed[] = "P\0\0\0\x21\0SELECT 'still ' || 'here'\0\0\0S\0\0\0\4",
+                      again[] = "B\0\0\0\x0c\0\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\4";
+    struct hf_sql_cache *cache = hf_sql_cache_new(1 << 20);
+    struct hf_code *known;
+    struct conn c;
+
+    (void)state;
+    connect_to(&c, NULL, "postgres");
+    known = look_at_code(&c);
+    disconnect(&c);
+    connect_to(&c, cache, "postgres");
+    hf_holds_set_code(c.h, known);
+    query_aside(&c, "PREPARE \"holdfast probe\" AS SELECT 1"); /* as a failed one leaves it */
+    query(&c, "PREPARE other AS SELECT 1");
+    query(&c, "SELECT pg_advisory_lock(1)");
+    query(&c, "SELECT pg_advisory_unlock(1)");
+    put_all(&c, unnamed, sizeof unnamed - 1);
+    until_ready(&c, 1);
+    assert_false(c.error);
+    assert_true(hf_holds_wants_probe(c.h));
+    probe(&c);
+    assert_string_equal(c.value, "prepared 1 end");
+    assert_int_equal(hf_holds_by(c.h), HF_HOLD_NOTHING);
+    assert_false(hf_holds_wants_probe(c.h));
+    put_all(&c, again, sizeof again - 1);
+    until_ready(&c, 1);
+    assert_string_equal(c.value, "still here");
+    assert_string_equal(aside(&c, "SELECT string_agg(name, ',') FROM pg_prepared_statements"), "other");
+    disconnect(&c);
+    hf_code_free(known);
+    hf_sql_cache_free(cache);
+}
+
 static double each_us(struct conn *c, const char *text, unsigned times)
 {
     struct timespec a, b;
@@ -657,7 +710,7 @@ static int stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(quiet), cmocka_unit_test(noisy),
-                                       cmocka_unit_test(implicit), cmocka_unit_test(remade),
+                                       cmocka_unit_test(implicit), cmocka_unit_test(remade), cmocka_unit_test(probed),
                                        cmocka_unit_test(cost)};
 
     return cmocka_run_group_tests(tests, start, stop);
