@@ -17,7 +17,7 @@ static void pop_savepoint(struct hf_journal *j)
 {
     struct hf_savepoint *s = &j->savepoints[--j->n_savepoints];
 
-    hf_budget_give(j->budget, strlen(s->name) + 1);
+    hf_budget_give(j->budget, HF_PIECE + strlen(s->name) + 1);
     free(s->name);
 }
 
@@ -39,11 +39,11 @@ bool hf_journal_savepoint(struct hf_journal *j, const char *name)
 
     if (!hf_budget_grow(j->budget, (void **)&j->savepoints, &j->cap_savepoints, j->n_savepoints,
                         sizeof *j->savepoints) ||
-        !hf_budget_take(j->budget, strlen(name) + 1))
+        !hf_budget_take(j->budget, HF_PIECE + strlen(name) + 1))
         return false;
     copy = strdup(name);
     if (copy == NULL) {
-        hf_budget_give(j->budget, strlen(name) + 1);
+        hf_budget_give(j->budget, HF_PIECE + strlen(name) + 1);
         return false;
     }
     j->savepoints[j->n_savepoints++] = (struct hf_savepoint){.name = copy, .at = j->n};

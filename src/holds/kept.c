@@ -48,7 +48,7 @@ void hf_budget_drop(struct hf_budget *b, void **array, uint32_t *cap, size_t eac
 
 static size_t text_bytes(const struct hf_text *t)
 {
-    return sizeof *t + hf_sql_bytes(t->sql);
+    return HF_PIECE + sizeof *t + hf_sql_bytes(t->sql);
 }
 
 struct hf_text *hf_text_new(struct hf_budget *b, struct hf_sql *q)

@@ -15,9 +15,9 @@ enum { BUCKETS = 16, COMPACT_BYTES = 32 * 1024 };
 
 static bool charge(struct hf_item *i, size_t bytes)
 {
-    if (!hf_budget_take(i->budget, bytes))
+    if (!hf_budget_take(i->budget, HF_PIECE + bytes))
         return false;
-    i->bytes += bytes;
+    i->bytes += HF_PIECE + bytes;
     return true;
 }
 
@@ -30,7 +30,7 @@ struct hf_item *hf_item_new(struct hf_budget *b, enum hf_item_kind kind, const c
     i->refs = 1;
     i->kind = kind;
     i->budget = b;
-    if (charge(i, sizeof *i + len + 1))
+    if (charge(i, sizeof *i + HF_PIECE + len + 1))
         i->name = strndup(name, len);
     if (i->name == NULL) {
         hf_item_unref(i);

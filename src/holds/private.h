@@ -10,6 +10,7 @@
 #define HF_HOLDS_PROBE_NAME "holdfast probe" /* its prepared statement, while it runs */
 
 enum {
+    HF_PIECE = 16, /* what a piece of memory costs besides its bytes */
     HF_HOLDS_VISIBLE = PIN(TEMPORARY) | PIN(CURSOR) | PIN(LOCK) | PIN(LISTEN) |
                        PIN(UNSURE), /* the probe clears these */
     HF_PORTALS_MAX = 8,

@@ -8,7 +8,11 @@
 #include "base/hash.h"
 #include "holds/sql_private.h"
 
-enum { BUCKETS = 4096, CACHED_TEXT_MAX = 16 * 1024 };
+enum {
+    BUCKETS = 4096,
+    CACHED_TEXT_MAX = 16 * 1024,
+    PIECE = 16, /* what a piece of memory costs besides its bytes */
+};
 
 struct hf_sql_cache {
     struct hf_hash *hash;
@@ -156,11 +160,11 @@ static void finish(struct hf_sql *q, bool copied)
         drop_statements(q);
     if (!copied)
         q->text = NULL;
-    q->bytes = sizeof *q + (copied ? q->len + 1 : 0) + q->cap * sizeof *q->statements +
+    q->bytes = 3 * PIECE + sizeof *q + (copied ? q->len + 1 : 0) + q->cap * sizeof *q->statements +
                q->n_words * sizeof *q->words;
     for (uint32_t i = 0; i < q->n; i++) {
         const struct hf_sql_statement *s = &q->statements[i];
-        q->bytes += s->name != NULL ? strlen(s->name) + 1 : 0;
+        q->bytes += s->name != NULL ? PIECE + strlen(s->name) + 1 : 0;
         q->renames = q->renames || s->kind == HF_SQL_PREPARE || s->kind == HF_SQL_DEALLOCATE ||
                      s->kind == HF_SQL_DEALLOCATE_ALL || s->kind == HF_SQL_DISCARD_ALL;
     }

@@ -13,11 +13,12 @@
 struct talk {
     struct hf_sql_cache *cache;
     struct hf_code *code;
-    struct hf_holds *h, *cut;
+    struct hf_holds *h, *cut; /* cut: NULL if alone */
 };
 
 void talk_begin(struct talk *t,
                 const char *code); /* logged in; `code`: as hf_code_read(), NULL: not known */
+void talk_begin_alone(struct talk *t); /* followed once, in whole messages: for what takes many; a QUIET database */
 void talk_end(struct talk *t);
 void talk_message(struct talk *t, bool client, char type, const void *body, size_t len);
 

@@ -287,6 +287,83 @@ static void unnamed_in_doubt(void **state)
     talk_end(&t);
 }
 
+/* Nor is it certain what a name stands for, while something is under way that may change that. */
+static void names_in_doubt(void **state)
+{
+    static const char *const changes[] = {"DEALLOCATE s; PREPARE s AS SELECT pg_advisory_lock(1)",
+                                          "DISCARD ALL", "DEALLOCATE ALL"};
+    struct talk t;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        talk_begin(&t, QUIET);
+        c_parse(&t, "s", "SELECT 1");
+        c_sync(&t);
+        s_plain(&t, '1');
+        s_ready(&t, 'I');
+        c_query(&t, changes[i]);
+        c_bind(&t, "", "s"); /* of which s? */
+        c_execute(&t, "");
+        c_sync(&t);
+        if (i == 0) {
+            s_complete(&t, "DEALLOCATE");
+            s_complete(&t, "PREPARE");
+        } else {
+            s_complete(&t, changes[i]);
+        }
+        s_ready(&t, 'I');
+        s_plain(&t, '2');
+        s_complete(&t, "SELECT 1");
+        s_ready(&t, 'I');
+        assert_by(&t, HF_HOLD_UNKNOWN);
+        talk_end(&t);
+    }
+
+    /* Parse fails, since by then the name is in use; Bind means the other one. */
+    talk_begin(&t, QUIET);
+    c_query(&t, "PREPARE s AS SELECT pg_advisory_lock(1)");
+    c_parse(&t, "s", "SELECT 1");
+    c_sync(&t);
+    c_bind(&t, "", "s");
+    c_execute(&t, "");
+    c_sync(&t);
+    s_complete(&t, "PREPARE");
+    s_ready(&t, 'I');
+    s_error(&t, "42P05");
+    s_ready(&t, 'I');
+    s_plain(&t, '2');
+    s_complete(&t, "SELECT 1");
+    s_ready(&t, 'I');
+    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_end(&t);
+
+    /* Likewise if a Close was passed over. */
+    talk_begin(&t, QUIET);
+    c_parse(&t, "s", "SELECT pg_advisory_lock(1)");
+    c_sync(&t);
+    s_plain(&t, '1');
+    s_ready(&t, 'I');
+    c_run(&t, "SELECT 1/0");
+    c_close(&t, 'S', "s");
+    c_sync(&t);
+    c_parse(&t, "s", "SELECT 1");
+    c_sync(&t);
+    c_bind(&t, "", "s");
+    c_execute(&t, "");
+    c_sync(&t);
+    s_plain(&t, '1');
+    s_plain(&t, '2');
+    s_error(&t, "22012");
+    s_ready(&t, 'I');
+    s_error(&t, "42P05");
+    s_ready(&t, 'I');
+    s_plain(&t, '2');
+    s_complete(&t, "SELECT 1");
+    s_ready(&t, 'I');
+    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_end(&t);
+}
+
 static void settings_by_parameter(void **state)
 {
     struct talk t;
@@ -537,6 +614,7 @@ int main(void)
         cmocka_unit_test(unnamed),
         cmocka_unit_test(errors),
         cmocka_unit_test(unnamed_in_doubt),
+        cmocka_unit_test(names_in_doubt),
         cmocka_unit_test(settings_by_parameter),
         cmocka_unit_test(mixed),
         cmocka_unit_test(copy),

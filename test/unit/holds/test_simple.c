@@ -460,6 +460,86 @@ static void probed(void **state)
     talk_end(&t);
 }
 
+/* The server refuses it: what pins stays, and it is asked once for each change. */
+static void probe_that_fails(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t, QUIET);
+    ran(&t, "LISTEN a", "LISTEN", 'I');
+    ran(&t, "UNLISTEN a", "UNLISTEN", 'I');
+    assert_true(hf_holds_wants_probe(t.h));
+    hf_holds_probe_failed(t.h);
+    hf_holds_probe_failed(t.cut);
+    assert_false(hf_holds_wants_probe(t.h));
+    assert_by(&t, HF_HOLD_LISTEN);
+    ran(&t, "UNLISTEN *", "UNLISTEN", 'I');
+    probe(&t, "prepared 0 more end"); /* a word of a later version's */
+    assert_free(&t);
+    talk_end(&t);
+}
+
+/* Not with something of the client's under way, and not where its statement's name is taken. */
+static void probe_at_the_right_time(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin_alone(&t);
+    ran(&t, "SELECT pg_advisory_lock(1)", "SELECT 1", 'I');
+    ran(&t, "SELECT pg_advisory_unlock(1)", "SELECT 1", 'I');
+    assert_true(hf_holds_wants_probe(t.h));
+    c_query(&t, "SELECT 1");
+    assert_false(hf_holds_wants_probe(t.h));
+    s_complete(&t, "SELECT 1");
+    assert_false(hf_holds_wants_probe(t.h));
+    s_ready(&t, 'I');
+    assert_true(hf_holds_wants_probe(t.h));
+    hf_holds_client(t.h, (const uint8_t *)"Q", 1);
+    assert_false(hf_holds_wants_probe(t.h));
+    hf_holds_client(t.h, (const uint8_t *)"\0\0\0\5", 5);
+    s_plain(&t, 'I');
+    s_ready(&t, 'I');
+    ran(&t, "PREPARE \"holdfast probe\" AS SELECT 1", "PREPARE", 'I');
+    assert_false(hf_holds_wants_probe(t.h));
+    ran(&t, "DEALLOCATE \"holdfast probe\"", "DEALLOCATE", 'I');
+    assert_true(hf_holds_wants_probe(t.h));
+    talk_end(&t);
+}
+
+/* One batch that ends with one Sync, asks what the header says, and names nothing that is not
+ * PostgreSQL's own, whatever the session's search_path is. */
+static void probe_messages(void **state)
+{
+    static const char *const looks[] = {"pg_catalog.pg_locks",   "pg_catalog.pg_listening_channels()",
+                                        "pg_my_temp_schema()",   "pg_catalog.pg_cursors",
+                                        "pg_catalog.pg_backend_pid()", "pg_catalog.pg_prepared_statements",
+                                        "'lock'", "'listen'", "'temporary'", "'cursor'", "'prepared'", "'end'"};
+    char types[32] = "";
+    uint8_t *bytes;
+    size_t len, n = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof looks / sizeof *looks; i++)
+        if (strstr(hf_holds_probe_query(), looks[i]) == NULL)
+            fail_msg("%s", looks[i]);
+    assert_null(strstr(hf_holds_probe_query(), " pg_locks"));
+    assert_null(strstr(hf_holds_probe_query(), " = "));
+    assert_null(strstr(hf_holds_probe_query(), " <> "));
+    assert_int_equal(hf_holds_probe_make(&bytes, &len), 0);
+    for (size_t at = 0; at < len; n++) {
+        size_t body = (size_t)bytes[at + 3] << 8 | bytes[at + 4];
+        types[n] = (char)bytes[at];
+        if (bytes[at] == 'P')
+            assert_string_equal((char *)bytes + at + 5 + sizeof "holdfast probe", hf_holds_probe_query());
+        at += 1 + body;
+        assert_true(at <= len);
+    }
+    assert_string_equal(types, "CPBECS");
+    free(bytes);
+}
+
 /* -- the database's own code
  * --------------------------------------------------------------------------- */
 
@@ -607,6 +687,9 @@ int main(void)
         cmocka_unit_test(prepared),
         cmocka_unit_test(errors),
         cmocka_unit_test(probed),
+        cmocka_unit_test(probe_that_fails),
+        cmocka_unit_test(probe_at_the_right_time),
+        cmocka_unit_test(probe_messages),
         cmocka_unit_test(code),
         cmocka_unit_test(code_that_is_no_answer),
         cmocka_unit_test(encodings),

@@ -1,0 +1,264 @@
+/* Verdicts about texts: what they cost, and where the grammar is not asked. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "holds/sql.h"
+
+static struct hf_sql_cache *cache;
+static struct hf_sql_share share;
+
+static struct hf_sql *get(const char *text, size_t len, bool again)
+{
+    struct hf_sql *q = hf_sql_get(cache, &share, text, len, again);
+
+    assert_non_null(q);
+    return q;
+}
+
+static bool is_understood(const char *text)
+{
+    struct hf_sql *q = get(text, strlen(text), false);
+    bool yes = hf_sql_is_understood(q);
+
+    hf_sql_unref(q);
+    return yes;
+}
+
+static int open_cache(void **state)
+{
+    (void)state;
+    share = (struct hf_sql_share){0};
+    cache = hf_sql_cache_new(1 << 20);
+    return cache != NULL ? 0 : -1;
+}
+
+static int close_cache(void **state)
+{
+    (void)state;
+    hf_sql_cache_free(cache);
+    return 0;
+}
+
+/* A hard text of `len` bytes that no other call has made. */
+static const char *hard(size_t len)
+{
+    static char text[HF_SQL_TEXT_MAX];
+    static unsigned n;
+    size_t at = (size_t)sprintf(text, "SET a.b = '%u", n++);
+
+    memset(text + at, 'x', len - 1 - at);
+    memcpy(text + len - 1, "'", 2);
+    return text;
+}
+
+static void long_texts(void **state)
+{
+    (void)state;
+    assert_true(is_understood(hard(HF_SQL_PARSE_MAX)));
+    hf_sql_cache_turn(cache);
+    assert_false(is_understood(hard(HF_SQL_PARSE_MAX + 1)));
+}
+
+/* One session cannot keep a thread in the grammar, nor can many. */
+static void turns(void **state)
+{
+    const unsigned sessions = HF_SQL_TURN_BYTES / HF_SQL_SHARE_BYTES;
+    char text[HF_SQL_PARSE_MAX + 1];
+    unsigned n = 0;
+
+    (void)state;
+    (void)strcpy(text, hard(HF_SQL_PARSE_MAX));
+    assert_true(is_understood(text));
+    assert_false(is_understood("SET a.c = 1"));
+    assert_true(is_understood("SELECT a FROM t")); /* without the grammar */
+    assert_true(is_understood(text));              /* known already */
+    hf_sql_cache_turn(cache);
+    assert_true(is_understood("SET a.c = 1")); /* that it was not was not kept */
+    while (n < 1000 && is_understood(hard(40)))
+        n++;
+    assert_in_range(n, 10, HF_SQL_SHARE_BYTES / 40);
+    hf_sql_cache_turn(cache);
+    for (unsigned i = 0; i < sessions; i++) {
+        share = (struct hf_sql_share){0};
+        assert_true(is_understood(hard(HF_SQL_PARSE_MAX)));
+    }
+    share = (struct hf_sql_share){0};
+    assert_false(is_understood("SET a.d = 1"));
+    hf_sql_cache_turn(cache);
+    assert_true(is_understood("SET a.d = 1"));
+}
+
+/* The word is a column's name too: there the grammar is not needed, and length does not matter. */
+static void temp(void **state)
+{
+    static char text[20000];
+    static const char *const made[] = {"SELECT 1 INTO TEMP t", "SELECT 1 INTO /* */ temporary t",
+                                       "SELECT 1 INTO LOCAL TEMP t", "SELECT 1 INTO GLOBAL TEMPORARY t",
+                                       "CREATE TEMP TABLE t (a int)", "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
+                                       "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1"};
+    size_t len = (size_t)sprintf(text, "INSERT INTO measured (id, temp, temporary) VALUES ");
+
+    (void)state;
+    for (unsigned i = 0; len < sizeof text - 32; i++)
+        len += (size_t)sprintf(text + len, "%s(%u, 20.5)", i > 0 ? ", " : "", i);
+    assert_true(is_understood(text));
+    (void)strcpy(text + len, " RETURNING temp");
+    assert_true(is_understood(text));
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+        struct hf_sql *q = get(made[i], strlen(made[i]), false);
+        if (!hf_sql_is_understood(q) || hf_sql_count(q) != 1 ||
+            (hf_sql_statement(q, 0)->pins & HF_HOLD_BIT(HF_HOLD_TEMPORARY)) == 0)
+            fail_msg("%s", made[i]);
+        hf_sql_unref(q);
+    }
+    /* Where it could mean one, a long text is not understood. */
+    memmove(text + 8, text, len + 1);
+    memset(text, ' ', 8);
+    (void)strcpy(text + len + 8, "; SELECT 1 INTO temp t");
+    assert_false(is_understood(text));
+}
+
+static void many_statements(void **state)
+{
+    static char text[HF_SQL_TEXT_MAX + 1];
+    struct hf_sql *q;
+
+    (void)state;
+    for (size_t i = 0; i + 4 < sizeof text; i += 4)
+        memcpy(text + i, "end;", 5);
+    q = get(text, (size_t)HF_SQL_STATEMENTS_MAX * 4, false);
+    assert_true(hf_sql_is_understood(q));
+    assert_int_equal(hf_sql_count(q), HF_SQL_STATEMENTS_MAX);
+    hf_sql_unref(q);
+    q = get(text, HF_SQL_TEXT_MAX, false);
+    assert_false(hf_sql_is_understood(q));
+    assert_in_range(hf_sql_bytes(q), 1, 4096); /* the text is not wanted */
+    hf_sql_unref(q);
+}
+
+/* -- nesting ----------------------------------------------------------------------------------- */
+
+enum { STACK = 8 << 20, STACK_PLENTY = 1 << 20 };
+
+static char nested[HF_SQL_PARSE_MAX + 1];
+
+static void *look_at_nested(void *arg)
+{
+    hf_sql_unref(get(nested, strlen(nested), false));
+    return arg;
+}
+
+/* Bytes of stack that a thread needs for what is in `nested`. */
+static size_t stack_used(void)
+{
+    char *stack = aligned_alloc(4096, STACK);
+    pthread_attr_t attr;
+    pthread_t thread;
+    size_t clean = 0;
+
+    assert_non_null(stack);
+    memset(stack, 0xa5, STACK);
+    assert_int_equal(pthread_attr_init(&attr), 0);
+    assert_int_equal(pthread_attr_setstack(&attr, stack, STACK), 0);
+    assert_int_equal(pthread_create(&thread, &attr, look_at_nested, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    (void)pthread_attr_destroy(&attr);
+    while (clean < STACK && stack[clean] == (char)0xa5)
+        clean++;
+    free(stack);
+    return STACK - clean;
+}
+
+/* The deepest that a text of the length can nest, each way there is. */
+static void nesting(void **state)
+{
+    static const struct {
+        const char *first, *open, *middle, *close, *last;
+    } ways[] = {
+        {"SET x=1;select ", "(", "1", ")", ""},
+        {"SET x=1;select ", "- ", "a", "", ""},
+        {"SET x=1;select ", "@ ", "a", "", ""},
+        {"SET x=1;select ", "not ", "a", "", ""},
+        {"SET x=1;select array", "[", "1", "]", ""},
+        {"SET x=1;select ", "a[", "1", "]", ""},
+        {"SET x=1;select 1", "+1", "", "", ""},
+        {"SET x=1;select 1", "^1", "", "", ""},
+        {"SET x=1;select a", "::b", "", "", ""},
+        {"SET x=1;select a", " isnull", "", "", ""},
+        {"SET x=1;select a", " collate b", "", "", ""},
+        {"SET x=1;select ", "case when ", "1", " then 1 end", ""},
+        {"SET x=1;select ", "f(", "1", ")", ""},
+        {"SET x=1;select ", "row(", "1", ")", ""},
+        {"SET x=1;select ", "x=any(", "1", ")", ""},
+        {"SET x=1;select ", "exists(select ", "1", ")", ""},
+        {"SET x=1;", "(select ", "1", ")", ""},
+        {"SET x=1;select 1", " union select 1", "", "", ""},
+        {"SET x=1;select 1 from a", " join b on c", "", "", ""},
+        {"SET x=1;select 1 from ", "(a join ", "b", " on c)", " on d"},
+        {"with a as (", "with a as (", "select set_config", ") select 1", ") select 1"},
+        {"explain ", "explain ", "select 1", "", ""},
+        {"/*", "/*", "", "*/", "*/SET x=1"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        size_t outside = strlen(ways[i].first) + strlen(ways[i].middle) + strlen(ways[i].last), at,
+               each = strlen(ways[i].open) + strlen(ways[i].close), used;
+        unsigned levels = (unsigned)((HF_SQL_PARSE_MAX - outside) / each);
+        at = (size_t)sprintf(nested, "%s", ways[i].first);
+        for (unsigned k = 0; k < levels; k++)
+            at += (size_t)sprintf(nested + at, "%s", ways[i].open);
+        at += (size_t)sprintf(nested + at, "%s", ways[i].middle);
+        for (unsigned k = 0; k < levels; k++)
+            at += (size_t)sprintf(nested + at, "%s", ways[i].close);
+        (void)sprintf(nested + at, "%s", ways[i].last);
+        hf_sql_cache_turn(cache);
+        used = stack_used();
+        if (used > STACK_PLENTY)
+            fail_msg("%.40s...: %zu KB of stack", nested, used >> 10);
+    }
+}
+
+/* -- the hash ---------------------------------------------------------------------------------- */
+
+/* Texts that meet in one table do not meet in another, so nobody can choose them. */
+static void keyed(void **state)
+{
+    struct hf_sql_cache *other = hf_sql_cache_new(1 << 20);
+    unsigned met = 0, both = 0;
+
+    (void)state;
+    assert_non_null(other);
+    for (unsigned i = 0; met < 200; i++) {
+        char text[16];
+        size_t len = (size_t)sprintf(text, "--%x", i);
+        assert_int_equal(hf_sql_cache_hash(cache, text, len), hf_sql_cache_hash(cache, text, len));
+        if (hf_sql_cache_hash(cache, text, len) % 256 != 7)
+            continue;
+        met++;
+        both += hf_sql_cache_hash(other, text, len) % 256 == 7;
+    }
+    assert_in_range(both, 0, 20);
+    hf_sql_cache_free(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(long_texts, open_cache, close_cache),
+        cmocka_unit_test_setup_teardown(turns, open_cache, close_cache),
+        cmocka_unit_test_setup_teardown(temp, open_cache, close_cache),
+        cmocka_unit_test_setup_teardown(many_statements, open_cache, close_cache),
+        cmocka_unit_test_setup_teardown(nesting, open_cache, close_cache),
+        cmocka_unit_test_setup_teardown(keyed, open_cache, close_cache),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
