@@ -290,6 +290,7 @@ static void feed(struct hf_holds *h, bool client, const uint8_t *p, size_t n)
 
 void hf_holds_client(struct hf_holds *h, const uint8_t *p, size_t n)
 {
+    h->share = HF_SQL_SHARE_BYTES;
     feed(h, true, p, n);
 }
 

@@ -193,7 +193,7 @@ struct hf_part {
 
 struct hf_holds {
     struct hf_sql_cache *cache;
-    struct hf_sql_share share; /* of the grammar */
+    size_t share; /* of the grammar, for the piece that is being looked at */
     const struct hf_code *code;
     struct hf_budget budget;
     uint8_t *packet;

@@ -16,7 +16,6 @@ enum {
 
 struct hf_sql_cache {
     struct hf_hash *hash;
-    uint64_t turn;
     size_t left; /* of the turn, for the grammar */
     size_t bytes, max_bytes;
     struct hf_sql *newest, *oldest;
@@ -122,17 +121,15 @@ static bool keep_words(struct hf_sql *q, const uint32_t *words)
 }
 
 /* May a text of this length be given to the grammar? */
-static bool may_parse(struct hf_sql_cache *c, struct hf_sql_share *share, size_t len)
+static bool may_parse(struct hf_sql_cache *c, size_t *share, size_t len)
 {
     size_t cost = len + sizeof(struct hf_sql_statement); /* short ones are not for nothing */
 
-    if (share->turn != c->turn)
-        *share = (struct hf_sql_share){.turn = c->turn};
     if (cost > HF_SQL_PARSE_MAX)
         cost = HF_SQL_PARSE_MAX;
-    if (len > HF_SQL_PARSE_MAX || share->bytes + cost > HF_SQL_SHARE_BYTES || c->left < cost)
+    if (len > HF_SQL_PARSE_MAX || *share < cost || c->left < cost)
         return false;
-    share->bytes += cost;
+    *share -= cost;
     c->left -= cost;
     return true;
 }
@@ -171,7 +168,7 @@ static void finish(struct hf_sql *q, bool copied)
 }
 
 /* *keep: it costs to find out, and would come out the same again. */
-static struct hf_sql *make(struct hf_sql_cache *c, struct hf_sql_share *share, const char *text, size_t len,
+static struct hf_sql *make(struct hf_sql_cache *c, size_t *share, const char *text, size_t len,
                            uint64_t hash, bool again, bool *keep)
 {
     uint32_t words[HF_SQL_WORDS_MAX];
@@ -274,7 +271,6 @@ void hf_sql_cache_free(struct hf_sql_cache *c)
 
 void hf_sql_cache_turn(struct hf_sql_cache *c)
 {
-    c->turn++;
     c->left = HF_SQL_TURN_BYTES;
 }
 
@@ -292,7 +288,7 @@ static struct hf_sql *find(const struct hf_sql_cache *c, const char *text, size_
     return q;
 }
 
-struct hf_sql *hf_sql_get(struct hf_sql_cache *c, struct hf_sql_share *share, const char *text, size_t len, bool again)
+struct hf_sql *hf_sql_get(struct hf_sql_cache *c, size_t *share, const char *text, size_t len, bool again)
 {
     bool may_keep = len <= CACHED_TEXT_MAX, keep;
     uint64_t hash = may_keep ? hf_hash_of(c->hash, text, len) : 0;

@@ -94,20 +94,15 @@ enum {
     /* The grammar takes up to 4 us for each byte, and stack for each level that a text nests. Longer texts
      * are not given to it, */
     HF_SQL_PARSE_MAX = 2048,
-    /* and in one turn of the thread's loop no more bytes than this of one session's texts, and of
-     * all sessions'. What is more than that is not understood. */
+    /* and of what one session sends in one piece, and of what all do in one turn of the thread's
+     * loop, no more bytes than this. What is more than that is not understood. */
     HF_SQL_SHARE_BYTES = 2048,
-    HF_SQL_TURN_BYTES = 8192,
+    HF_SQL_TURN_BYTES = 16 * 1024,
 };
 
 /* The verdict about a text. Shared: counted references, never changed. */
 struct hf_sql;
 struct hf_sql_cache; /* of one thread */
-/* What one session has had of a turn; all zero to begin with. */
-struct hf_sql_share {
-    uint64_t turn;
-    size_t bytes;
-};
 
 struct hf_sql_cache *hf_sql_cache_new(size_t max_bytes); /* NULL: out of memory, no random numbers */
 void hf_sql_cache_free(struct hf_sql_cache *c);          /* verdicts may outlive it */
@@ -115,9 +110,10 @@ void hf_sql_cache_turn(struct hf_sql_cache *c); /* a new turn: the grammar may b
 /* A keyed hash: for tables whose keys clients choose. */
 uint64_t hf_sql_cache_hash(const struct hf_sql_cache *c, const void *p, size_t n);
 
-/* Of `len` bytes, which need no NUL behind them. `again`: the text is likely to come again, keep
- * it. NULL: out of memory. The caller's reference is to be dropped. */
-struct hf_sql *hf_sql_get(struct hf_sql_cache *c, struct hf_sql_share *share, const char *text, size_t len, bool again);
+/* Of `len` bytes, which need no NUL behind them. `*share`: how many bytes the grammar may take for this
+ * session, HF_SQL_SHARE_BYTES to begin with. `again`: the text is likely to come again, keep it. NULL: out of memory.
+ * The caller's reference is to be dropped. */
+struct hf_sql *hf_sql_get(struct hf_sql_cache *c, size_t *share, const char *text, size_t len, bool again);
 struct hf_sql *hf_sql_ref(struct hf_sql *q);
 void hf_sql_unref(struct hf_sql *q); /* NULL is fine */
 

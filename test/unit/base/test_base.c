@@ -18,6 +18,7 @@
 #include "base/cert.h"
 #include "base/file.h"
 #include "base/fingerprint.h"
+#include "base/hash.h"
 #include "base/net.h"
 
 static char dir[] = "/tmp/hf-base-XXXXXX";
@@ -209,6 +210,31 @@ static int end(void **state)
     return hf_dir_remove(dir, NULL);
 }
 
+/* The same for the same bytes; what meets under one key does not under another. */
+static void test_hashes(void **state)
+{
+    struct hf_hash *a = hf_hash_new(), *b = hf_hash_new();
+    unsigned met = 0, again = 0;
+
+    (void)state;
+    assert_non_null(a);
+    assert_non_null(b);
+    assert_int_equal(hf_hash_of(a, "x", 1), hf_hash_of(a, "xy", 1));
+    assert_int_not_equal(hf_hash_of(a, "x", 1), hf_hash_of(a, "xy", 2));
+    assert_int_not_equal(hf_hash_of(a, "", 0), hf_hash_of(b, "", 0));
+    for (uint32_t i = 0; i < 200 * 256; i++) {
+        if (hf_hash_of(a, &i, sizeof i) % 256 != 0)
+            continue;
+        met++;
+        again += hf_hash_of(b, &i, sizeof i) % 256 == 0;
+    }
+    assert_in_range(met, 100, 300);
+    assert_in_range(again, 0, 20);
+    hf_hash_free(a);
+    hf_hash_free(b);
+    hf_hash_free(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +244,7 @@ int main(void)
         cmocka_unit_test(test_networks),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_a_port_in_use_is_named),
+        cmocka_unit_test(test_hashes),
     };
 
     return cmocka_run_group_tests(tests, begin, end);

@@ -12,7 +12,7 @@
 #include "holds/sql.h"
 
 static struct hf_sql_cache *cache;
-static struct hf_sql_share share;
+static size_t share;
 
 static struct hf_sql *get(const char *text, size_t len, bool again)
 {
@@ -22,6 +22,7 @@ static struct hf_sql *get(const char *text, size_t len, bool again)
     return q;
 }
 
+/* What is left of the share goes on to the next. */
 static bool is_understood(const char *text)
 {
     struct hf_sql *q = get(text, strlen(text), false);
@@ -34,7 +35,7 @@ static bool is_understood(const char *text)
 static int open_cache(void **state)
 {
     (void)state;
-    share = (struct hf_sql_share){0};
+    share = HF_SQL_SHARE_BYTES;
     cache = hf_sql_cache_new(1 << 20);
     return cache != NULL ? 0 : -1;
 }
@@ -62,14 +63,13 @@ static void long_texts(void **state)
 {
     (void)state;
     assert_true(is_understood(hard(HF_SQL_PARSE_MAX)));
-    hf_sql_cache_turn(cache);
+    share = 2 * HF_SQL_PARSE_MAX;
     assert_false(is_understood(hard(HF_SQL_PARSE_MAX + 1)));
 }
 
 /* One session cannot keep a thread in the grammar, nor can many. */
-static void turns(void **state)
+static void budget(void **state)
 {
-    const unsigned sessions = HF_SQL_TURN_BYTES / HF_SQL_SHARE_BYTES;
     char text[HF_SQL_PARSE_MAX + 1];
     unsigned n = 0;
 
@@ -79,17 +79,17 @@ static void turns(void **state)
     assert_false(is_understood("SET a.c = 1"));
     assert_true(is_understood("SELECT a FROM t")); /* without the grammar */
     assert_true(is_understood(text));              /* known already */
-    hf_sql_cache_turn(cache);
+    share = HF_SQL_SHARE_BYTES;
     assert_true(is_understood("SET a.c = 1")); /* that it was not was not kept */
     while (n < 1000 && is_understood(hard(40)))
         n++;
     assert_in_range(n, 10, HF_SQL_SHARE_BYTES / 40);
     hf_sql_cache_turn(cache);
-    for (unsigned i = 0; i < sessions; i++) {
-        share = (struct hf_sql_share){0};
+    for (unsigned i = 0; i < HF_SQL_TURN_BYTES / HF_SQL_SHARE_BYTES; i++) {
+        share = HF_SQL_SHARE_BYTES;
         assert_true(is_understood(hard(HF_SQL_PARSE_MAX)));
     }
-    share = (struct hf_sql_share){0};
+    share = HF_SQL_SHARE_BYTES;
     assert_false(is_understood("SET a.d = 1"));
     hf_sql_cache_turn(cache);
     assert_true(is_understood("SET a.d = 1"));
@@ -112,7 +112,9 @@ static void temp(void **state)
     (void)strcpy(text + len, " RETURNING temp");
     assert_true(is_understood(text));
     for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
-        struct hf_sql *q = get(made[i], strlen(made[i]), false);
+        struct hf_sql *q;
+        share = HF_SQL_SHARE_BYTES;
+        q = get(made[i], strlen(made[i]), false);
         if (!hf_sql_is_understood(q) || hf_sql_count(q) != 1 ||
             (hf_sql_statement(q, 0)->pins & HF_HOLD_BIT(HF_HOLD_TEMPORARY)) == 0)
             fail_msg("%s", made[i]);
@@ -220,6 +222,7 @@ static void nesting(void **state)
             at += (size_t)sprintf(nested + at, "%s", ways[i].close);
         (void)sprintf(nested + at, "%s", ways[i].last);
         hf_sql_cache_turn(cache);
+        share = HF_SQL_SHARE_BYTES;
         used = stack_used();
         if (used > STACK_PLENTY)
             fail_msg("%.40s...: %zu KB of stack", nested, used >> 10);
@@ -253,7 +256,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(long_texts, open_cache, close_cache),
-        cmocka_unit_test_setup_teardown(turns, open_cache, close_cache),
+        cmocka_unit_test_setup_teardown(budget, open_cache, close_cache),
         cmocka_unit_test_setup_teardown(temp, open_cache, close_cache),
         cmocka_unit_test_setup_teardown(many_statements, open_cache, close_cache),
         cmocka_unit_test_setup_teardown(nesting, open_cache, close_cache),
