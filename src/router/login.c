@@ -9,37 +9,15 @@
 
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>
-#include <openssl/rand.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "router/asker.h"
-#include "router/sasl.h"
+#include "router/login_private.h"
 #include "router/session.h"
 
 enum {
     OWN_COPY_MS = 1000, /* the leader's node cannot be reached: then a reader is checked against what the standby here has */
     AGAIN_MS = 100,     /* an answer that did not count */
-    HEAD = 5,
-    ERROR_KEPT = 512, /* of an error's beginning: where its SQLSTATE stands */
-    IN_MAX = HF_SASL_IN_MAX,
-};
-
-enum step { STEP_START, STEP_FIRST, STEP_FINAL, STEP_CHECKED, STEP_THROUGH };
-
-struct hf_login {
-    bool known;    /* `role` came */
-    bool own_copy; /* and from a standby */
-    bool not_dialed;
-    struct hf_role role;
-    struct hf_sasl sasl;
-    bool proof_waits;
-    uint64_t proof_at_ms;
-    enum step step; /* with PostgreSQL */
-    struct hf_scram_client client;
-    uint8_t in[IN_MAX]; /* a message of the client's, or of PostgreSQL's */
-    size_t in_len;
-    uint64_t skip; /* bytes of PostgreSQL's message that are of no interest */
 };
 
 static uint64_t now_ms(const struct hf_session *s)
@@ -190,7 +168,7 @@ static bool counts(const struct hf_router *r, const struct hf_question *q)
 /* To another node's front, which sends the session's startup packet next. */
 static void reply(struct hf_session *s, const struct hf_role *role)
 {
-    uint8_t out[HEAD + 5 + HF_SCRAM_VERIFIER_MAX];
+    uint8_t out[HF_LOGIN_HEAD + 5 + HF_SCRAM_VERIFIER_MAX];
     size_t n = hf_wire_answer(out, (char)role->kind, role->server_version, role->verifier);
     bool sent = hf_front_write(s, out, n) == (ssize_t)n;
 
@@ -240,31 +218,17 @@ void hf_login_answered(void *question)
     free(q);
 }
 
-/* 1: all that is needed is there, 0: nothing now, -1: the back has ended. */
-static int fill_from_back(struct hf_session *s, size_t need)
-{
-    struct hf_login *l = s->login;
-
-    while (l->in_len < need) {
-        ssize_t n = hf_fd_read(s->back->fd, l->in + l->in_len, need - l->in_len);
-        if (n <= 0)
-            return (int)n;
-        l->in_len += (size_t)n;
-    }
-    return 1;
-}
-
 /* The leader's node speaks. */
 static void hear_answer(struct hf_session *s)
 {
     struct hf_login *l = s->login;
     char sqlstate[6], kind;
-    size_t need = HEAD;
-    int rv = fill_from_back(s, HEAD);
+    size_t need = HF_LOGIN_HEAD;
+    int rv = hf_login_fill(s, HF_LOGIN_HEAD);
 
     if (rv > 0) {
         need = hf_wire_length(l->in);
-        rv = need < HEAD || need > IN_MAX ? -1 : fill_from_back(s, need);
+        rv = need < HF_LOGIN_HEAD || need > HF_LOGIN_IN_MAX ? -1 : hf_login_fill(s, need);
     }
     if (rv == 0)
         return;
@@ -273,7 +237,7 @@ static void hear_answer(struct hf_session *s)
         l->role.kind = (enum hf_role_kind)kind;
         l->own_copy = false;
         exchange_begin(s);
-    } else if (rv > 0 && l->in[0] == 'E' && hf_wire_sqlstate(l->in + HEAD, need - HEAD, sqlstate) &&
+    } else if (rv > 0 && l->in[0] == 'E' && hf_wire_sqlstate(l->in + HF_LOGIN_HEAD, need - HF_LOGIN_HEAD, sqlstate) &&
                strcmp(sqlstate, "53300") == 0) {
         hf_session_refused(s, HF_REFUSED_FULL);
         hf_session_refuse(s, "53300", "sorry, too many clients already",
@@ -284,15 +248,6 @@ static void hear_answer(struct hf_session *s)
 }
 
 /* -- the exchange with the client -------------------------------------------------------------- */
-
-static void nonce_make(char out[HF_SCRAM_NONCE + 1])
-{
-    uint8_t random[18];
-
-    if (RAND_bytes(random, sizeof random) != 1)
-        abort(); /* a nonce that can be guessed is worse */
-    hf_scram_nonce(random, out);
-}
 
 static void exchange_begin(struct hf_session *s)
 {
@@ -393,7 +348,7 @@ static void hear_client(struct hf_session *s)
     enum hf_scram_verdict v;
     size_t n;
 
-    nonce_make(nonce);
+    hf_login_nonce(nonce);
     v = hf_sasl_hear(&l->sasl, l->in, l->in_len, nonce, out, &n);
     OPENSSL_cleanse(l->in, l->in_len);
     l->in_len = 0;
@@ -490,152 +445,4 @@ void hf_login_not_dialed(struct hf_session *s)
 {
     if (hf_login_is_wanted(s))
         s->login->not_dialed = true;
-}
-
-/* -- with PostgreSQL --------------------------------------------------------------------------- */
-
-bool hf_login_is_under_way(const struct hf_session *s)
-{
-    return s->login != NULL && s->login->step != STEP_THROUGH;
-}
-
-void hf_login_restart(struct hf_session *s)
-{
-    if (s->login == NULL)
-        return;
-    s->login->step = STEP_START;
-    s->login->in_len = 0;
-    s->login->skip = 0;
-}
-
-/* Something is wrong with the server: not the client's fault, and trying again would not help. */
-static int distrust(struct hf_session *s, const char *why)
-{
-    hf_warn("router: a login was given up: PostgreSQL %s", why);
-    hf_session_refuse(s, "28000", "the router cannot log in to PostgreSQL", "The node's log says why.");
-    return -1;
-}
-
-static int send_back(struct hf_session *s, const uint8_t *p, size_t n)
-{
-    return hf_session_send_back(s, p, n) ? 0 : -1;
-}
-
-/* An AuthenticationSASL... 1: it is the client's, 0: answered, -1: over. */
-static int hear_authentication(struct hf_session *s)
-{
-    struct hf_login *l = s->login;
-    const uint8_t *body = l->in + HEAD + 4;
-    size_t n = l->in_len - HEAD - 4;
-    char nonce[HF_SCRAM_NONCE + 1], text[HF_SCRAM_MESSAGE_MAX];
-    uint8_t out[HF_SASL_OUT_MAX + 16];
-    uint32_t code = l->in_len >= HEAD + 4 ? hf_scan_number(l->in + HEAD) : UINT32_MAX;
-
-    if (code == 10 && l->step == STEP_START && hf_sasl_offers_scram(body, n)) {
-        nonce_make(nonce);
-        hf_scram_client_first(&l->client, nonce, text);
-        l->step = STEP_FIRST;
-        return send_back(s, out, hf_sasl_initial(text, out));
-    }
-    if (code == 11 && l->step == STEP_FIRST && hf_scram_client_final(&l->client, &s->keys, (const char *)body, n, text)) {
-        l->step = STEP_FINAL;
-        return send_back(s, out, hf_sasl_response(text, out));
-    }
-    if (code == 12 && l->step == STEP_FINAL && hf_scram_client_check(&l->client, &s->keys, (const char *)body, n)) {
-        l->step = STEP_CHECKED;
-        return 0;
-    }
-    if (code == 0 && l->step == STEP_CHECKED)
-        return 1;
-    return distrust(s, code == 12 ? "does not know the role's verifier"
-                                  : "asks for something else than SCRAM-SHA-256, or answers wrongly");
-}
-
-/* 1: it is the client's, -1: another server is tried. */
-static int hear_error(struct hf_session *s)
-{
-    struct hf_login *l = s->login;
-    char sqlstate[6] = "";
-
-    (void)hf_wire_sqlstate(l->in + HEAD, l->in_len - HEAD, sqlstate);
-    if (strncmp(sqlstate, "57P0", 4) == 0)
-        return -1; /* starts, stops, or is no leader any more */
-    if (strcmp(sqlstate, "28P01") == 0 && (s->kind == HF_KIND_READER || s->far != 0) && !l->own_copy) {
-        s->to_leader = true; /* a standby that has not heard of this password yet */
-        return -1;
-    }
-    return 1;
-}
-
-/* How much of PostgreSQL's message is wanted, its head included. */
-static size_t server_need(struct hf_login *l)
-{
-    size_t len = l->in_len >= HEAD ? hf_wire_length(l->in) : HEAD;
-
-    return l->in[0] == 'E' && len > HEAD + ERROR_KEPT ? HEAD + ERROR_KEPT : len;
-}
-
-/* A message, or as much of it as is wanted. As hear_authentication(). */
-static int hear_server(struct hf_session *s)
-{
-    switch (s->login->in[0]) {
-    case 'R':
-        return hear_authentication(s);
-    case 'E':
-        return hear_error(s);
-    default:
-        return distrust(s, "says something unexpected");
-    }
-}
-
-/* Of the messages that the client must not see: what it speaks was agreed with it before, and a notice can wait. */
-static int skip(struct hf_session *s)
-{
-    struct hf_login *l = s->login;
-
-    while (l->skip > 0) {
-        size_t most = l->skip < sizeof s->t->scratch ? (size_t)l->skip : sizeof s->t->scratch;
-        ssize_t n = hf_fd_read(s->back->fd, s->t->scratch, most);
-        if (n <= 0)
-            return (int)n;
-        l->skip -= (size_t)n;
-    }
-    return 1;
-}
-
-ssize_t hf_login_read(struct hf_session *s)
-{
-    struct hf_login *l = s->login;
-
-    for (;;) {
-        size_t need;
-        int rv = skip(s);
-        if (rv > 0)
-            rv = fill_from_back(s, HEAD);
-        if (rv <= 0)
-            return rv;
-        need = server_need(l);
-        if (need < HEAD)
-            return distrust(s, "sends a message of impossible length");
-        if (l->in[0] == 'v' || l->in[0] == 'N') {
-            l->skip = need - HEAD;
-            l->in_len = 0;
-            continue;
-        }
-        if (need > IN_MAX)
-            return distrust(s, "sends a message that is too long");
-        rv = fill_from_back(s, need);
-        if (rv > 0)
-            rv = hear_server(s);
-        else if (rv == 0)
-            return 0;
-        if (rv < 0)
-            return -1;
-        if (rv > 0) {
-            memcpy(s->t->scratch, l->in, l->in_len);
-            l->step = STEP_THROUGH;
-            return (ssize_t)l->in_len;
-        }
-        l->in_len = 0;
-    }
 }

@@ -1,11 +1,13 @@
 /* A session's traffic in both directions: followed alike however it is cut, never "free" with
- * something under way, and what makes it again is always well-formed.
+ * something under way, what makes it again is always well-formed, and neither memory nor time are
+ * without a bound.
  *
  * The input is a list of messages: a byte for the direction and the type, one for the length, the
- * body. A type from behind the list makes a raw piece of a stream instead. */
+ * body. Types from behind the list make other things happen: see step(). */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "holds/holds.h"
 
@@ -57,60 +59,140 @@ static void remake(const struct hf_holds *a, const struct hf_holds *b)
     free(two);
 }
 
+enum { CLIENT = 0x80, LOST = 0x1f, PROBE = 0x1e, AGAIN = 0x1d, LONG = 0x1c, SLOW_MS = 250 };
+
+struct pair {
+    struct hf_sql_cache *cache;
+    struct hf_holds *whole, *cut;
+    uint8_t message[5 + 256 * 1024]; /* the last one */
+    size_t len;
+    int client;
+};
+
+static uint64_t cpu_ms(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* The last message, to both. */
+static void send_both(struct pair *p)
+{
+    uint64_t begun = cpu_ms();
+
+    hf_sql_cache_turn(p->cache);
+    feed(p->whole, p->client, p->message, p->len);
+    if (cpu_ms() - begun > SLOW_MS)
+        abort();
+    for (size_t i = 0; i < p->len; i++)
+        feed(p->cut, p->client, p->message + i, 1);
+    if (hf_holds_bytes(p->whole) > HF_HOLDS_BYTES_MAX || hf_holds_bytes(p->cut) > HF_HOLDS_BYTES_MAX)
+        abort();
+}
+
+static void head(struct pair *p, char type, size_t body)
+{
+    p->message[0] = (uint8_t)type;
+    for (int i = 0; i < 4; i++)
+        p->message[1 + i] = (uint8_t)((body + 4) >> (24 - 8 * i));
+    p->len = 5 + body;
+}
+
+/* The last message many times, each with other letters at the place that `data` says: other names. */
+static void again(struct pair *p, const uint8_t *data, size_t n)
+{
+    size_t times = n > 0 ? (size_t)data[0] * 8 : 1, at = n > 1 ? 5 + data[1] : 0;
+
+    if (p->len > 1024 && times > 16)
+        times = 16;
+    for (size_t i = 0; i < times; i++) {
+        if (at > 0 && at + 3 <= p->len) {
+            p->message[at] = (uint8_t)('a' + i % 16);
+            p->message[at + 1] = (uint8_t)('a' + i / 16 % 16);
+            p->message[at + 2] = (uint8_t)('a' + i / 256 % 16);
+        }
+        send_both(p);
+    }
+}
+
+/* A long message: its type, how many kilobytes, what it begins with, and the rest of that again and again. */
+static void send_long(struct pair *p, const uint8_t *data, size_t n)
+{
+    const char *types = p->client ? client_types : server_types;
+    size_t body = n > 1 ? (size_t)data[1] * 1024 : 0;
+
+    if (n < 4 || data[0] >= strlen(types))
+        return;
+    head(p, types[data[0]], body);
+    for (size_t i = 0; i < body; i++)
+        p->message[5 + i] = data[2 + i % (n - 2)];
+    if (body > 3)
+        memset(p->message + 5 + body - 3, 0, 3);
+    send_both(p);
+}
+
+static void step(struct pair *p, uint8_t first, const uint8_t *data, size_t n)
+{
+    const char *types;
+    size_t type = first & 0x1f;
+
+    if (type != AGAIN)
+        p->client = (first & CLIENT) != 0;
+    types = p->client ? client_types : server_types;
+    if (type == LOST) {
+        hf_holds_lost(p->whole);
+        hf_holds_lost(p->cut);
+        hf_holds_started(p->whole);
+        hf_holds_started(p->cut);
+    } else if (type == PROBE && n == 0) {
+        hf_holds_probe_failed(p->whole);
+        hf_holds_probe_failed(p->cut);
+    } else if (type == PROBE) {
+        hf_holds_probe_read(p->whole, (const char *)data, n);
+        hf_holds_probe_read(p->cut, (const char *)data, n);
+    } else if (type == AGAIN) {
+        again(p, data, n);
+    } else if (type == LONG) {
+        send_long(p, data, n);
+    } else if (type < strlen(types)) {
+        head(p, types[type], n);
+        memcpy(p->message + 5, data, n);
+        send_both(p);
+    } else { /* a piece of a stream; short, since each piece has its share of the grammar */
+        p->len = n < 200 ? n : 200;
+        memcpy(p->message, data, p->len);
+        send_both(p);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char quiet[] = "0:6c6f636b6572=1,736574746572=2.";
-    struct hf_sql_cache *cache = hf_sql_cache_new(1 << 16);
-    struct hf_holds *whole = hf_holds_new(cache, data, size < 64 ? size : 64);
-    struct hf_holds *cut = hf_holds_new(cache, data, size < 64 ? size : 64);
+    static struct pair p;
     struct hf_code *code = NULL;
 
+    p = (struct pair){.cache = hf_sql_cache_new(1 << 16)};
+    p.whole = hf_holds_new(p.cache, data, size < 64 ? size : 64);
+    p.cut = hf_holds_new(p.cache, data, size < 64 ? size : 64);
     if (hf_code_read(&code, quiet, sizeof quiet - 1) != 0)
         abort();
-    hf_holds_set_code(whole, code);
-    hf_holds_set_code(cut, code);
-    hf_holds_started(whole);
-    hf_holds_started(cut);
+    hf_holds_set_code(p.whole, code);
+    hf_holds_set_code(p.cut, code);
+    hf_holds_started(p.whole);
+    hf_holds_started(p.cut);
     while (size >= 2) {
-        int client = data[0] >> 7;
-        const char *types = client ? client_types : server_types;
-        size_t type = data[0] & 0x1f, n = data[1], at = 0;
-        uint8_t m[5 + 255];
-        data += 2;
-        size -= 2;
-        if (n > size)
-            n = size;
-        if (type == 0x1f) {
-            hf_holds_lost(whole);
-            hf_holds_lost(cut);
-            hf_holds_started(whole);
-            hf_holds_started(cut);
-        } else if (type == 0x1e) {
-            hf_holds_probe_read(whole, (const char *)data, n);
-            hf_holds_probe_read(cut, (const char *)data, n);
-        } else {
-            if (type < strlen(types)) {
-                m[0] = (uint8_t)types[type];
-                m[1] = m[2] = 0;
-                m[3] = (uint8_t)((n + 4) >> 8);
-                m[4] = (uint8_t)(n + 4);
-                at = 5;
-            }
-            memcpy(m + at, data, n);
-            feed(whole, client, m, at + n);
-            for (size_t i = 0; i < at + n; i++)
-                feed(cut, client, m + i, 1);
-        }
-        look(whole, cut);
-        data += n;
-        size -= n;
+        size_t n = data[1] < size - 2 ? data[1] : size - 2;
+        step(&p, data[0], data + 2, n);
+        look(p.whole, p.cut);
+        data += 2 + n;
+        size -= 2 + n;
     }
-    remake(whole, cut);
-    if (hf_holds_bytes(whole) > 1u << 22)
-        abort();
-    hf_holds_free(whole);
-    hf_holds_free(cut);
+    remake(p.whole, p.cut);
+    hf_holds_free(p.whole);
+    hf_holds_free(p.cut);
     hf_code_free(code);
-    hf_sql_cache_free(cache);
+    hf_sql_cache_free(p.cache);
     return 0;
 }
