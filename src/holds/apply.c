@@ -81,8 +81,7 @@ static bool fits(const struct hf_sql_statement *s, const char *tag)
     }
 }
 
-/* -- settings and prepared statements
- * ------------------------------------------------------------------ */
+/* -- settings and prepared statements ---------------------------------------------------------- */
 
 static void commit(struct hf_holds *h)
 {
@@ -225,8 +224,7 @@ static void discard_all(struct hf_holds *h)
     h->pins &= (uint32_t)INDELIBLE;
 }
 
-/* -- statements
- * ---------------------------------------------------------------------------------------- */
+/* -- statements -------------------------------------------------------------------------------- */
 
 static void savepoint(struct hf_holds *h, const struct hf_sql_statement *s)
 {

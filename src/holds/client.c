@@ -45,8 +45,7 @@ static struct hf_text *verdict(struct hf_holds *h, const char *text, size_t len,
     return t;
 }
 
-/* -- the extended protocol
- * ----------------------------------------------------------------------------- */
+/* -- the extended protocol --------------------------------------------------------------------- */
 
 /* Takes `t` over. NULL: no room. */
 static struct hf_item *statement(struct hf_holds *h, const char *name, size_t len, struct hf_text *t,

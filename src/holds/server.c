@@ -24,8 +24,7 @@ static const struct hf_sql *sql_of(const struct hf_op *op)
     return op->text != NULL ? op->text->sql : NULL;
 }
 
-/* -- answers to single messages
- * --------------------------------------------------------------------- */
+/* -- answers to single messages ---------------------------------------------------------------- */
 
 static void parsed(struct hf_holds *h)
 {
@@ -96,8 +95,7 @@ static void empty(struct hf_holds *h)
         unknown(h);
 }
 
-/* -- errors
- * ------------------------------------------------------------------------------------------ */
+/* -- errors ------------------------------------------------------------------------------------ */
 
 /* ErrorResponse's field C. */
 static void sqlstate_of(const uint8_t *body, size_t have, char out[6])
@@ -161,8 +159,7 @@ static void error(struct hf_holds *h, const uint8_t *body, size_t have)
     h->skipping = op == NULL;
 }
 
-/* -- COPY and ReadyForQuery
- * --------------------------------------------------------------------------- */
+/* -- COPY and ReadyForQuery -------------------------------------------------------------------- */
 
 /* Sync that was sent along with a COPY is swallowed by it, up to the client's CopyDone. */
 static void copy_in(struct hf_holds *h)
@@ -214,8 +211,7 @@ static void ready(struct hf_holds *h, char status)
         hf_holds_drop_portals(h);
 }
 
-/* -- others
- * ---------------------------------------------------------------------------------------------- */
+/* -- others ------------------------------------------------------------------------------------ */
 
 /* Texts can be read only where strings are standard, and no byte of a character looks like ASCII.
  */

@@ -50,8 +50,7 @@ const char *hf_hold_name(enum hf_hold hold)
     return (unsigned)hold < HF_HOLD_KINDS ? names[hold] : "?";
 }
 
-/* -- making one ----------------------------------------------------------------------------------
- */
+/* -- making one -------------------------------------------------------------------------------- */
 
 uint32_t hf_sql_hash(const char *name, size_t len)
 {
@@ -196,8 +195,7 @@ static struct hf_sql *make(struct hf_sql_cache *c, size_t *share, const char *te
     return q;
 }
 
-/* -- the cache
- * --------------------------------------------------------------------------------------- */
+/* -- the cache --------------------------------------------------------------------------------- */
 
 size_t hf_sql_bytes(const struct hf_sql *q)
 {
@@ -320,8 +318,7 @@ void hf_sql_unref(struct hf_sql *q)
     destroy(q);
 }
 
-/* -- looking at one
- * ------------------------------------------------------------------------------------ */
+/* -- looking at one ---------------------------------------------------------------------------- */
 
 bool hf_sql_is_understood(const struct hf_sql *q)
 {

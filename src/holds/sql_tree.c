@@ -168,8 +168,7 @@ static int set_configs(struct hf_sql_statement *s, const json_t *select)
     return 1;
 }
 
-/* -- by type of statement
- * -------------------------------------------------------------------------- */
+/* -- by type of statement ---------------------------------------------------------------------- */
 
 static bool transaction(struct hf_sql_statement *s, const json_t *o)
 {

@@ -208,8 +208,7 @@ void failed(struct talk *t, const char *text, const char *sqlstate, char status)
     s_ready(t, status);
 }
 
-/* -- what makes it again -------------------------------------------------------------------------
- */
+/* -- what makes it again ----------------------------------------------------------------------- */
 
 char *talk_remake(const struct talk *t)
 {
@@ -236,4 +235,170 @@ char *talk_remake(const struct talk *t)
     (void)fclose(f);
     free(bytes);
     return out;
+}
+
+/* -- scripts ----------------------------------------------------------------------------------- */
+
+/* The next word of a line, "-" as an empty one; the line goes on behind it. */
+static const char *word(char **line)
+{
+    char *w = *line, *end = strchr(w, ' ');
+
+    *line = end != NULL ? end + 1 : w + strlen(w);
+    if (end != NULL)
+        *end = '\0';
+    return strcmp(w, "-") == 0 ? "" : w;
+}
+
+static void play_client(struct talk *t, char *line)
+{
+    const char *type = word(&line), *a;
+
+    if (strcmp(type, "run") == 0) {
+        c_parse(t, "", line);
+        c_bind(t, "", "");
+        c_execute(t, "");
+    } else if (type[0] == 'Q') {
+        c_query(t, line);
+    } else if (type[0] == 'P') {
+        a = word(&line);
+        c_parse(t, a, line);
+    } else if (type[0] == 'B') {
+        a = word(&line);
+        c_bind(t, a, word(&line));
+    } else if (type[0] == 'E') {
+        c_execute(t, word(&line));
+    } else if (type[0] == 'D' || type[0] == 'C') {
+        a = word(&line);
+        (type[0] == 'D' ? c_describe : c_close)(t, a[0], word(&line));
+    } else {
+        assert_int_equal(strlen(type), 1);
+        c_plain(t, type[0]);
+    }
+}
+
+static void play_server(struct talk *t, char *line)
+{
+    const char *type = word(&line), *a;
+
+    if (strcmp(type, "ran") == 0) {
+        s_plain(t, '1');
+        s_plain(t, '2');
+        s_complete(t, line);
+    } else if (type[0] == 'C') {
+        s_complete(t, line);
+    } else if (type[0] == 'Z') {
+        assert_int_equal(strlen(line), 1);
+        s_ready(t, line[0]);
+    } else if (type[0] == 'E') {
+        s_error(t, line);
+    } else if (type[0] == 'D') {
+        s_row(t, line);
+    } else if (type[0] == 'S') {
+        a = word(&line);
+        s_parameter(t, a, line);
+    } else {
+        for (; type[0] != '\0'; type = word(&line)) {
+            assert_int_equal(strlen(type), 1);
+            s_plain(t, type[0]);
+        }
+    }
+}
+
+static void play_query(struct talk *t, char *line)
+{
+    char *answer = strstr(line, " => ");
+    size_t len;
+
+    assert_non_null(answer);
+    *answer = '\0';
+    answer += 4;
+    len = strlen(answer);
+    assert_true(len >= 2 && answer[len - 2] == ' ');
+    answer[len - 2] = '\0';
+    if (answer[0] == '!')
+        failed(t, line, answer + 1, answer[len - 1]);
+    else
+        ran(t, line, answer, answer[len - 1]);
+}
+
+static bool is_doing(const struct talk *t, const char *what)
+{
+    static const char *const names[] = {[HF_DOING_NOTHING] = "nothing",
+                                        [HF_DOING_READ] = "read",
+                                        [HF_DOING_TRANSACTION] = "transaction",
+                                        [HF_DOING_COMMIT] = "commit"};
+
+    return strcmp(names[hf_holds_doing(t->h)], what) == 0;
+}
+
+/* Takes its line off what is to come of `*made`. */
+static bool is_step(char **made, const char *step)
+{
+    size_t len = strlen(step);
+
+    if (strncmp(*made, step, len) != 0 || (len > 0 && (*made)[len] != '\n'))
+        return false;
+    *made += len + (len > 0);
+    return true;
+}
+
+/* `*made`: what makes the session again, where the line before was about that too. */
+static bool play_line(struct talk *t, char *line, char **made)
+{
+    const char *hold = line + 2;
+
+    switch (line[0]) {
+    case '*':
+        play_query(t, line + 2);
+        return true;
+    case '>':
+        play_client(t, line + 2);
+        return true;
+    case '<':
+        play_server(t, line + 2);
+        return true;
+    case '=':
+        return strcmp(hf_hold_name(hf_holds_by(t->h)), strcmp(hold, "free") == 0 ? "nothing" : hold) == 0;
+    case '?':
+        return is_doing(t, line + 2);
+    case '@':
+        return is_step(made, line[1] != '\0' ? line + 2 : "");
+    default:
+        return false;
+    }
+}
+
+void talk_play(struct talk *t, const char *script)
+{
+    char *copy = strdup(script), *made = NULL, *at = NULL;
+
+    assert_non_null(copy);
+    for (char *line = copy, *end; *line != '\0'; line = end + 1) {
+        char whole[512];
+        end = strchr(line, '\n');
+        assert_non_null(end);
+        *end = '\0';
+        (void)snprintf(whole, sizeof whole, "%s", line);
+        if (line[0] == '@' && made == NULL)
+            at = made = talk_remake(t);
+        if (!play_line(t, line, &at))
+            fail_msg("not so: %s (%s; %s)", whole, hf_hold_name(hf_holds_by(t->h)), at != NULL ? at : "");
+        if (made != NULL && end[1] != '@') {
+            if (at[0] != '\0')
+                fail_msg("after %s: %s", whole, at);
+            free(made);
+            made = at = NULL;
+        }
+    }
+    free(copy);
+}
+
+void talk_all(const char *code, const char *script)
+{
+    struct talk t;
+
+    talk_begin(&t, code);
+    talk_play(&t, script);
+    talk_end(&t);
 }

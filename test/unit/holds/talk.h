@@ -1,5 +1,19 @@
 /* A session's traffic, message by message, followed twice: in whole messages and byte by byte.
- * After each message both must be of the same opinion. */
+ * After each message both must be of the same opinion.
+ *
+ * Most of it is written as a script, a line for each step ("-" is the empty name):
+ *
+ *   * TEXT => TAG I        a simple query, its answer, and ReadyForQuery's status
+ *   * TEXT => !SQLSTATE I  likewise, and it fails
+ *   > Q TEXT               the client: Query; P NAME TEXT, B PORTAL STATEMENT, E PORTAL, D S|P NAME, C S|P NAME;
+ *                            S and other letters alone: a message with no body
+ *   > run TEXT             P - TEXT, B - -, E -
+ *   < 1 2 n                the server: messages with no body
+ *   < C TAG                CommandComplete; Z STATUS, E SQLSTATE, D VALUE, S NAME VALUE
+ *   < ran TAG              1 2, C TAG
+ *   = NAME                 what pins it, as hf_hold_name() has it, or free
+ *   ? nothing|read|transaction|commit   what is under way
+ *   @ STEP                 what makes it again: one line for each step, "@" alone if there is none */
 #ifndef HF_TEST_HOLDS_TALK_H
 #define HF_TEST_HOLDS_TALK_H
 
@@ -20,6 +34,8 @@ void talk_begin(struct talk *t,
                 const char *code); /* logged in; `code`: as hf_code_read(), NULL: not known */
 void talk_begin_alone(struct talk *t); /* followed once, in whole messages: for what takes many; a QUIET database */
 void talk_end(struct talk *t);
+void talk_play(struct talk *t, const char *script);
+void talk_all(const char *code, const char *script); /* begins, plays and ends */
 void talk_message(struct talk *t, bool client, char type, const void *body, size_t len);
 
 /* The client. */

@@ -21,224 +21,192 @@ static void s_ran(struct talk *t, const char *tag)
 
 static void batch(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    c_parse(&t, "", "INSERT INTO t VALUES ($1)");
-    assert_by(&t, HF_HOLD_STATEMENT);
-    assert_doing(&t, HF_DOING_READ);
-    c_bind(&t, "", "");
-    c_describe(&t, 'P', "");
-    c_execute(&t, "");
-    assert_doing(&t, HF_DOING_COMMIT);
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_plain(&t, 'n');
-    s_complete(&t, "INSERT 0 1");
-    assert_doing(&t, HF_DOING_COMMIT); /* it commits at Sync */
-    assert_by(&t, HF_HOLD_STATEMENT);
-    c_sync(&t);
-    assert_doing(&t, HF_DOING_COMMIT);
-    s_ready(&t, 'I');
-    assert_doing(&t, HF_DOING_NOTHING);
-    assert_free(&t);
-    talk_end(&t);
+    talk_all(QUIET, "> P - INSERT INTO t VALUES ($1)\n"
+                    "= statement\n"
+                    "? read\n"
+                    "> B - -\n"
+                    "> D P -\n"
+                    "> E -\n"
+                    "? commit\n"
+                    "< 1 2 n\n"
+                    "< C INSERT 0 1\n"
+                    "? commit\n" /* it commits at Sync */
+                    "= statement\n"
+                    "> S\n"
+                    "? commit\n"
+                    "< Z I\n"
+                    "? nothing\n"
+                    "= free\n");
 }
 
 static void begin_in_a_batch(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    c_run(&t, "BEGIN");
-    c_run(&t, "INSERT INTO t VALUES (1)");
-    c_sync(&t);
-    assert_doing(&t, HF_DOING_READ); /* if BEGIN fails, INSERT is passed over */
-    c_run(&t, "INSERT INTO t VALUES (2)");
-    assert_doing(&t, HF_DOING_COMMIT); /* but not this one */
-    s_ran(&t, "BEGIN");
-    s_ran(&t, "INSERT 0 1");
-    s_ready(&t, 'T');
-    assert_doing(&t, HF_DOING_TRANSACTION);
-    c_sync(&t);
-    s_ran(&t, "INSERT 0 1");
-    s_ready(&t, 'T');
-    c_run(&t, "COMMIT");
-    c_sync(&t);
-    assert_doing(&t, HF_DOING_COMMIT);
-    s_ran(&t, "COMMIT");
-    assert_doing(&t, HF_DOING_READ);
-    s_ready(&t, 'I');
-    assert_free(&t);
-    talk_end(&t);
+    talk_all(QUIET, "> run BEGIN\n"
+                    "> run INSERT INTO t VALUES (1)\n"
+                    "> S\n"
+                    "? read\n" /* if BEGIN fails, INSERT is passed over */
+                    "> run INSERT INTO t VALUES (2)\n"
+                    "? commit\n" /* but not this one */
+                    "< ran BEGIN\n"
+                    "< ran INSERT 0 1\n"
+                    "< Z T\n"
+                    "? transaction\n"
+                    "> S\n"
+                    "< ran INSERT 0 1\n"
+                    "< Z T\n"
+                    "> run COMMIT\n"
+                    "> S\n"
+                    "? commit\n"
+                    "< ran COMMIT\n"
+                    "? read\n"
+                    "< Z I\n"
+                    "= free\n");
 }
 
 static void named(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    c_parse(&t, "s1", "SELECT a FROM t WHERE b = $1");
-    assert_remake(&t, "");
-    c_parse(&t, "s2", "SELECT pg_advisory_lock($1)");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_plain(&t, '1');
-    s_ready(&t, 'I');
-    assert_free(&t);
-    assert_remake(&t, "s1: SELECT a FROM t WHERE b = $1\ns2: SELECT pg_advisory_lock($1)\n");
-    c_bind(&t, "p", "s1");
-    c_execute(&t, "p");
-    c_sync(&t);
-    s_plain(&t, '2');
-    s_plain(&t, 's'); /* suspended, and gone with the batch */
-    s_ready(&t, 'I');
-    assert_free(&t);
-    c_bind(&t, "p", "s2");
-    c_execute(&t, "p");
-    c_sync(&t);
-    s_plain(&t, '2');
-    s_plain(&t, 's');
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_LOCK);
-    c_close(&t, 'S', "s1");
-    c_close(&t, 'S', "none");
-    c_sync(&t);
-    assert_remake(&t, "s1: SELECT a FROM t WHERE b = $1\ns2: SELECT pg_advisory_lock($1)\n");
-    s_plain(&t, '3');
-    s_plain(&t, '3');
-    s_ready(&t, 'I');
-    assert_remake(&t, "s2: SELECT pg_advisory_lock($1)\n");
-    ran(&t, "DEALLOCATE s2", "DEALLOCATE", 'I');
-    assert_remake(&t, "");
-    talk_end(&t);
+    talk_all(QUIET, "> P s1 SELECT a FROM t WHERE b = $1\n"
+                    "@\n"
+                    "> P s2 SELECT pg_advisory_lock($1)\n"
+                    "> S\n"
+                    "< 1 1\n"
+                    "< Z I\n"
+                    "= free\n"
+                    "@ s1: SELECT a FROM t WHERE b = $1\n"
+                    "@ s2: SELECT pg_advisory_lock($1)\n"
+                    "> B p s1\n"
+                    "> E p\n"
+                    "> S\n"
+                    "< 2\n"
+                    "< s\n" /* suspended, and gone with the batch */
+                    "< Z I\n"
+                    "= free\n"
+                    "> B p s2\n"
+                    "> E p\n"
+                    "> S\n"
+                    "< 2 s\n"
+                    "< Z I\n"
+                    "= advisory lock\n"
+                    "> C S s1\n"
+                    "> C S none\n"
+                    "> S\n"
+                    "@ s1: SELECT a FROM t WHERE b = $1\n"
+                    "@ s2: SELECT pg_advisory_lock($1)\n"
+                    "< 3 3\n"
+                    "< Z I\n"
+                    "@ s2: SELECT pg_advisory_lock($1)\n"
+                    "* DEALLOCATE s2 => DEALLOCATE I\n"
+                    "@\n");
 }
 
 static void unnamed(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    c_parse(&t, "", "SELECT a FROM t");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_ready(&t, 'I');
-    assert_remake(&t, "SELECT a FROM t\n"); /* a later Bind may name it */
-    c_bind(&t, "", "");
-    c_execute(&t, "");
-    c_sync(&t);
-    s_plain(&t, '2');
-    s_complete(&t, "SELECT 1");
-    s_ready(&t, 'I');
-    assert_free(&t);
-    ran(&t, "SELECT 1", "SELECT 1", 'I'); /* drops it */
-    assert_remake(&t, "");
-    talk_end(&t);
+    talk_all(QUIET, "> P - SELECT a FROM t\n"
+                    "> S\n"
+                    "< 1\n"
+                    "< Z I\n"
+                    "@ SELECT a FROM t\n" /* a later Bind may name it */
+                    "> B - -\n"
+                    "> E -\n"
+                    "> S\n"
+                    "< 2\n"
+                    "< C SELECT 1\n"
+                    "< Z I\n"
+                    "= free\n"
+                    "* SELECT 1 => SELECT 1 I\n" /* drops it */
+                    "@\n");
 }
 
 /* An error: all up to Sync is passed over. */
 static void errors(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    c_run(&t, "SET a.b = 1");
-    c_parse(&t, "s1", "SELECT 1/0");
-    c_bind(&t, "", "s1");
-    c_execute(&t, "");
-    c_parse(&t, "s2", "SELECT 2");
-    c_run(&t, "SELECT pg_advisory_lock(1)");
-    c_sync(&t);
-    s_ran(&t, "SET");
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_error(&t, "22012");
-    s_ready(&t, 'I');
-    assert_free(&t);
-    assert_remake(&t, "s1: SELECT 1/0\n"); /* prepared statements do not roll back */
-    /* What was passed over can be sent again, and a Close that was closes nothing. */
-    c_run(&t, "SELECT 1/0");
-    c_close(&t, 'S', "s1");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_error(&t, "22012");
-    s_ready(&t, 'I');
-    c_parse(&t, "s2", "SELECT 2");
-    c_bind(&t, "", "s1");
-    c_execute(&t, "");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_complete(&t, "SELECT 1");
-    s_ready(&t, 'I');
-    assert_free(&t);
-    assert_remake(&t, "s1: SELECT 1/0\ns2: SELECT 2\nSELECT 1/0\n");
-    talk_end(&t);
+    talk_all(QUIET,
+             "> run SET a.b = 1\n"
+             "> P s1 SELECT 1/0\n"
+             "> B - s1\n"
+             "> E -\n"
+             "> P s2 SELECT 2\n"
+             "> run SELECT pg_advisory_lock(1)\n"
+             "> S\n"
+             "< ran SET\n"
+             "< 1 2\n"
+             "< E 22012\n"
+             "< Z I\n"
+             "= free\n"
+             "@ s1: SELECT 1/0\n" /* prepared statements do not roll back */
+             /* What was passed over can be sent again, and a Close that was closes nothing. */
+             "> run SELECT 1/0\n"
+             "> C S s1\n"
+             "> S\n"
+             "< 1 2\n"
+             "< E 22012\n"
+             "< Z I\n"
+             "> P s2 SELECT 2\n"
+             "> B - s1\n"
+             "> E -\n"
+             "> S\n"
+             "< 1 2\n"
+             "< C SELECT 1\n"
+             "< Z I\n"
+             "= free\n"
+             "@ s1: SELECT 1/0\n"
+             "@ s2: SELECT 2\n"
+             "@ SELECT 1/0\n");
 
     /* The same, with the error heard before Sync is sent. */
-    talk_begin(&t, QUIET);
-    c_parse(&t, "s1", "SELEKT");
-    s_error(&t, "42601");
-    c_parse(&t, "s2", "LISTEN a");
-    c_bind(&t, "", "s2");
-    c_execute(&t, "");
-    c_query(&t, "LISTEN b"); /* passed over as well */
-    assert_by(&t, HF_HOLD_STATEMENT);
-    c_sync(&t);
-    s_ready(&t, 'I');
-    assert_free(&t);
-    assert_remake(&t, "");
-    c_run(&t, "LISTEN a");
-    c_sync(&t);
-    s_ran(&t, "LISTEN");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_LISTEN);
-    talk_end(&t);
+    talk_all(QUIET, "> P s1 SELEKT\n"
+                    "< E 42601\n"
+                    "> P s2 LISTEN a\n"
+                    "> B - s2\n"
+                    "> E -\n"
+                    "> Q LISTEN b\n" /* passed over as well */
+                    "= statement\n"
+                    "> S\n"
+                    "< Z I\n"
+                    "= free\n"
+                    "@\n"
+                    "> run LISTEN a\n"
+                    "> S\n"
+                    "< ran LISTEN\n"
+                    "< Z I\n"
+                    "= LISTEN\n");
 
     /* Two batches under way: the second is not passed over. */
-    talk_begin(&t, QUIET);
-    c_run(&t, "SELECT 1/0");
-    c_sync(&t);
-    c_run(&t, "LISTEN a");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_error(&t, "22012");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_STATEMENT);
-    s_ran(&t, "LISTEN");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_LISTEN);
-    talk_end(&t);
+    talk_all(QUIET, "> run SELECT 1/0\n"
+                    "> S\n"
+                    "> run LISTEN a\n"
+                    "> S\n"
+                    "< 1 2\n"
+                    "< E 22012\n"
+                    "< Z I\n"
+                    "= statement\n"
+                    "< ran LISTEN\n"
+                    "< Z I\n"
+                    "= LISTEN\n");
 
     /* Bind runs functions too. */
-    talk_begin(&t, QUIET);
-    c_run(&t, "SELECT pg_advisory_lock(1)");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_error(&t, "22012");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_LOCK);
-    talk_end(&t);
+    talk_all(QUIET, "> run SELECT pg_advisory_lock(1)\n"
+                    "> S\n"
+                    "< 1\n"
+                    "< E 22012\n"
+                    "< Z I\n"
+                    "= advisory lock\n");
 
     /* A commit that fails at Sync. */
-    talk_begin(&t, QUIET);
-    c_run(&t, "SET a.b = 1");
-    c_run(&t, "INSERT INTO t VALUES (1)");
-    c_sync(&t);
-    s_ran(&t, "SET");
-    s_ran(&t, "INSERT 0 1");
-    s_error(&t, "23505");
-    s_ready(&t, 'I');
-    assert_free(&t);
-    assert_remake(&t, "INSERT INTO t VALUES (1)\n"); /* the unnamed statement */
-    talk_end(&t);
+    talk_all(QUIET, "> run SET a.b = 1\n"
+                    "> run INSERT INTO t VALUES (1)\n"
+                    "> S\n"
+                    "< ran SET\n"
+                    "< ran INSERT 0 1\n"
+                    "< E 23505\n"
+                    "< Z I\n"
+                    "= free\n"
+                    "@ INSERT INTO t VALUES (1)\n"); /* the unnamed statement */
 }
 
 /* Which statement does a Bind mean, if the Parse before it may have been passed over? */
@@ -248,43 +216,40 @@ static void unnamed_in_doubt(void **state)
 
     (void)state;
     talk_begin(&t, QUIET);
-    c_run(&t, "LISTEN a");
-    c_sync(&t);
-    s_ran(&t, "LISTEN");
-    s_ready(&t, 'I');
-    c_run(&t, "SELECT 1/0");
-    c_parse(&t, "", "SELECT 1"); /* will be passed over */
-    c_sync(&t);
-    c_bind(&t, "", "");
-    c_execute(&t, "");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_error(&t, "22012");
-    s_ready(&t, 'I');
-    s_plain(&t, '2');
-    s_error(&t, "22012"); /* SELECT 1/0 once more */
-    s_ready(&t, 'I');
+    talk_play(&t, "> run LISTEN a\n"
+                  "> S\n"
+                  "< ran LISTEN\n"
+                  "< Z I\n"
+                  "> run SELECT 1/0\n"
+                  "> P - SELECT 1\n" /* will be passed over */
+                  "> S\n"
+                  "> B - -\n"
+                  "> E -\n"
+                  "> S\n"
+                  "< 1 2\n"
+                  "< E 22012\n"
+                  "< Z I\n"
+                  "< 2\n"
+                  "< E 22012\n" /* SELECT 1/0 once more */
+                  "< Z I\n");
     assert_true((hf_holds_pins(t.h) & HF_HOLD_BIT(HF_HOLD_UNSURE)) != 0);
     talk_end(&t);
 
-    talk_begin(&t, QUIET);
-    c_parse(&t, "s", "LISTEN a");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_ready(&t, 'I');
-    c_parse(&t, "s", "SELECT 1"); /* the name is in use */
-    c_sync(&t);
-    c_bind(&t, "", "s");
-    c_execute(&t, "");
-    c_sync(&t);
-    s_error(&t, "42P05");
-    s_ready(&t, 'I');
-    s_plain(&t, '2');
-    s_complete(&t, "LISTEN");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_UNKNOWN);
-    talk_end(&t);
+    talk_all(QUIET, "> P s LISTEN a\n"
+                    "> S\n"
+                    "< 1\n"
+                    "< Z I\n"
+                    "> P s SELECT 1\n" /* the name is in use */
+                    "> S\n"
+                    "> B - s\n"
+                    "> E -\n"
+                    "> S\n"
+                    "< E 42P05\n"
+                    "< Z I\n"
+                    "< 2\n"
+                    "< C LISTEN\n"
+                    "< Z I\n"
+                    "= not understood\n");
 }
 
 /* Nor is it certain what a name stands for, while something is under way that may change that. */
@@ -297,130 +262,111 @@ static void names_in_doubt(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         talk_begin(&t, QUIET);
-        c_parse(&t, "s", "SELECT 1");
-        c_sync(&t);
-        s_plain(&t, '1');
-        s_ready(&t, 'I');
+        talk_play(&t, "> P s SELECT 1\n"
+                      "> S\n"
+                      "< 1\n"
+                      "< Z I\n");
         c_query(&t, changes[i]);
-        c_bind(&t, "", "s"); /* of which s? */
-        c_execute(&t, "");
-        c_sync(&t);
+        talk_play(&t, "> B - s\n" /* of which s? */
+                      "> E -\n"
+                      "> S\n");
         if (i == 0) {
             s_complete(&t, "DEALLOCATE");
             s_complete(&t, "PREPARE");
         } else {
             s_complete(&t, changes[i]);
         }
-        s_ready(&t, 'I');
-        s_plain(&t, '2');
-        s_complete(&t, "SELECT 1");
-        s_ready(&t, 'I');
-        assert_by(&t, HF_HOLD_UNKNOWN);
+        talk_play(&t, "< Z I\n"
+                      "< 2\n"
+                      "< C SELECT 1\n"
+                      "< Z I\n"
+                      "= not understood\n");
         talk_end(&t);
     }
 
     /* Parse fails, since by then the name is in use; Bind means the other one. */
-    talk_begin(&t, QUIET);
-    c_query(&t, "PREPARE s AS SELECT pg_advisory_lock(1)");
-    c_parse(&t, "s", "SELECT 1");
-    c_sync(&t);
-    c_bind(&t, "", "s");
-    c_execute(&t, "");
-    c_sync(&t);
-    s_complete(&t, "PREPARE");
-    s_ready(&t, 'I');
-    s_error(&t, "42P05");
-    s_ready(&t, 'I');
-    s_plain(&t, '2');
-    s_complete(&t, "SELECT 1");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_UNKNOWN);
-    talk_end(&t);
+    talk_all(QUIET, "> Q PREPARE s AS SELECT pg_advisory_lock(1)\n"
+                    "> P s SELECT 1\n"
+                    "> S\n"
+                    "> B - s\n"
+                    "> E -\n"
+                    "> S\n"
+                    "< C PREPARE\n"
+                    "< Z I\n"
+                    "< E 42P05\n"
+                    "< Z I\n"
+                    "< 2\n"
+                    "< C SELECT 1\n"
+                    "< Z I\n"
+                    "= not understood\n");
 
     /* Likewise if a Close was passed over. */
-    talk_begin(&t, QUIET);
-    c_parse(&t, "s", "SELECT pg_advisory_lock(1)");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_ready(&t, 'I');
-    c_run(&t, "SELECT 1/0");
-    c_close(&t, 'S', "s");
-    c_sync(&t);
-    c_parse(&t, "s", "SELECT 1");
-    c_sync(&t);
-    c_bind(&t, "", "s");
-    c_execute(&t, "");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_error(&t, "22012");
-    s_ready(&t, 'I');
-    s_error(&t, "42P05");
-    s_ready(&t, 'I');
-    s_plain(&t, '2');
-    s_complete(&t, "SELECT 1");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_UNKNOWN);
-    talk_end(&t);
+    talk_all(QUIET, "> P s SELECT pg_advisory_lock(1)\n"
+                    "> S\n"
+                    "< 1\n"
+                    "< Z I\n"
+                    "> run SELECT 1/0\n"
+                    "> C S s\n"
+                    "> S\n"
+                    "> P s SELECT 1\n"
+                    "> S\n"
+                    "> B - s\n"
+                    "> E -\n"
+                    "> S\n"
+                    "< 1 2\n"
+                    "< E 22012\n"
+                    "< Z I\n"
+                    "< E 42P05\n"
+                    "< Z I\n"
+                    "< 2\n"
+                    "< C SELECT 1\n"
+                    "< Z I\n"
+                    "= not understood\n");
 }
 
 static void settings_by_parameter(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    c_parse(&t, "s", "SELECT set_config('app.tenant', $1, false)");
-    c_bind(&t, "", "s");
-    c_describe(&t, 'P', "");
-    c_execute(&t, "");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_plain(&t, 'T');
-    s_row(&t, "seven");
-    s_complete(&t, "SELECT 1");
-    s_ready(&t, 'I');
-    assert_free(&t);
-    assert_remake(&t, "s: SELECT set_config('app.tenant', $1, false)\n"
-                      "SELECT pg_catalog.set_config('app.tenant', 'seven', false)\n");
-    talk_end(&t);
+    talk_all(QUIET, "> P s SELECT set_config('app.tenant', $1, false)\n"
+                    "> B - s\n"
+                    "> D P -\n"
+                    "> E -\n"
+                    "> S\n"
+                    "< 1 2 T\n"
+                    "< D seven\n"
+                    "< C SELECT 1\n"
+                    "< Z I\n"
+                    "= free\n"
+                    "@ s: SELECT set_config('app.tenant', $1, false)\n"
+                    "@ SELECT pg_catalog.set_config('app.tenant', 'seven', false)\n");
 }
 
 /* Prepared by SQL, bound by a message, and the other way round. */
 static void mixed(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    ran(&t, "PREPARE s AS SELECT pg_advisory_lock(1)", "PREPARE", 'I');
-    c_bind(&t, "", "s");
-    c_execute(&t, "");
-    c_sync(&t);
-    s_plain(&t, '2');
-    s_complete(&t, "SELECT 1");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_LOCK);
-    talk_end(&t);
-    talk_begin(&t, QUIET);
-    c_parse(&t, "s", "SELECT pg_advisory_lock(1)");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_ready(&t, 'I');
-    ran(&t, "EXECUTE s(1)", "SELECT 1", 'I');
-    assert_by(&t, HF_HOLD_LOCK);
-    talk_end(&t);
+    talk_all(QUIET, "* PREPARE s AS SELECT pg_advisory_lock(1) => PREPARE I\n"
+                    "> B - s\n"
+                    "> E -\n"
+                    "> S\n"
+                    "< 2\n"
+                    "< C SELECT 1\n"
+                    "< Z I\n"
+                    "= advisory lock\n");
+    talk_all(QUIET, "> P s SELECT pg_advisory_lock(1)\n"
+                    "> S\n"
+                    "< 1\n"
+                    "< Z I\n"
+                    "* EXECUTE s(1) => SELECT 1 I\n"
+                    "= advisory lock\n");
     /* An Execute of a cursor that SQL has declared. */
-    talk_begin(&t, QUIET);
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    ran(&t, "DECLARE c CURSOR FOR SELECT 1", "DECLARE CURSOR", 'T');
-    c_execute(&t, "c");
-    c_sync(&t);
-    s_plain(&t, 's');
-    s_ready(&t, 'T');
-    assert_by(&t, HF_HOLD_UNKNOWN);
-    talk_end(&t);
+    talk_all(QUIET, "* BEGIN => BEGIN T\n"
+                    "* DECLARE c CURSOR FOR SELECT 1 => DECLARE CURSOR T\n"
+                    "> E c\n"
+                    "> S\n"
+                    "< s\n"
+                    "< Z T\n"
+                    "= not understood\n");
 }
 
 static void copy(void **state)
@@ -429,66 +375,62 @@ static void copy(void **state)
 
     (void)state;
     talk_begin(&t, QUIET);
-    c_query(&t, "COPY t FROM STDIN");
-    assert_doing(&t, HF_DOING_COMMIT);
-    s_plain(&t, 'G');
-    assert_by(&t, HF_HOLD_COPY);
+    talk_play(&t, "> Q COPY t FROM STDIN\n"
+                  "? commit\n"
+                  "< G\n"
+                  "= COPY\n");
     talk_message(&t, true, 'd', "1\n", 2);
-    assert_doing(&t, HF_DOING_COMMIT);
-    c_plain(&t, 'c');
-    assert_by(&t, HF_HOLD_STATEMENT);
-    s_complete(&t, "COPY 1");
-    s_ready(&t, 'I');
-    assert_free(&t);
+    talk_play(&t, "? commit\n"
+                  "> c\n"
+                  "= statement\n"
+                  "< C COPY 1\n"
+                  "< Z I\n"
+                  "= free\n");
 
-    c_run(&t, "COPY t FROM STDIN");
-    c_sync(&t); /* swallowed */
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_plain(&t, 'G');
+    talk_play(&t, "> run COPY t FROM STDIN\n"
+                  "> S\n" /* swallowed */
+                  "< 1 2 G\n");
     talk_message(&t, true, 'd', "1\n", 2);
-    c_sync(&t); /* so is this */
-    c_plain(&t, 'c');
-    c_sync(&t);
-    s_complete(&t, "COPY 1");
-    assert_by(&t, HF_HOLD_STATEMENT);
-    s_ready(&t, 'I');
-    assert_free(&t);
+    talk_play(&t, "> S\n" /* so is this */
+                  "> c\n"
+                  "> S\n"
+                  "< C COPY 1\n"
+                  "= statement\n"
+                  "< Z I\n"
+                  "= free\n");
 
     /* All sent before the server has said a word. */
     c_run(&t, "COPY t FROM STDIN");
     talk_message(&t, true, 'd', "1\n", 2);
-    c_plain(&t, 'c');
-    c_sync(&t);
-    c_query(&t, "LISTEN a");
-    s_plain(&t, '1');
-    s_plain(&t, '2');
-    s_plain(&t, 'G');
-    assert_by(&t, HF_HOLD_STATEMENT); /* the client is through with it */
-    c_query(&t, "LISTEN a");
-    s_complete(&t, "COPY 1");
-    s_ready(&t, 'I');
-    s_complete(&t, "LISTEN");
-    s_ready(&t, 'I');
-    s_complete(&t, "LISTEN");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_LISTEN);
+    talk_play(&t, "> c\n"
+                  "> S\n"
+                  "> Q LISTEN a\n"
+                  "< 1 2 G\n"
+                  "= statement\n" /* the client is through with it */
+                  "> Q LISTEN a\n"
+                  "< C COPY 1\n"
+                  "< Z I\n"
+                  "< C LISTEN\n"
+                  "< Z I\n"
+                  "< C LISTEN\n"
+                  "< Z I\n"
+                  "= LISTEN\n");
     talk_end(&t);
 
     talk_begin(&t, QUIET);
-    c_query(&t, "COPY t FROM STDIN; SET a.b = 1");
-    s_plain(&t, 'G');
-    c_plain(&t, 'f');
-    s_error(&t, "57014");
-    s_ready(&t, 'I');
-    assert_free(&t);
-    c_query(&t, "COPY (SELECT 1) TO STDOUT");
-    s_plain(&t, 'H');
+    talk_play(&t, "> Q COPY t FROM STDIN; SET a.b = 1\n"
+                  "< G\n"
+                  "> f\n"
+                  "< E 57014\n"
+                  "< Z I\n"
+                  "= free\n"
+                  "> Q COPY (SELECT 1) TO STDOUT\n"
+                  "< H\n");
     talk_message(&t, false, 'd', "1\n", 2);
-    s_plain(&t, 'c');
-    s_complete(&t, "COPY 1");
-    s_ready(&t, 'I');
-    assert_free(&t);
+    talk_play(&t, "< c\n"
+                  "< C COPY 1\n"
+                  "< Z I\n"
+                  "= free\n");
     talk_end(&t);
 }
 
@@ -500,18 +442,18 @@ static void function_call(void **state)
     talk_begin(&t, QUIET);
     ran(&t, "BEGIN", "BEGIN", 'T');
     talk_message(&t, true, 'F', "\0\0\3\xbb\0\0\0\0\0\0", 10); /* loread() is 955, lo_creat() 957 */
-    s_plain(&t, 'V');
-    s_ready(&t, 'T');
-    c_query(&t, "COMMIT");
-    assert_doing(&t, HF_DOING_COMMIT);
-    s_complete(&t, "COMMIT");
-    s_ready(&t, 'I');
-    assert_free(&t);
+    talk_play(&t, "< V\n"
+                  "< Z T\n"
+                  "> Q COMMIT\n"
+                  "? commit\n"
+                  "< C COMMIT\n"
+                  "< Z I\n"
+                  "= free\n");
     talk_message(&t, true, 'F', "\0\0\x0b\x40\0\0\0\0\0\0", 10); /* 2880: pg_advisory_lock() */
-    assert_doing(&t, HF_DOING_COMMIT);
-    s_plain(&t, 'V');
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_play(&t, "? commit\n"
+                  "< V\n"
+                  "< Z I\n"
+                  "= not understood\n");
     talk_end(&t);
 }
 
@@ -532,9 +474,9 @@ static void pipeline(void **state)
         s_ready(&t, 'I');
         assert_int_equal(hf_holds_pins(t.h), 0);
     }
-    s_complete(&t, "LISTEN");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_LISTEN);
+    talk_play(&t, "< C LISTEN\n"
+                  "< Z I\n"
+                  "= LISTEN\n");
     assert_in_range(hf_holds_bytes(t.h), 1, 4096);
     talk_end(&t);
 }
@@ -545,32 +487,33 @@ static void lost(void **state)
 
     (void)state;
     talk_begin(&t, QUIET);
-    ran(&t, "SET a.b = 1", "SET", 'I');
-    c_parse(&t, "s1", "SELECT 1");
-    c_sync(&t);
-    s_plain(&t, '1');
-    s_ready(&t, 'I');
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    ran(&t, "SET a.b = 2", "SET", 'T');
-    c_close(&t, 'S', "s1");
-    c_parse(&t, "s2", "SELECT 1");
-    c_run(&t, "COMMIT");
-    c_sync(&t);
-    assert_doing(&t, HF_DOING_TRANSACTION);
+    talk_play(&t, "* SET a.b = 1 => SET I\n"
+                  "> P s1 SELECT 1\n"
+                  "> S\n"
+                  "< 1\n"
+                  "< Z I\n"
+                  "* BEGIN => BEGIN T\n"
+                  "* SET a.b = 2 => SET T\n"
+                  "> C S s1\n"
+                  "> P s2 SELECT 1\n"
+                  "> run COMMIT\n"
+                  "> S\n"
+                  "? transaction\n");
     hf_holds_lost(t.h);
     hf_holds_lost(t.cut);
-    assert_remake(&t, "SET a.b = 1\ns1: SELECT 1\n");
-    assert_by(&t, HF_HOLD_START);
+    talk_play(&t, "@ SET a.b = 1\n"
+                  "@ s1: SELECT 1\n"
+                  "= login\n");
     hf_holds_started(t.h);
     hf_holds_started(t.cut);
-    assert_free(&t);
-    c_bind(&t, "", "s1");
-    c_execute(&t, "");
-    c_sync(&t);
-    s_plain(&t, '2');
-    s_complete(&t, "SELECT 1");
-    s_ready(&t, 'I');
-    assert_free(&t);
+    talk_play(&t, "= free\n"
+                  "> B - s1\n"
+                  "> E -\n"
+                  "> S\n"
+                  "< 2\n"
+                  "< C SELECT 1\n"
+                  "< Z I\n"
+                  "= free\n");
     /* What cannot be made again. */
     assert_true(hf_holds_remake_failed(t.h, &(unsigned){1}, 1));
     assert_remake(&t, "SET a.b = 1\n");
@@ -584,44 +527,33 @@ static void nonsense(void **state)
     struct talk t;
 
     (void)state;
-    talk_begin(&t, QUIET);
-    c_plain(&t, '?');
-    assert_by(&t, HF_HOLD_UNKNOWN);
-    talk_end(&t);
-    talk_begin(&t, QUIET);
-    s_plain(&t, '1');
-    assert_by(&t, HF_HOLD_UNKNOWN);
-    talk_end(&t);
+    talk_all(QUIET, "> ?\n"
+                    "= not understood\n");
+    talk_all(QUIET, "< 1\n"
+                    "= not understood\n");
     talk_begin(&t, QUIET);
     hf_holds_server(t.h, (const uint8_t *)"Z\0\0\0\3", 5);
-    assert_by(&t, HF_HOLD_UNKNOWN);
-    assert_doing(&t, HF_DOING_COMMIT);
+    talk_play(&t, "= not understood\n"
+                  "? commit\n");
     talk_end(&t);
     talk_begin(&t, QUIET);
     talk_message(&t, true, 'Q', "LISTEN a\0 SELECT 1", 19); /* two strings */
-    s_complete(&t, "LISTEN");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_play(&t, "< C LISTEN\n"
+                  "< Z I\n"
+                  "= not understood\n");
     talk_end(&t);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batch),
-        cmocka_unit_test(begin_in_a_batch),
-        cmocka_unit_test(named),
-        cmocka_unit_test(unnamed),
-        cmocka_unit_test(errors),
-        cmocka_unit_test(unnamed_in_doubt),
-        cmocka_unit_test(names_in_doubt),
-        cmocka_unit_test(settings_by_parameter),
-        cmocka_unit_test(mixed),
-        cmocka_unit_test(copy),
-        cmocka_unit_test(function_call),
-        cmocka_unit_test(pipeline),
-        cmocka_unit_test(lost),
-        cmocka_unit_test(nonsense),
+        cmocka_unit_test(batch),          cmocka_unit_test(begin_in_a_batch),
+        cmocka_unit_test(named),          cmocka_unit_test(unnamed),
+        cmocka_unit_test(errors),         cmocka_unit_test(unnamed_in_doubt),
+        cmocka_unit_test(names_in_doubt), cmocka_unit_test(settings_by_parameter),
+        cmocka_unit_test(mixed),          cmocka_unit_test(copy),
+        cmocka_unit_test(function_call),  cmocka_unit_test(pipeline),
+        cmocka_unit_test(lost),           cmocka_unit_test(nonsense),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,8 +29,7 @@ struct conn {
     bool extended;  /* a COPY swallows the Sync */
 };
 
-/* -- a small client
- * --------------------------------------------------------------------------------- */
+/* -- a small client ---------------------------------------------------------------------------- */
 
 static void put_all(struct conn *c, const void *p, size_t n)
 {
@@ -200,8 +199,7 @@ static void probe(struct conn *c)
     hf_holds_probe_read(c->h, c->value, strlen(c->value));
 }
 
-/* -- the server's own word
- * -------------------------------------------------------------------------- */
+/* -- the server's own word --------------------------------------------------------------------- */
 
 /* Written apart from the probe: by other views where there are others. */
 static const char truth[] =
@@ -411,8 +409,7 @@ static void database(const char *name)
     MAKE(name, code);
 }
 
-/* -- tests
- * ------------------------------------------------------------------------------------------- */
+/* -- tests ------------------------------------------------------------------------------------- */
 
 /* A database whose own code leaves nothing: functions there are, and names of others, but none runs
  * unasked. */

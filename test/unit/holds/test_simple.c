@@ -11,34 +11,30 @@ static void free_sessions(void **state)
 
     (void)state;
     talk_begin(&t, QUIET);
-    ran(&t, "SELECT 1", "SELECT 1", 'I');
-    assert_free(&t);
-    ran(&t, "INSERT INTO t VALUES (nextval('s'), now()) RETURNING id", "INSERT 0 1", 'I');
-    assert_free(&t);
+    talk_play(&t, "* SELECT 1 => SELECT 1 I\n"
+                  "= free\n"
+                  "* INSERT INTO t VALUES (nextval('s'), now()) RETURNING id => INSERT 0 1 I\n"
+                  "= free\n");
     ran(&t, "/* pg_advisory_lock( */ SELECT 'pg_advisory_lock(1)', $$x$$, E'\\'' -- setseed\n",
         "SELECT 1", 'I');
-    assert_free(&t);
-    ran(&t, "CREATE TABLE t (a int)", "CREATE TABLE", 'I');
-    assert_free(&t);
+    talk_play(&t, "= free\n"
+                  "* CREATE TABLE t (a int) => CREATE TABLE I\n"
+                  "= free\n");
     assert_true(hf_holds_code_altered(t.h));
     assert_false(hf_holds_code_altered(t.h));
-    ran(&t, "", "", 'I'); /* no such tag: an answer to a statement that was none */
-    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_play(&t, "*  =>  I\n" /* no such tag: an answer to a statement that was none */
+                  "= not understood\n");
     talk_end(&t);
 }
 
 static void empty_query(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    c_query(&t, " ; -- nothing");
-    s_plain(&t, 'I');
-    assert_by(&t, HF_HOLD_STATEMENT);
-    s_ready(&t, 'I');
-    assert_free(&t);
-    talk_end(&t);
+    talk_all(QUIET, "> Q  ; -- nothing\n"
+                    "< I\n"
+                    "= statement\n"
+                    "< Z I\n"
+                    "= free\n");
 }
 
 /* Each alone, from a fresh session. */
@@ -115,25 +111,25 @@ static void transaction(void **state)
 
     (void)state;
     talk_begin(&t, QUIET);
-    c_query(&t, "BEGIN");
-    assert_doing(&t, HF_DOING_READ);
-    assert_by(&t, HF_HOLD_STATEMENT);
-    s_complete(&t, "BEGIN");
-    s_ready(&t, 'T');
-    assert_by(&t, HF_HOLD_TRANSACTION);
+    talk_play(&t, "> Q BEGIN\n"
+                  "? read\n"
+                  "= statement\n"
+                  "< C BEGIN\n"
+                  "< Z T\n"
+                  "= transaction\n");
     assert_true(hf_holds_in_transaction(t.h));
-    assert_doing(&t, HF_DOING_TRANSACTION);
-    c_query(&t, "UPDATE t SET a = 1");
-    assert_doing(&t, HF_DOING_TRANSACTION);
-    s_complete(&t, "UPDATE 1");
-    s_ready(&t, 'T');
-    c_query(&t, "COMMIT");
-    assert_doing(&t, HF_DOING_COMMIT);
-    s_complete(&t, "COMMIT");
-    assert_doing(&t, HF_DOING_READ); /* the client knows */
-    s_ready(&t, 'I');
-    assert_doing(&t, HF_DOING_NOTHING);
-    assert_free(&t);
+    talk_play(&t, "? transaction\n"
+                  "> Q UPDATE t SET a = 1\n"
+                  "? transaction\n"
+                  "< C UPDATE 1\n"
+                  "< Z T\n"
+                  "> Q COMMIT\n"
+                  "? commit\n"
+                  "< C COMMIT\n"
+                  "? read\n" /* the client knows */
+                  "< Z I\n"
+                  "? nothing\n"
+                  "= free\n");
     talk_end(&t);
 }
 
@@ -184,239 +180,221 @@ static void doing(void **state)
 /* A COMMIT of a transaction that has changed nothing is known to have changed nothing. */
 static void empty_commit(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    ran(&t, "SELECT 1", "SELECT 1", 'T');
-    c_query(&t, "COMMIT");
-    assert_doing(&t, HF_DOING_TRANSACTION);
-    s_complete(&t, "COMMIT");
-    s_ready(&t, 'I');
-    ran(&t, "BEGIN READ ONLY", "BEGIN", 'T');
-    ran(&t, "SELECT f()", "SELECT 1", 'T');
-    c_query(&t, "COMMIT");
-    assert_doing(&t, HF_DOING_TRANSACTION);
-    s_complete(&t, "COMMIT");
-    s_ready(&t, 'I');
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    failed(&t, "SELECT f()", "22000", 'E');
-    assert_by(&t, HF_HOLD_TRANSACTION);
-    c_query(&t, "COMMIT");
-    assert_doing(&t, HF_DOING_COMMIT);
-    s_complete(&t, "ROLLBACK");
-    s_ready(&t, 'I');
-    assert_free(&t);
-    talk_end(&t);
+    talk_all(QUIET, "* BEGIN => BEGIN T\n"
+                    "* SELECT 1 => SELECT 1 T\n"
+                    "> Q COMMIT\n"
+                    "? transaction\n"
+                    "< C COMMIT\n"
+                    "< Z I\n"
+                    "* BEGIN READ ONLY => BEGIN T\n"
+                    "* SELECT f() => SELECT 1 T\n"
+                    "> Q COMMIT\n"
+                    "? transaction\n"
+                    "< C COMMIT\n"
+                    "< Z I\n"
+                    "* BEGIN => BEGIN T\n"
+                    "* SELECT f() => !22000 E\n"
+                    "= transaction\n"
+                    "> Q COMMIT\n"
+                    "? commit\n"
+                    "< C ROLLBACK\n"
+                    "< Z I\n"
+                    "= free\n");
 }
 
-/* -- settings ------------------------------------------------------------------------------------
- */
+/* -- settings ---------------------------------------------------------------------------------- */
 
 static void settings(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    ran(&t, "SET statement_timeout TO '5s'", "SET", 'I');
-    ran(&t, "set Application_Name = 'x'; set time zone 'UTC'", "SET", 'I');
-    assert_by(&t, HF_HOLD_UNKNOWN); /* two statements, one answer */
-    talk_end(&t);
+    talk_all(QUIET, "* SET statement_timeout TO '5s' => SET I\n"
+                    "* set Application_Name = 'x'; set time zone 'UTC' => SET I\n"
+                    "= not understood\n"); /* two statements, one answer */
 
-    talk_begin(&t, QUIET);
-    ran(&t, "SET statement_timeout TO '5s'", "SET", 'I');
-    c_query(&t, "set Application_Name = 'x'; set time zone 'UTC'");
-    s_complete(&t, "SET");
-    s_complete(&t, "SET");
-    s_ready(&t, 'I');
-    ran(&t, "SET statement_timeout TO '6s';", "SET", 'I');
-    assert_free(&t);
-    assert_remake(
-        &t, "set Application_Name = 'x'\n set time zone 'UTC'\nSET statement_timeout TO '6s'\n");
-    ran(&t, "RESET timezone", "RESET", 'I');
-    assert_remake(&t,
-                  "set Application_Name = 'x'\nSET statement_timeout TO '6s'\nRESET timezone\n");
-    ran(&t, "SET ROLE r", "SET", 'I');
-    ran(&t, "RESET ALL", "RESET", 'I');
-    assert_remake(&t, "SET ROLE r\n");
-    ran(&t, "SET SESSION AUTHORIZATION u", "SET", 'I');
-    ran(&t, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET", 'I');
-    assert_remake(&t, "SET ROLE r\nSET SESSION AUTHORIZATION u\n"
-                      "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY\n");
-    ran(&t, "DISCARD ALL", "DISCARD ALL", 'I');
-    assert_remake(&t, "");
-    assert_free(&t);
-    talk_end(&t);
+    talk_all(QUIET, "* SET statement_timeout TO '5s' => SET I\n"
+                    "> Q set Application_Name = 'x'; set time zone 'UTC'\n"
+                    "< C SET\n"
+                    "< C SET\n"
+                    "< Z I\n"
+                    "* SET statement_timeout TO '6s'; => SET I\n"
+                    "= free\n"
+                    "@ set Application_Name = 'x'\n"
+                    "@  set time zone 'UTC'\n"
+                    "@ SET statement_timeout TO '6s'\n"
+                    "* RESET timezone => RESET I\n"
+                    "@ set Application_Name = 'x'\n"
+                    "@ SET statement_timeout TO '6s'\n"
+                    "@ RESET timezone\n"
+                    "* SET ROLE r => SET I\n"
+                    "* RESET ALL => RESET I\n"
+                    "@ SET ROLE r\n"
+                    "* SET SESSION AUTHORIZATION u => SET I\n"
+                    "* SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY => SET I\n"
+                    "@ SET ROLE r\n"
+                    "@ SET SESSION AUTHORIZATION u\n"
+                    "@ SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY\n"
+                    "* DISCARD ALL => DISCARD ALL I\n"
+                    "@\n"
+                    "= free\n");
 }
 
 static void settings_of_transactions(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    ran(&t, "SET a.b = 1", "SET", 'T');
-    assert_remake(&t, "");
-    ran(&t, "SAVEPOINT s", "SAVEPOINT", 'T');
-    ran(&t, "SET a.c = 1", "SET", 'T');
-    ran(&t, "SET LOCAL a.d = 1", "SET", 'T');
-    ran(&t, "SELECT set_config('a.e', 'x', true)", "SELECT 1", 'T');
-    ran(&t, "ROLLBACK TO s", "ROLLBACK", 'T');
-    ran(&t, "SET a.f = 1", "SET", 'T');
-    ran(&t, "RELEASE s", "RELEASE", 'T');
-    ran(&t, "COMMIT", "COMMIT", 'I');
-    assert_remake(&t, "SET a.b = 1\nSET a.f = 1\n");
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    ran(&t, "SET a.b = 2", "SET", 'T');
-    ran(&t, "RESET ALL", "RESET", 'T');
-    ran(&t, "ROLLBACK", "ROLLBACK", 'I');
-    assert_remake(&t, "SET a.b = 1\nSET a.f = 1\n");
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    ran(&t, "SET a.b = 2", "SET", 'T');
-    failed(&t, "SELECT 1/0", "22012", 'E');
-    ran(&t, "COMMIT", "ROLLBACK", 'I');
-    assert_remake(&t, "SET a.b = 1\nSET a.f = 1\n");
-    /* Several statements in one text are one transaction. */
-    c_query(&t, "SET a.b = 3; SELECT 1/0");
-    s_complete(&t, "SET");
-    s_error(&t, "22012");
-    s_ready(&t, 'I');
-    assert_remake(&t, "SET a.b = 1\nSET a.f = 1\n");
-    c_query(&t, "SET a.b = 3; COMMIT; SET a.b = 4; SELECT 1/0");
-    s_complete(&t, "SET");
-    s_complete(&t, "COMMIT");
-    s_complete(&t, "SET");
-    s_error(&t, "22012");
-    s_ready(&t, 'I');
-    assert_remake(&t, "SET a.f = 1\nSET a.b = 3\n");
-    assert_free(&t);
-    /* A failed COMMIT undoes. */
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    ran(&t, "SET a.b = 5", "SET", 'T');
-    failed(&t, "COMMIT", "23503", 'I');
-    assert_remake(&t, "SET a.f = 1\nSET a.b = 3\n");
-    assert_free(&t);
-    talk_end(&t);
+    talk_all(QUIET, "* BEGIN => BEGIN T\n"
+                    "* SET a.b = 1 => SET T\n"
+                    "@\n"
+                    "* SAVEPOINT s => SAVEPOINT T\n"
+                    "* SET a.c = 1 => SET T\n"
+                    "* SET LOCAL a.d = 1 => SET T\n"
+                    "* SELECT set_config('a.e', 'x', true) => SELECT 1 T\n"
+                    "* ROLLBACK TO s => ROLLBACK T\n"
+                    "* SET a.f = 1 => SET T\n"
+                    "* RELEASE s => RELEASE T\n"
+                    "* COMMIT => COMMIT I\n"
+                    "@ SET a.b = 1\n"
+                    "@ SET a.f = 1\n"
+                    "* BEGIN => BEGIN T\n"
+                    "* SET a.b = 2 => SET T\n"
+                    "* RESET ALL => RESET T\n"
+                    "* ROLLBACK => ROLLBACK I\n"
+                    "@ SET a.b = 1\n"
+                    "@ SET a.f = 1\n"
+                    "* BEGIN => BEGIN T\n"
+                    "* SET a.b = 2 => SET T\n"
+                    "* SELECT 1/0 => !22012 E\n"
+                    "* COMMIT => ROLLBACK I\n"
+                    "@ SET a.b = 1\n"
+                    "@ SET a.f = 1\n"
+                    /* Several statements in one text are one transaction. */
+                    "> Q SET a.b = 3; SELECT 1/0\n"
+                    "< C SET\n"
+                    "< E 22012\n"
+                    "< Z I\n"
+                    "@ SET a.b = 1\n"
+                    "@ SET a.f = 1\n"
+                    "> Q SET a.b = 3; COMMIT; SET a.b = 4; SELECT 1/0\n"
+                    "< C SET\n"
+                    "< C COMMIT\n"
+                    "< C SET\n"
+                    "< E 22012\n"
+                    "< Z I\n"
+                    "@ SET a.f = 1\n"
+                    "@ SET a.b = 3\n"
+                    "= free\n"
+                    /* A failed COMMIT undoes. */
+                    "* BEGIN => BEGIN T\n"
+                    "* SET a.b = 5 => SET T\n"
+                    "* COMMIT => !23503 I\n"
+                    "@ SET a.f = 1\n"
+                    "@ SET a.b = 3\n"
+                    "= free\n");
 }
 
 static void early_commit(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    c_query(&t, "SET a.b = 3; CALL p(); SELECT 1/0"); /* p() may have committed */
-    s_complete(&t, "SET");
-    s_complete(&t, "CALL");
-    s_error(&t, "22012");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_SETTING);
-    ran(&t, "DISCARD ALL", "DISCARD ALL", 'I');
-    assert_free(&t);
-    talk_end(&t);
+    talk_all(QUIET, "> Q SET a.b = 3; CALL p(); SELECT 1/0\n" /* p() may have committed */
+                    "< C SET\n"
+                    "< C CALL\n"
+                    "< E 22012\n"
+                    "< Z I\n"
+                    "= setting\n"
+                    "* DISCARD ALL => DISCARD ALL I\n"
+                    "= free\n");
 }
 
 static void set_config(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    c_query(&t, "SELECT pg_catalog.set_config('App.Name', 'it''s', false)");
-    s_plain(&t, 'T');
-    s_row(&t, "it's");
-    s_complete(&t, "SELECT 1");
-    s_ready(&t, 'I');
-    assert_free(&t);
-    assert_remake(&t, "SELECT pg_catalog.set_config('app.name', 'it''s', false)\n");
-    c_query(&t, "SELECT set_config('app.name', 'b', false)");
-    s_row(&t, "b");
-    s_error(&t, "57014");
-    s_ready(&t, 'I');
-    assert_remake(&t, "SELECT pg_catalog.set_config('app.name', 'it''s', false)\n");
-    ran(&t, "SET app.name = 'c'", "SET", 'I');
-    assert_remake(&t, "SET app.name = 'c'\n");
-    c_query(&t, "SELECT set_config('search_path', 'pg_temp', false)");
-    s_row(&t, "pg_temp");
-    s_complete(&t, "SELECT 1");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_SETTING);
-    talk_end(&t);
+    talk_all(QUIET, "> Q SELECT pg_catalog.set_config('App.Name', 'it''s', false)\n"
+                    "< T\n"
+                    "< D it's\n"
+                    "< C SELECT 1\n"
+                    "< Z I\n"
+                    "= free\n"
+                    "@ SELECT pg_catalog.set_config('app.name', 'it''s', false)\n"
+                    "> Q SELECT set_config('app.name', 'b', false)\n"
+                    "< D b\n"
+                    "< E 57014\n"
+                    "< Z I\n"
+                    "@ SELECT pg_catalog.set_config('app.name', 'it''s', false)\n"
+                    "* SET app.name = 'c' => SET I\n"
+                    "@ SET app.name = 'c'\n"
+                    "> Q SELECT set_config('search_path', 'pg_temp', false)\n"
+                    "< D pg_temp\n"
+                    "< C SELECT 1\n"
+                    "< Z I\n"
+                    "= setting\n");
 }
 
-/* -- prepared statements by SQL
- * ---------------------------------------------------------------------- */
+/* -- prepared statements by SQL ---------------------------------------------------------------- */
 
 static void prepared(void **state)
 {
     struct talk t;
 
     (void)state;
-    talk_begin(&t, QUIET);
-    c_query(&t, "SET search_path = a; PREPARE p AS SELECT * FROM t");
-    s_complete(&t, "SET");
-    s_complete(&t, "PREPARE");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_PREPARED);
-    talk_end(&t);
+    talk_all(QUIET, "> Q SET search_path = a; PREPARE p AS SELECT * FROM t\n"
+                    "< C SET\n"
+                    "< C PREPARE\n"
+                    "< Z I\n"
+                    "= prepared statement\n");
 
     talk_begin(&t, QUIET);
-    ran(&t, "SET search_path = a", "SET", 'I');
-    ran(&t, "SET work_mem = '1MB'", "SET", 'I');
-    ran(&t, "PREPARE p (int) AS SELECT * FROM t WHERE i = $1", "PREPARE", 'I');
-    ran(&t, "SET search_path = b", "SET", 'I');
-    ran(&t, "SET work_mem = '2MB'", "SET", 'I');
-    assert_remake(&t, "SET search_path = a\nPREPARE p (int) AS SELECT * FROM t WHERE i = $1\n"
-                      "SET search_path = b\nSET work_mem = '2MB'\n");
-    ran(&t, "EXECUTE p (1)", "SELECT 1", 'I');
-    assert_free(&t);
-    ran(&t, "RESET ALL", "RESET", 'I');
-    assert_remake(
-        &t, "SET search_path = a\nPREPARE p (int) AS SELECT * FROM t WHERE i = $1\nRESET ALL\n");
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    ran(&t, "DEALLOCATE p", "DEALLOCATE", 'T');
-    ran(&t, "PREPARE q AS SELECT pg_advisory_lock(1)", "PREPARE", 'T');
-    ran(&t, "ROLLBACK", "ROLLBACK", 'I'); /* has no part in them */
-    assert_free(&t);
-    ran(&t, "EXECUTE q", "SELECT 1", 'I');
-    assert_by(&t, HF_HOLD_LOCK);
-    ran(&t, "DEALLOCATE ALL", "DEALLOCATE ALL", 'I');
-    ran(&t, "EXECUTE other", "SELECT 1", 'I');
-    assert_by(&t, HF_HOLD_LOCK);
+    talk_play(&t, "* SET search_path = a => SET I\n"
+                  "* SET work_mem = '1MB' => SET I\n"
+                  "* PREPARE p (int) AS SELECT * FROM t WHERE i = $1 => PREPARE I\n"
+                  "* SET search_path = b => SET I\n"
+                  "* SET work_mem = '2MB' => SET I\n"
+                  "@ SET search_path = a\n"
+                  "@ PREPARE p (int) AS SELECT * FROM t WHERE i = $1\n"
+                  "@ SET search_path = b\n"
+                  "@ SET work_mem = '2MB'\n"
+                  "* EXECUTE p (1) => SELECT 1 I\n"
+                  "= free\n"
+                  "* RESET ALL => RESET I\n"
+                  "@ SET search_path = a\n"
+                  "@ PREPARE p (int) AS SELECT * FROM t WHERE i = $1\n"
+                  "@ RESET ALL\n"
+                  "* BEGIN => BEGIN T\n"
+                  "* DEALLOCATE p => DEALLOCATE T\n"
+                  "* PREPARE q AS SELECT pg_advisory_lock(1) => PREPARE T\n"
+                  "* ROLLBACK => ROLLBACK I\n" /* has no part in them */
+                  "= free\n"
+                  "* EXECUTE q => SELECT 1 I\n"
+                  "= advisory lock\n"
+                  "* DEALLOCATE ALL => DEALLOCATE ALL I\n"
+                  "* EXECUTE other => SELECT 1 I\n"
+                  "= advisory lock\n");
     assert_true((hf_holds_pins(t.h) & HF_HOLD_BIT(HF_HOLD_UNKNOWN)) != 0);
     talk_end(&t);
 }
 
-/* -- errors
- * ----------------------------------------------------------------------------------------- */
+/* -- errors ------------------------------------------------------------------------------------ */
 
 static void errors(void **state)
 {
     struct talk t;
 
     (void)state;
+    talk_all(QUIET, "* SELEKT 1 => !42601 I\n"
+                    "= free\n"
+                    "* CREATE TEMP TABLE t (a int) => !42P07 I\n"
+                    "= free\n"
+                    "* LISTEN a => !25006 I\n"
+                    "= free\n"
+                    "* SELECT pg_advisory_lock(1), 1/0 => !22012 I\n" /* the lock stays */
+                    "= advisory lock\n");
     talk_begin(&t, QUIET);
-    failed(&t, "SELEKT 1", "42601", 'I');
-    assert_free(&t);
-    failed(&t, "CREATE TEMP TABLE t (a int)", "42P07", 'I');
-    assert_free(&t);
-    failed(&t, "LISTEN a", "25006", 'I');
-    assert_free(&t);
-    failed(&t, "SELECT pg_advisory_lock(1), 1/0", "22012", 'I'); /* the lock stays */
-    assert_by(&t, HF_HOLD_LOCK);
-    talk_end(&t);
-    talk_begin(&t, QUIET);
-    failed(&t, "DO SOMETHING NEW WITH f()", "22012", 'I'); /* it has run */
-    assert_by(&t, HF_HOLD_UNSURE);
+    talk_play(&t, "* DO SOMETHING NEW WITH f() => !22012 I\n" /* it has run */
+                  "= unsure\n");
     assert_true(hf_holds_wants_probe(t.h));
     talk_end(&t);
 }
 
-/* -- the probe
- * ---------------------------------------------------------------------------------------- */
+/* -- the probe --------------------------------------------------------------------------------- */
 
 static void probe(struct talk *t, const char *value)
 {
@@ -434,22 +412,22 @@ static void probed(void **state)
     talk_begin(&t, QUIET);
     ran(&t, "CREATE TEMP TABLE t (a int)", "CREATE TABLE", 'I');
     assert_false(hf_holds_wants_probe(t.h)); /* nothing to be learnt */
-    ran(&t, "SELECT pg_advisory_lock(1)", "SELECT 1", 'I');
-    ran(&t, "SELECT pg_advisory_unlock(1)", "SELECT 1", 'I');
+    talk_play(&t, "* SELECT pg_advisory_lock(1) => SELECT 1 I\n"
+                  "* SELECT pg_advisory_unlock(1) => SELECT 1 I\n");
     probe(&t, "temporary prepared 0 end");
-    assert_by(&t, HF_HOLD_TEMPORARY);
-    ran(&t, "BEGIN", "BEGIN", 'T');
-    ran(&t, "DROP TABLE t", "DROP TABLE", 'T');
+    talk_play(&t, "= temporary table\n"
+                  "* BEGIN => BEGIN T\n"
+                  "* DROP TABLE t => DROP TABLE T\n");
     assert_false(hf_holds_wants_probe(t.h));
-    ran(&t, "COMMIT", "COMMIT", 'I');
-    ran(&t, "PREPARE x AS SELECT 1", "PREPARE", 'I');
+    talk_play(&t, "* COMMIT => COMMIT I\n"
+                  "* PREPARE x AS SELECT 1 => PREPARE I\n");
     probe(&t, "prepared 1 end");
-    assert_free(&t);
-    ran(&t, "LISTEN a", "LISTEN", 'I');
-    ran(&t, "UNLISTEN a", "UNLISTEN", 'I');
+    talk_play(&t, "= free\n"
+                  "* LISTEN a => LISTEN I\n"
+                  "* UNLISTEN a => UNLISTEN I\n");
     probe(&t, "listen prepared 1 end");
-    assert_by(&t, HF_HOLD_LISTEN);
-    ran(&t, "UNLISTEN *", "UNLISTEN", 'I');
+    talk_play(&t, "= LISTEN\n"
+                  "* UNLISTEN * => UNLISTEN I\n");
     hf_holds_probe_read(t.h, "prepared 2 end", 14); /* which is the other one? */
     assert_int_equal(hf_holds_pins(t.h), HF_HOLD_BIT(HF_HOLD_UNKNOWN));
     talk_end(&t);
@@ -467,14 +445,14 @@ static void probe_that_fails(void **state)
 
     (void)state;
     talk_begin(&t, QUIET);
-    ran(&t, "LISTEN a", "LISTEN", 'I');
-    ran(&t, "UNLISTEN a", "UNLISTEN", 'I');
+    talk_play(&t, "* LISTEN a => LISTEN I\n"
+                  "* UNLISTEN a => UNLISTEN I\n");
     assert_true(hf_holds_wants_probe(t.h));
     hf_holds_probe_failed(t.h);
     hf_holds_probe_failed(t.cut);
     assert_false(hf_holds_wants_probe(t.h));
-    assert_by(&t, HF_HOLD_LISTEN);
-    ran(&t, "UNLISTEN *", "UNLISTEN", 'I');
+    talk_play(&t, "= LISTEN\n"
+                  "* UNLISTEN * => UNLISTEN I\n");
     probe(&t, "prepared 0 more end"); /* a word of a later version's */
     assert_free(&t);
     talk_end(&t);
@@ -487,8 +465,8 @@ static void probe_at_the_right_time(void **state)
 
     (void)state;
     talk_begin_alone(&t);
-    ran(&t, "SELECT pg_advisory_lock(1)", "SELECT 1", 'I');
-    ran(&t, "SELECT pg_advisory_unlock(1)", "SELECT 1", 'I');
+    talk_play(&t, "* SELECT pg_advisory_lock(1) => SELECT 1 I\n"
+                  "* SELECT pg_advisory_unlock(1) => SELECT 1 I\n");
     assert_true(hf_holds_wants_probe(t.h));
     c_query(&t, "SELECT 1");
     assert_false(hf_holds_wants_probe(t.h));
@@ -499,9 +477,9 @@ static void probe_at_the_right_time(void **state)
     hf_holds_client(t.h, (const uint8_t *)"Q", 1);
     assert_false(hf_holds_wants_probe(t.h));
     hf_holds_client(t.h, (const uint8_t *)"\0\0\0\5", 5);
-    s_plain(&t, 'I');
-    s_ready(&t, 'I');
-    ran(&t, "PREPARE \"holdfast probe\" AS SELECT 1", "PREPARE", 'I');
+    talk_play(&t, "< I\n"
+                  "< Z I\n"
+                  "* PREPARE \"holdfast probe\" AS SELECT 1 => PREPARE I\n");
     assert_false(hf_holds_wants_probe(t.h));
     ran(&t, "DEALLOCATE \"holdfast probe\"", "DEALLOCATE", 'I');
     assert_true(hf_holds_wants_probe(t.h));
@@ -512,10 +490,18 @@ static void probe_at_the_right_time(void **state)
  * PostgreSQL's own, whatever the session's search_path is. */
 static void probe_messages(void **state)
 {
-    static const char *const looks[] = {"pg_catalog.pg_locks",   "pg_catalog.pg_listening_channels()",
-                                        "pg_my_temp_schema()",   "pg_catalog.pg_cursors",
-                                        "pg_catalog.pg_backend_pid()", "pg_catalog.pg_prepared_statements",
-                                        "'lock'", "'listen'", "'temporary'", "'cursor'", "'prepared'", "'end'"};
+    static const char *const looks[] = {"pg_catalog.pg_locks",
+                                        "pg_catalog.pg_listening_channels()",
+                                        "pg_my_temp_schema()",
+                                        "pg_catalog.pg_cursors",
+                                        "pg_catalog.pg_backend_pid()",
+                                        "pg_catalog.pg_prepared_statements",
+                                        "'lock'",
+                                        "'listen'",
+                                        "'temporary'",
+                                        "'cursor'",
+                                        "'prepared'",
+                                        "'end'"};
     char types[32] = "";
     uint8_t *bytes;
     size_t len, n = 0;
@@ -532,7 +518,8 @@ static void probe_messages(void **state)
         size_t body = (size_t)bytes[at + 3] << 8 | bytes[at + 4];
         types[n] = (char)bytes[at];
         if (bytes[at] == 'P')
-            assert_string_equal((char *)bytes + at + 5 + sizeof "holdfast probe", hf_holds_probe_query());
+            assert_string_equal((char *)bytes + at + 5 + sizeof "holdfast probe",
+                                hf_holds_probe_query());
         at += 1 + body;
         assert_true(at <= len);
     }
@@ -540,8 +527,7 @@ static void probe_messages(void **state)
     free(bytes);
 }
 
-/* -- the database's own code
- * --------------------------------------------------------------------------- */
+/* -- the database's own code ------------------------------------------------------------------- */
 
 static void code(void **state)
 {
@@ -549,41 +535,38 @@ static void code(void **state)
 
     (void)state;
     talk_begin(&t, NULL);
-    ran(&t, "SELECT 1", "SELECT 1", 'I');
-    assert_free(&t);
-    ran(&t, "SELECT a FROM t", "SELECT 1", 'I');
-    assert_by(&t, HF_HOLD_DATABASE);
+    talk_play(&t, "* SELECT 1 => SELECT 1 I\n"
+                  "= free\n"
+                  "* SELECT a FROM t => SELECT 1 I\n"
+                  "= unknown functions\n");
     assert_int_equal(hf_code_read(&t.code, QUIET, 3), 0);
     hf_holds_set_code(t.h, t.code);
     assert_free(&t);
     talk_end(&t);
 
     talk_begin(&t, "0:6c6f636b6572=1,736574746572=2."); /* locker, setter */
-    ran(&t, "SELECT other()", "SELECT 1", 'I');
-    assert_free(&t);
-    ran(&t, "SELECT x.Locker()", "SELECT 1", 'I');
-    assert_by(&t, HF_HOLD_UNSURE);
+    talk_play(&t, "* SELECT other() => SELECT 1 I\n"
+                  "= free\n"
+                  "* SELECT x.Locker() => SELECT 1 I\n"
+                  "= unsure\n");
     probe(&t, "prepared 0 end");
-    assert_free(&t);
-    failed(&t, "SELECT locker()", "22012", 'I');
-    assert_by(&t, HF_HOLD_UNSURE);
+    talk_play(&t, "= free\n"
+                  "* SELECT locker() => !22012 I\n"
+                  "= unsure\n");
     probe(&t, "prepared 0 end");
-    ran(&t, "SELECT (t).\"setter\" FROM t", "SELECT 1", 'I');
-    assert_by(&t, HF_HOLD_CODE);
-    ran(&t, "DISCARD ALL", "DISCARD ALL", 'I');
-    assert_by(&t, HF_HOLD_CODE);
+    talk_play(&t, "* SELECT (t).\"setter\" FROM t => SELECT 1 I\n"
+                  "= function\n"
+                  "* DISCARD ALL => DISCARD ALL I\n"
+                  "= function\n");
     talk_end(&t);
 
-    talk_begin(&t, "1:."); /* by a trigger, say */
-    ran(&t, "INSERT INTO t VALUES (1)", "INSERT 0 1", 'I');
-    assert_by(&t, HF_HOLD_UNSURE);
-    talk_end(&t);
-    talk_begin(&t, "2:.");
-    ran(&t, "SET a.b = 1", "SET", 'I');
-    assert_free(&t);
-    ran(&t, "INSERT INTO t VALUES (1)", "INSERT 0 1", 'I');
-    assert_by(&t, HF_HOLD_CODE);
-    talk_end(&t);
+    talk_all("1:.", /* by a trigger, say */
+             "* INSERT INTO t VALUES (1) => INSERT 0 1 I\n"
+             "= unsure\n");
+    talk_all("2:.", "* SET a.b = 1 => SET I\n"
+                    "= free\n"
+                    "* INSERT INTO t VALUES (1) => INSERT 0 1 I\n"
+                    "= function\n");
 }
 
 static void code_that_is_no_answer(void **state)
@@ -602,22 +585,15 @@ static void code_that_is_no_answer(void **state)
     }
 }
 
-/* -- what cannot be read
- * ------------------------------------------------------------------------------- */
+/* -- what cannot be read ----------------------------------------------------------------------- */
 
 static void encodings(void **state)
 {
-    struct talk t;
-
     (void)state;
-    talk_begin(&t, QUIET);
-    s_parameter(&t, "client_encoding", "SJIS");
-    assert_by(&t, HF_HOLD_UNKNOWN);
-    talk_end(&t);
-    talk_begin(&t, QUIET);
-    s_parameter(&t, "standard_conforming_strings", "off");
-    assert_by(&t, HF_HOLD_UNKNOWN);
-    talk_end(&t);
+    talk_all(QUIET, "< S client_encoding SJIS\n"
+                    "= not understood\n");
+    talk_all(QUIET, "< S standard_conforming_strings off\n"
+                    "= not understood\n");
 }
 
 static void bounds(void **state)
@@ -635,10 +611,10 @@ static void bounds(void **state)
     assert_free(&t);
     memcpy(big + HF_SQL_TEXT_MAX - 2, "    ')", 7);
     c_query(&t, big);
-    assert_doing(&t, HF_DOING_COMMIT);
-    s_complete(&t, "INSERT 0 1");
-    s_ready(&t, 'I');
-    assert_by(&t, HF_HOLD_UNKNOWN);
+    talk_play(&t, "? commit\n"
+                  "< C INSERT 0 1\n"
+                  "< Z I\n"
+                  "= not understood\n");
     talk_end(&t);
     free(big);
 }
@@ -654,8 +630,8 @@ static void before_login(void **state)
     hf_holds_lost(t.cut);
     talk_message(&t, true, 'p', "secret", 7);
     assert_int_equal(hf_holds_pins(t.h), 0);
-    c_query(&t, "SELECT 1");
-    s_ready(&t, 'I');
+    talk_play(&t, "> Q SELECT 1\n"
+                  "< Z I\n");
     assert_true((hf_holds_pins(t.h) & HF_HOLD_BIT(HF_HOLD_UNKNOWN)) != 0);
     talk_end(&t);
 }
