@@ -300,6 +300,22 @@ static void names_in_doubt(void **state)
                     "< Z I\n"
                     "= not understood\n");
 
+    /* And if it was bound in between. */
+    talk_all(QUIET, "> Q PREPARE s AS SELECT 1\n"
+                    "> P s SELECT 2\n"
+                    "> S\n"
+                    "< C PREPARE\n"
+                    "< Z I\n"
+                    "> B - s\n"
+                    "> E -\n"
+                    "> S\n"
+                    "< E 42P05\n"
+                    "< Z I\n"
+                    "< 2\n"
+                    "< C SELECT 1\n"
+                    "< Z I\n"
+                    "= not understood\n");
+
     /* Likewise if a Close was passed over. */
     talk_all(QUIET, "> P s SELECT pg_advisory_lock(1)\n"
                     "> S\n"
