@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 PYTHON = /usr/bin/python3
 export HOLDFAST_BUILD = $(abspath $(BUILD))
 
-.PHONY: build deps run test test-clients test-pods test-regress image test-sanitize test-threads bench soak fuzz clean help
+.PHONY: build deps run test test-clients test-pods test-regress image test-sanitize test-threads test-valgrind bench soak fuzz clean help
 
 # Headers of a server that came after the setup (make deps): set up again, for the guard.
 build: $(BUILD)/build.ninja
@@ -24,6 +24,7 @@ help:
 	@echo "make test           install what is missing, build, run every test"
 	@echo "make test-sanitize  every test again, under the address and undefined-behaviour sanitizers"
 	@echo "make test-threads   unit tests and some cluster tests under the thread sanitizer"
+	@echo "make test-valgrind  unit tests and some cluster tests under valgrind"
 	@echo "make test-clients   real clients, those too that need a JDK, Go or packages of npm"
 	@echo "make image          a container image, without a container engine: $(BUILD)/holdfast-image.tar"
 	@echo "make test-pods      the image as the pods of a StatefulSet, on this machine; needs root"
@@ -58,6 +59,11 @@ test-threads: deps
 	@test -f $(BUILD)-threads/build.ninja || meson setup $(BUILD)-threads -Db_sanitize=thread -Db_lundef=false
 	@ninja -C $(BUILD)-threads -j $(JOBS)
 	@scripts/threads $(BUILD)-threads
+
+test-valgrind: deps
+	@scripts/deps valgrind
+	@$(MAKE) --no-print-directory build
+	@scripts/valgrind $(BUILD)
 
 # docs/image.md
 image: deps
