@@ -13,7 +13,7 @@
 #include "router/session.h"
 #include "router/warm.h"
 
-enum { ASK_MS = 2000, ITERATIONS = 4096 /* PostgreSQL's default */ };
+enum { ASK_MS = 2000, ITERATIONS = 4096 /* PostgreSQL's default */, AGAIN_S = 120 };
 
 struct hf_asker {
     struct hf_router *r;
@@ -112,6 +112,16 @@ static void serve(struct hf_asker *a, struct hf_link *l, struct hf_question *q)
     }
 }
 
+/* Twice, for the same reason. */
+static void prepare(struct hf_link *l, struct hf_warm *w)
+{
+    for (int i = 0; i < 2 && w->names == NULL && link_open(l); i++) {
+        hf_warm_begin(w, l);
+        if (w->names == NULL)
+            hf_link_close(l);
+    }
+}
+
 /* -- the thread -------------------------------------------------------------------------------- */
 
 static void thread_main(void *arg)
@@ -128,15 +138,20 @@ static void thread_main(void *arg)
             a->prepare = false;
             uv_mutex_unlock(&a->mutex);
             l.opening = 0;
-            if (!begin)
+            if (begin)
+                prepare(&l, &w);
+            else
                 hf_warm_step(&w, &l);
-            else if (link_open(&l))
-                hf_warm_begin(&w, &l);
             uv_mutex_lock(&a->mutex);
             continue;
         }
-        if (q == NULL) {
+        if (q == NULL && !atomic_load(&a->r->readable)) {
             uv_cond_wait(&a->cond, &a->mutex);
+            continue;
+        }
+        if (q == NULL) { /* a follower: now and then, for databases that are new */
+            if (uv_cond_timedwait(&a->cond, &a->mutex, AGAIN_S * 1000000000ull) == UV_ETIMEDOUT)
+                a->prepare = true;
             continue;
         }
         a->first = q->next;

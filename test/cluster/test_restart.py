@@ -83,3 +83,16 @@ def test_up_returns_when_the_application_can_write(fresh):
     c = fresh(start=False)
     c.up()
     c.execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
+
+
+def test_a_follower_that_starts_makes_every_database_ready(cluster):
+    """Ready for its first session, which after a failover is everybody's: PostgreSQL's file of what sessions begin
+    with, removed at each start, is there again without a client."""
+    node = cluster.followers()[0]
+    cluster.execute("CREATE TABLE IF NOT EXISTS ready (n int)")
+    (oid,), = cluster.execute("SELECT oid FROM pg_database WHERE datname = current_database()")
+    cluster.kill_down(node)
+    cluster.start(node)
+    cluster.wait_healthy(60)
+    made = os.path.join(cluster.path(node, "data"), "base", str(oid), "pg_internal.init")
+    harness.wait_until("the database is ready", lambda: os.path.exists(made))
