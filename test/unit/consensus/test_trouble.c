@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "consensus/private.h"
 
 enum { SOON_MS = 200, NEVER_MS = 60000 }; /* election timeouts */
 
@@ -225,6 +226,45 @@ static void test_a_term_that_cannot_be_written(void **state)
     }
     assert_int_equal(w->told_ok, 20);
     assert_int_equal(x->failed, 1);
+    world_close(w);
+}
+
+static int (*append)(struct raft_io *, struct raft_io_append *, const struct raft_entry *, unsigned, raft_io_append_cb);
+
+static int takes_and_fails(struct raft_io *io, struct raft_io_append *req, const struct raft_entry *entries, unsigned n,
+                           raft_io_append_cb cb)
+{
+    assert_int_equal(append(io, req, entries, n, cb), 0);
+    return RAFT_IOERR;
+}
+
+static int fails(struct raft_io *io, struct raft_io_append *req, const struct raft_entry *entries, unsigned n,
+                 raft_io_append_cb cb)
+{
+    (void)io, (void)req, (void)entries, (void)n, (void)cb;
+    return RAFT_IOERR;
+}
+
+/* raft_uv refuses a write, or says so and has it in its queue all the same: on a follower, then on the leader. */
+static void test_a_write_that_fails_at_once(void **state)
+{
+    struct world *w = world_open(4, 4, NEVER_MS);
+
+    (void)state;
+    lead(w, 0);
+    append = w->nodes[3].c->io_append;
+    w->nodes[3].c->io_append = takes_and_fails;
+    for (uint32_t i = 0; i < 20; i++) {
+        apply(w, &w->nodes[0], i);
+        RUN_UNTIL(w, w->told == i + 1);
+    }
+    RUN_UNTIL(w, w->nodes[3].failed > 0);
+    assert_int_equal(w->told_ok, 20);
+    w->nodes[0].c->io_append = fails;
+    apply(w, &w->nodes[0], 20);
+    RUN_UNTIL(w, w->nodes[0].failed > 0);
+    node_close(w, 0);
+    assert_int_equal(w->told, 20); /* who has failed tells nothing more */
     world_close(w);
 }
 
@@ -517,6 +557,7 @@ int main(void)
         cmocka_unit_test(test_the_next_leader_finishes_an_addition),
         cmocka_unit_test(test_close_with_requests_under_way),
         cmocka_unit_test(test_a_term_that_cannot_be_written),
+        cmocka_unit_test(test_a_write_that_fails_at_once),
         cmocka_unit_test(test_a_full_disk_is_told_once),
         cmocka_unit_test(test_a_damaged_segment_is_told),
         cmocka_unit_test(test_damaged_metadata_is_told),
