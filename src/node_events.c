@@ -261,11 +261,6 @@ struct hf_peer_callbacks hf_node_peer_callbacks(struct hf_node *n)
 
 /* -- relay --------------------------------------------------------------------------------------------------- */
 
-static void on_waiting(void *ctx)
-{
-    (void)ctx;
-}
-
 static void on_streaming(void *ctx, bool yes)
 {
     struct hf_node *n = ctx;
@@ -301,7 +296,6 @@ static void on_closed(void *ctx)
 struct hf_relay_callbacks hf_node_relay_callbacks(struct hf_node *n)
 {
     return (struct hf_relay_callbacks){.ctx = n,
-                                       .on_waiting = on_waiting,
                                        .on_streaming = on_streaming,
                                        .on_progress = on_progress,
                                        .on_wal_missing = on_wal_missing,

@@ -104,7 +104,6 @@ static void wal_cb(uv_poll_t *poll, int status, int events)
     if (r->kept >= 0)
         close(r->kept); /* there is one WAL receiver; a new one means that the old one is gone */
     r->kept = fd;
-    r->callbacks.on_waiting(r->callbacks.ctx);
     wal_dial(r);
 }
 

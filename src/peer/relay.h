@@ -14,7 +14,6 @@ struct hf_relay;
 
 struct hf_relay_callbacks {
     void *ctx;
-    void (*on_waiting)(void *ctx);             /* a WAL receiver has connected and is kept */
     void (*on_streaming)(void *ctx, bool yes); /* the leader let it in; the stream ended */
     /* Now and then: how far the leader's WAL goes, and how far it is applied here. */
     void (*on_progress)(void *ctx, hf_lsn end, hf_lsn applied);

@@ -63,8 +63,3 @@ void hf_end_want(struct hf_end *e, int events)
     else
         (void)uv_poll_start(&e->poll, events, poll_cb);
 }
-
-int hf_end_fd(const struct hf_end *e)
-{
-    return e != NULL ? e->fd : -1;
-}

@@ -214,7 +214,6 @@ struct hf_end *hf_end_open(struct hf_session *s,
 void hf_end_close(struct hf_end *e);            /* with its descriptor */
 int hf_end_take(struct hf_end *e);              /* closes all but the descriptor */
 void hf_end_want(struct hf_end *e, int events); /* UV_READABLE...; NULL is fine */
-int hf_end_fd(const struct hf_end *e);          /* -1 for NULL */
 
 /* front.c: the client's end, plain or through TLS. */
 ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n); /* 0: nothing now, -1: over */
