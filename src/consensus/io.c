@@ -161,16 +161,17 @@ static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const stru
                         raft_io_send_cb cb)
 {
     struct hf_consensus *c = of_io(io);
-    size_t len = strlen(m->server_address) + 1;
+    /* An answer to a leader that was forgotten while the entries were written has no address: nobody waits for it. */
+    size_t len = m->server_address != NULL ? strlen(m->server_address) + 1 : 0;
     struct sent *x = calloc(1, sizeof *x + len);
 
     if (x == NULL)
         abort();
     *x = (struct sent){.c = c, .req.data = x, .theirs = req, .cb = cb, .m = *m};
-    memcpy(x->address, m->server_address, len);
-    x->m.server_address = x->address;
+    if (len > 0)
+        x->m.server_address = memcpy(x->address, m->server_address, len);
     hf_mend_answer(&c->mend, &c->raft, &x->m);
-    if (c->mute || c->io_send(io, &x->req, &x->m, sent_cb) != 0)
+    if (c->mute || len == 0 || c->io_send(io, &x->req, &x->m, sent_cb) != 0)
         fail_soon(x);
     return 0;
 }

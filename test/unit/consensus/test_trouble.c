@@ -238,6 +238,32 @@ static int takes_and_fails(struct raft_io *io, struct raft_io_append *req, const
     return RAFT_IOERR;
 }
 
+static struct hf_consensus *forgetful;
+
+static int forgets(struct raft_io *io, struct raft_io_append *req, const struct raft_entry *entries, unsigned n,
+                   raft_io_append_cb cb)
+{
+    hf_consensus_forget_leader(forgetful); /* from the loop, before the disk is done */
+    return append(io, req, entries, n, cb);
+}
+
+/* The leader's entries are written when nobody knows any more who it was. */
+static void test_forgetting_the_leader_while_its_entries_are_written(void **state)
+{
+    struct world *w = world_open(3, 3, NEVER_MS);
+
+    (void)state;
+    lead(w, 0);
+    forgetful = w->nodes[1].c;
+    append = forgetful->io_append;
+    forgetful->io_append = forgets;
+    for (uint32_t i = 0; i < 50; i++)
+        apply(w, &w->nodes[0], i);
+    RUN_UNTIL(w, w->told == 50 && all_applied(w, 50));
+    assert_int_equal(w->told_ok, 50);
+    world_close(w);
+}
+
 static int fails(struct raft_io *io, struct raft_io_append *req, const struct raft_entry *entries, unsigned n,
                  raft_io_append_cb cb)
 {
@@ -557,6 +583,7 @@ int main(void)
         cmocka_unit_test(test_the_next_leader_finishes_an_addition),
         cmocka_unit_test(test_close_with_requests_under_way),
         cmocka_unit_test(test_a_term_that_cannot_be_written),
+        cmocka_unit_test(test_forgetting_the_leader_while_its_entries_are_written),
         cmocka_unit_test(test_a_write_that_fails_at_once),
         cmocka_unit_test(test_a_full_disk_is_told_once),
         cmocka_unit_test(test_a_damaged_segment_is_told),
