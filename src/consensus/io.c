@@ -157,12 +157,21 @@ static void sent_cb(struct raft_io_send *req, int status)
     sent_end(x, status);
 }
 
+/* When entries or a snapshot have been written libraft answers to the leader of that moment (replication.c,
+ * sendAppendEntriesResult): there may be none any more, and who is no follower has something else in its place. */
+static bool to_nobody(const struct hf_consensus *c, const struct raft_message *m)
+{
+    return m->type == RAFT_IO_APPEND_ENTRIES_RESULT &&
+           m->server_address == c->raft.follower_state.current_leader.address &&
+           (c->raft.state != RAFT_FOLLOWER || m->server_address == NULL);
+}
+
 static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m,
                         raft_io_send_cb cb)
 {
     struct hf_consensus *c = of_io(io);
-    /* An answer to a leader that was forgotten while the entries were written has no address: nobody waits for it. */
-    size_t len = m->server_address != NULL ? strlen(m->server_address) + 1 : 0;
+    bool nobody = to_nobody(c, m);
+    size_t len = nobody ? 0 : strlen(m->server_address) + 1;
     struct sent *x = calloc(1, sizeof *x + len);
 
     if (x == NULL)
@@ -171,7 +180,7 @@ static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const stru
     if (len > 0)
         x->m.server_address = memcpy(x->address, m->server_address, len);
     hf_mend_answer(&c->mend, &c->raft, &x->m);
-    if (c->mute || len == 0 || c->io_send(io, &x->req, &x->m, sent_cb) != 0)
+    if (c->mute || nobody || c->io_send(io, &x->req, &x->m, sent_cb) != 0)
         fail_soon(x);
     return 0;
 }
@@ -216,16 +225,23 @@ struct write {
     struct raft_io_append req, *theirs;
     raft_io_append_cb cb;
     struct hf_mend mend;
+    uint64_t nth;
     int status; /* not 0: it failed, and is in unwritten */
     struct write *next;
 };
 
 static void unwritten(struct write *x, int status)
 {
+    struct hf_consensus *c = x->c;
+    struct write **at = &c->unwritten;
+
+    while (*at != NULL && (*at)->nth > x->nth)
+        at = &(*at)->next;
     x->status = status;
-    x->next = x->c->unwritten;
-    x->c->unwritten = x;
-    give_up_disk(x->c, "");
+    x->next = *at;
+    *at = x;
+    c->mute = true;
+    give_up_disk(c, "");
 }
 
 static void written_cb(struct raft_io_append *req, int status)
@@ -235,13 +251,13 @@ static void written_cb(struct raft_io_append *req, int status)
 
     if (x->status != 0)
         return; /* known */
-    if (status == 0) {
+    if (status == 0 && c->unwritten == NULL) { /* what comes after a hole in the log is not written either */
         c->mend = x->mend;
         x->cb(x->theirs, 0);
         free(x);
         return;
     }
-    unwritten(x, status);
+    unwritten(x, status != 0 ? status : RAFT_CANCELED);
 }
 
 /* One that fails at once may be in raft_uv's queue all the same, with a callback to come (uv_append.c, UvAppend). */
@@ -254,7 +270,7 @@ static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const 
 
     if (x == NULL)
         abort();
-    *x = (struct write){.c = c, .req.data = x, .theirs = req, .cb = cb, .mend = c->mend};
+    *x = (struct write){.c = c, .req.data = x, .theirs = req, .cb = cb, .mend = c->mend, .nth = ++c->writes};
     rv = c->io_append(io, &x->req, entries, n, written_cb);
     if (rv != 0)
         unwritten(x, rv);

@@ -42,7 +42,7 @@ struct hf_consensus {
     raft_time ahead_ms; /* how far our clock has been moved by hints; only grows */
 
     bool started, failed, closing;
-    bool mute; /* a term or a vote is not on disk: not a word leaves */
+    bool mute; /* a term, a vote or an entry is not on disk: not a word leaves */
     enum hf_consensus_role role;
     uint64_t term, leader;
     raft_index conf_index, conf_uncommitted;
@@ -59,6 +59,7 @@ struct hf_consensus {
     struct request *change; /* of the configuration, one at a time; `due`: its next step is to be taken */
     bool change_due;
     struct write *unwritten; /* newest first */
+    uint64_t writes;         /* so far */
     struct sent *unsent;
     void (*close_done)(void *);
     void *close_arg;

@@ -91,6 +91,11 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
             d->report_due = true;
         }
         break;
+    case HF_WORK_STOP:
+    case HF_WORK_STOP_CLEAN:
+        d->shutdown_stopped = false; /* on the way out: once more */
+        d->work_retry_ns = d->now_ns + 1000 * HF_MS;
+        break;
     case HF_WORK_CHECKPOINT:
     case HF_WORK_RULE:
         d->work_retry_ns = d->now_ns + 1000 * HF_MS;
@@ -345,6 +350,8 @@ static void end_run(struct hf_decide *d)
             hf_emit_work(d, HF_WORK_CHECKPOINT, 0);
             return;
         }
+        if (!d->shutdown_stopped && d->now_ns < d->work_retry_ns)
+            return;
         if (!d->shutdown_stopped)
             hf_emit_work(d, d->pg == HF_PG_PRIMARY ? HF_WORK_STOP : HF_WORK_STOP_CLEAN, 0);
         d->shutdown_stopped = true;

@@ -138,7 +138,9 @@ static void thread_main(void *arg)
             a->prepare = false;
             uv_mutex_unlock(&a->mutex);
             l.opening = 0;
-            if (begin)
+            if (!atomic_load(&a->r->readable)) /* it is promoted, or gone: now others want the link */
+                hf_warm_end(&w);
+            else if (begin)
                 prepare(&l, &w);
             else
                 hf_warm_step(&w, &l);

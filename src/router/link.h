@@ -15,7 +15,7 @@ struct hf_link {
     const char *dir;              /* of PostgreSQL's socket */
     const atomic_bool *stopping;  /* every wait ends soon after it is set */
     uint64_t opening;             /* and when the gate is no more open as it was then; 0: no gate is asked */
-    const char *database;         /* NULL: postgres */
+    const char *database;         /* NULL: postgres. Another is of interest on a follower only (warm.h) */
     PGconn *conn;                 /* NULL: closed */
     bool given_up;                /* a wait of our own for replication was cut short */
 };
