@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/number.h"
 
 enum { TEXT_CAP = 16 * 1024 };
 
@@ -141,19 +142,32 @@ static bool is_writable(const struct hf_node *n)
 }
 
 /* A follower that can be read; with max_lag: that has applied all but so many bytes of the leader's WAL. */
-static bool is_follower(const struct hf_node *n, const char *max_lag)
+static bool is_follower(const struct hf_node *n, bool limited, uint64_t max_lag)
 {
     if (n->decide == NULL || !hf_router_is_readable(n->router))
         return false;
-    if (max_lag == NULL)
+    if (!limited)
         return true;
-    return n->streaming && n->applied != 0 && replay_lag(n) <= strtoull(max_lag, NULL, 10);
+    return n->streaming && n->applied != 0 && replay_lag(n) <= max_lag;
 }
 
 static void word(struct hf_http_answer *a, bool yes, const char *no)
 {
     a->status = yes ? 200 : 503;
     a->text = strdup(yes ? "ok\n" : no);
+}
+
+/* A limit that is not understood must neither let every follower pass nor none. */
+static void follower(const struct hf_node *n, const char *max_lag, struct hf_http_answer *a)
+{
+    uint64_t most = 0;
+
+    if (max_lag != NULL && !hf_number(max_lag, UINT64_MAX, &most)) {
+        a->status = 400;
+        a->text = strdup("max_lag is a number of bytes\n");
+        return;
+    }
+    word(a, is_follower(n, max_lag != NULL, most), "no follower that can be read, or too far behind\n");
 }
 
 void hf_node_http(void *ctx, const char *path, const char *max_lag, struct hf_http_answer *a)
@@ -170,7 +184,7 @@ void hf_node_http(void *ctx, const char *path, const char *max_lag, struct hf_ht
         word(a, n->decide != NULL && hf_decide_view(n->decide).leading && hf_router_gate_is_open(n->router),
              "not the leader, or its gate is shut\n");
     } else if (strcmp(path, "/follower") == 0) {
-        word(a, is_follower(n, max_lag), "no follower that can be read, or too far behind\n");
+        follower(n, max_lag, a);
     } else if (strcmp(path, "/writable") == 0) {
         word(a, is_writable(n), "this node knows of no leader that takes writes\n");
     } else if (strcmp(path, "/status") == 0) {

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/number.h"
 
 enum { STATE_BYTES_MAX = 64 * 1024, STATE_VERSION = 1 };
 
@@ -22,13 +23,11 @@ static void hex_of(const struct hf_uuid *u, char out[33])
 
 static bool hex_to(const char *s, struct hf_uuid *u)
 {
-    if (s == NULL || strlen(s) != 32)
+    if (s == NULL || strlen(s) != 32 || strspn(s, "0123456789abcdefABCDEF") != 32)
         return false;
     for (int i = 0; i < 16; i++) {
-        unsigned v;
-        if (sscanf(s + 2 * i, "%2x", &v) != 1)
-            return false;
-        u->b[i] = (uint8_t)v;
+        char two[3] = {s[2 * i], s[2 * i + 1], '\0'};
+        u->b[i] = (uint8_t)strtoul(two, NULL, 16);
     }
     return true;
 }
@@ -44,14 +43,16 @@ static json_t *u64(uint64_t v)
 
 static bool get_u64(const json_t *o, const char *key, uint64_t *out)
 {
-    const char *s = json_string_value(json_object_get(o, key));
-    char *end;
+    return hf_number(json_string_value(json_object_get(o, key)), UINT64_MAX, out);
+}
 
-    if (s == NULL || s[0] < '0' || s[0] > '9')
-        return false;
-    errno = 0;
-    *out = strtoull(s, &end, 10);
-    return errno == 0 && *end == '\0';
+/* A flag that is missing is not a flag that says no. */
+static bool get_bool(const json_t *o, const char *key, bool *out)
+{
+    const json_t *v = json_object_get(o, key);
+
+    *out = json_is_true(v);
+    return json_is_boolean(v);
 }
 
 static int save_json(const char *dir, const char *file, json_t *o, struct hf_error *err)
@@ -83,7 +84,7 @@ static int load_json(const char *dir, const char *file, json_t **out, struct hf_
     rv = hf_file_read(path, STATE_BYTES_MAX, &text, &len, err);
     if (rv != 0)
         return rv;
-    *out = json_loadb(text, len, 0, &je);
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
     free(text);
     if (*out == NULL)
         return hf_fail(err, HF_ECORRUPT,
@@ -123,14 +124,13 @@ int hf_state_load(const char *dir, struct hf_durable *out, bool *exists, struct 
         !get_u64(o, "system_id", &out->system_id) || !get_u64(o, "id", &out->self) ||
         !get_u64(o, "fence", &out->fence) || !get_u64(o, "lineage", &out->lineage) ||
         !get_u64(o, "promise_ns", &out->promise_ns) || !get_u64(o, "hold_epoch", &out->hold_epoch) ||
-        !get_u64(o, "hold_lsn", &out->hold_lsn))
+        !get_u64(o, "hold_lsn", &out->hold_lsn) || !get_bool(o, "had_data", &out->had_data) ||
+        !get_bool(o, "founded", &out->founded))
         rv = hf_fail(err, HF_ECORRUPT,
                      "%s/state.json is not what this version writes (hint: was it edited, or written "
                      "by a newer Holdfast? restore it, or empty the node's directory and let it join "
                      "again)",
                      dir);
-    out->had_data = json_is_true(json_object_get(o, "had_data"));
-    out->founded = json_is_true(json_object_get(o, "founded"));
     json_decref(o);
     return rv;
 }
@@ -161,7 +161,10 @@ int hf_founding_load(const char *dir, struct hf_member m[HF_MEMBERS_MAX], unsign
     *n = 0;
     if (rv != 0 || a == NULL)
         return rv;
-    for (size_t i = 0; i < json_array_size(a) && i < HF_MEMBERS_MAX && rv == 0; i++) {
+    /* Whatever is no such list must not look as if there were none: a founder without one begins anew (node.c). */
+    if (json_array_size(a) == 0 || json_array_size(a) > HF_MEMBERS_MAX)
+        rv = hf_fail(err, HF_ECORRUPT, "%s/founding.json is not a list of 1 to %d nodes", dir, HF_MEMBERS_MAX);
+    for (size_t i = 0; rv == 0 && i < json_array_size(a); i++) {
         const char *name, *peer, *sql, *uuid;
         memset(&m[i], 0, sizeof m[i]);
         if (json_unpack(json_array_get(a, i), "{s:s,s:s,s:s,s:s}", "uuid", &uuid, "name", &name,

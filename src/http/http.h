@@ -15,7 +15,7 @@ enum { HF_HTTP_PATIENCE_MS = 1000, HF_HTTP_CONNECTIONS_MAX = 64, HF_HTTP_IDLE_S 
 struct hf_http;
 
 struct hf_http_answer {
-    unsigned status;  /* 200, 404, 503 */
+    unsigned status;  /* 200, 400, 404, 503 */
     const char *type; /* a literal, as "text/plain" */
     char *text;       /* malloc'ed, freed by the caller; NULL: out of memory */
 };
