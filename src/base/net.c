@@ -9,12 +9,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/number.h"
+
 enum { BACKLOG = 256, USER_TIMEOUT_MS = 5000 };
 
 int hf_net_split(const char *addr, char *host, size_t host_cap, char *port, size_t port_cap,
                  struct hf_error *err)
 {
     const char *colon = strrchr(addr, ':');
+    uint64_t number;
     size_t n;
 
     if (colon == NULL || colon == addr || colon[1] == '\0')
@@ -24,6 +27,10 @@ int hf_net_split(const char *addr, char *host, size_t host_cap, char *port, size
         addr++;
         n -= 2;
     }
+    if (n == 0)
+        return hf_fail(err, HF_EINVAL, "bad address '%s': no host (hint: write host:port)", colon - 2);
+    if (strspn(colon + 1, "0123456789") == strlen(colon + 1) && !hf_number(colon + 1, 65535, &number))
+        return hf_fail(err, HF_EINVAL, "bad address '%s': a port is at most 65535", addr); /* the resolver would cut it */
     if (n >= host_cap || strlen(colon + 1) >= port_cap)
         return hf_fail(err, HF_EINVAL, "address too long: '%s'", addr);
     memcpy(host, addr, n);

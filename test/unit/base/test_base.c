@@ -44,6 +44,22 @@ static bool allows(const struct hf_allow *a, const char *address)
     return hf_allow_has(a, (struct sockaddr *)&v6);
 }
 
+static void test_addresses(void **state)
+{
+    static const char *const wrong[] = {"h", "h:", ":1", "[]:1", "h:65536", "h:99999999999999999999"};
+    char host[32], port[8];
+
+    (void)state;
+    assert_int_equal(hf_net_split("[::1]:7000", host, sizeof host, port, sizeof port, NULL), 0);
+    assert_string_equal(host, "::1");
+    assert_string_equal(port, "7000");
+    assert_int_equal(hf_net_split("h:postgresql", host, sizeof host, port, sizeof port, NULL), HF_EINVAL); /* no room */
+    assert_int_equal(hf_net_split("h:http", host, sizeof host, port, sizeof port, NULL), 0);
+    assert_int_equal(hf_net_split("h:65535", host, sizeof host, port, sizeof port, NULL), 0);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(hf_net_split(wrong[i], host, sizeof host, port, sizeof port, NULL), HF_EINVAL);
+}
+
 static void test_networks(void **state)
 {
     static const char *const wrong[] = {"10.0.0.0/33", "10.0.0.1/8",  "fd00::1/8", "host",     "10.0.0.0/",
@@ -241,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_certificates),
         cmocka_unit_test(test_fingerprints),
         cmocka_unit_test(test_addresses_in_certificates),
+        cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_networks),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_a_port_in_use_is_named),
