@@ -1,20 +1,45 @@
 /* What pg_controldata knows: read by the tool, because the file's layout differs between versions.
  */
-#include <stdio.h>
+#include <ctype.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "postgres/private.h"
+
+/* The C library's functions take blanks, signs and "0x" as well. Where the number ends, or NULL: none of at most `most` digits. */
+static const char *take_hex(const char *text, int most, uint32_t *out)
+{
+    const char *p = text;
+
+    for (*out = 0; isxdigit((unsigned char)*p); p++) {
+        unsigned digit = (unsigned)(isdigit((unsigned char)*p) ? *p - '0' : tolower((unsigned char)*p) - 'a' + 10);
+        if (p - text == most)
+            return NULL;
+        *out = *out << 4 | digit;
+    }
+    return p > text ? p : NULL;
+}
 
 bool hf_pg_parse_lsn(const char *text, hf_lsn *lsn)
 {
-    unsigned hi, lo;
-    int used = 0;
+    const char *p;
+    uint32_t hi, lo;
 
-    if (sscanf(text, "%8X/%8X%n", &hi, &lo, &used) != 2 || used == 0)
+    if ((p = take_hex(text, 8, &hi)) == NULL || *p != '/' || take_hex(p + 1, 8, &lo) == NULL)
         return false;
     *lsn = (hf_lsn)hi << 32 | lo;
     return true;
+}
+
+/* *out stays 0, "not told", for what is no such number. */
+static void take_u32(const char *text, uint32_t *out)
+{
+    uint64_t v;
+
+    if (hf_number(text, UINT32_MAX, &v))
+        *out = (uint32_t)v;
 }
 
 static const char *value_of(const char *line, const char *key)
@@ -31,13 +56,11 @@ static const char *value_of(const char *line, const char *key)
 
 static void parse_nonce(const char *text, uint8_t out[32])
 {
+    if (strlen(text) != 64 || strspn(text, "0123456789abcdefABCDEF") != 64)
+        return;
     for (int i = 0; i < 32; i++) {
-        unsigned byte;
-        if (sscanf(text + 2 * i, "%2x", &byte) != 1) {
-            memset(out, 0, 32);
-            return;
-        }
-        out[i] = (uint8_t)byte;
+        char two[3] = {text[2 * i], text[2 * i + 1], '\0'};
+        out[i] = (uint8_t)strtoul(two, NULL, 16);
     }
 }
 
@@ -53,26 +76,36 @@ static void take_line(void *ctx, const char *line)
                    {"max_prepared_xacts setting", &c->max_prepared_transactions},
                    {"max_locks_per_xact setting", &c->max_locks_per_transaction}};
     const char *v;
+    uint64_t number;
 
+    /* It says so, prints what it has read all the same, and ends with 0. */
+    if (strstr(line, "Calculated CRC checksum does not match") != NULL)
+        c->damaged = true;
     if ((v = value_of(line, "Database system identifier")) != NULL)
-        c->system_id = strtoull(v, NULL, 10);
+        (void)hf_number(v, UINT64_MAX, &c->system_id);
     else if ((v = value_of(line, "Latest checkpoint's REDO location")) != NULL)
         (void)hf_pg_parse_lsn(v, &c->redo);
     else if ((v = value_of(line, "Latest checkpoint's TimeLineID")) != NULL)
-        c->timeline = (uint32_t)strtoul(v, NULL, 10);
+        take_u32(v, &c->timeline);
     else if ((v = value_of(line, "Minimum recovery ending location")) != NULL)
         (void)hf_pg_parse_lsn(v, &c->min_recovery);
     else if ((v = value_of(line, "Min recovery ending loc's timeline")) != NULL)
-        c->min_recovery_timeline = (uint32_t)strtoul(v, NULL, 10);
+        take_u32(v, &c->min_recovery_timeline);
     else if ((v = value_of(line, "Bytes per WAL segment")) != NULL)
-        c->segment_bytes = (uint32_t)strtoul(v, NULL, 10);
-    else if ((v = value_of(line, "Mock authentication nonce")) != NULL && strlen(v) >= 64)
+        take_u32(v, &c->segment_bytes);
+    else if ((v = value_of(line, "Mock authentication nonce")) != NULL)
         parse_nonce(v, c->mock_nonce);
     else if ((v = value_of(line, "Database cluster state")) != NULL)
         c->clean = strncmp(v, "shut down", 9) == 0;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if ((v = value_of(line, numbers[i].key)) != NULL)
-            *numbers[i].value = (int)strtol(v, NULL, 10);
+        if ((v = value_of(line, numbers[i].key)) != NULL && hf_number(v, INT_MAX, &number))
+            *numbers[i].value = (int)number;
+}
+
+/* What initdb can make: a power of two from 1 MB to 1 GB. */
+static bool is_segment_size(uint32_t bytes)
+{
+    return bytes >= 1u << 20 && bytes <= 1u << 30 && (bytes & (bytes - 1)) == 0;
 }
 
 int hf_pg_control_read(struct hf_pg *pg, const char *data, struct hf_pg_control *control,
@@ -85,7 +118,9 @@ int hf_pg_control_read(struct hf_pg *pg, const char *data, struct hf_pg_control 
     code = hf_pg_tool(pg, argv, 10000, take_line, control, NULL, err);
     if (code != 0)
         return code;
-    if (control->system_id == 0 || control->segment_bytes == 0 || control->timeline == 0)
+    if (control->damaged)
+        return hf_fail(err, HF_ECORRUPT, "%s: global/pg_control in %s is damaged: its checksum is wrong", pg->name, data);
+    if (control->system_id == 0 || !is_segment_size(control->segment_bytes) || control->timeline == 0)
         return hf_fail(err, HF_ECORRUPT, "%s: pg_controldata tells nothing useful about %s",
                        pg->name, data);
     return 0;

@@ -41,6 +41,7 @@ struct hf_pg_control {
     uint32_t min_recovery_timeline;
     uint32_t segment_bytes;
     uint8_t mock_nonce[32]; /* zeros: not known */
+    bool damaged;           /* its checksum is wrong */
     bool clean; /* "shut down" or "shut down in recovery" */
     int max_connections, max_worker_processes, max_wal_senders, max_prepared_transactions,
         max_locks_per_transaction;

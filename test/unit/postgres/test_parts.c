@@ -2,8 +2,12 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -78,6 +82,55 @@ static void test_parse_lsn(void **state)
     assert_true(lsn == 0x1a0000028ull);
     assert_false(hf_pg_parse_lsn("", &lsn));
     assert_false(hf_pg_parse_lsn("nothing", &lsn));
+    assert_true(hf_pg_parse_lsn("ffffffff/FFFFFFFF, prev 0/1", &lsn) && lsn == UINT64_MAX);
+    assert_true(hf_pg_parse_lsn("0/0x12", &lsn) && lsn == 0); /* the end of a number is for others to look at */
+    assert_false(hf_pg_parse_lsn("-1/1", &lsn) || hf_pg_parse_lsn(" 1/1", &lsn) || hf_pg_parse_lsn("1/-1", &lsn) ||
+                 hf_pg_parse_lsn("0x1/1", &lsn) || hf_pg_parse_lsn("1/ 1", &lsn) || hf_pg_parse_lsn("1/123456789", &lsn));
+}
+
+/* What pg_controldata prints, as a program in its place does. */
+static int read_control(const char *first, const char *segment, struct hf_pg_control *c)
+{
+    static const char text[] = "#!/bin/sh\ncat <<'END'\n%sDatabase system identifier:           7431234567890123456\n"
+                               "Latest checkpoint's REDO location:    0/1A2B3C8\n"
+                               "Latest checkpoint's TimeLineID:       3\n"
+                               "max_connections setting:              120\n"
+                               "Bytes per WAL segment:                %s\nEND\n";
+    char dir[] = "/tmp/hf-parts-XXXXXX", path[64];
+    struct hf_pg pg = {.name = "demo-0", .wake_fd = -1};
+    struct hf_error err;
+    FILE *f;
+    int rv;
+
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof path, "%s/pg_controldata", dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, text, first, segment);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(chmod(path, 0700), 0);
+    (void)strcpy(pg.bindir, dir);
+    (void)strcpy(pg.conf_dir, dir);
+    rv = hf_pg_control_read(&pg, dir, c, &err);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0);
+    return rv;
+}
+
+static void test_control(void **state)
+{
+    struct hf_pg_control c;
+
+    (void)state;
+    assert_int_equal(read_control("", "2097152", &c), 0);
+    assert_true(c.system_id == 7431234567890123456u && c.redo == 0x1a2b3c8 && c.timeline == 3);
+    assert_true(c.max_connections == 120 && c.segment_bytes == 2097152);
+    /* It warns, and ends with 0. */
+    assert_int_equal(read_control("pg_controldata: warning: Calculated CRC checksum does not match value stored in file.\n",
+                                  "2097152", &c),
+                     HF_ECORRUPT);
+    assert_int_equal(read_control("", "2097153", &c), HF_ECORRUPT);
+    assert_int_equal(read_control("", "4297064448", &c), HF_ECORRUPT); /* cut to 32 bits: 2097152 */
 }
 
 static void test_record_end(void **state)
@@ -100,6 +153,7 @@ int main(void)
         cmocka_unit_test(test_rule_text_of_the_greatest_cluster_fits),
         cmocka_unit_test(test_quote_conninfo),
         cmocka_unit_test(test_parse_lsn),
+        cmocka_unit_test(test_control),
         cmocka_unit_test(test_record_end),
     };
 
