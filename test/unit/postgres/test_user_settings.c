@@ -84,7 +84,7 @@ static void none_is_forgotten(void **s)
         if (strcmp(name, "include") == 0)
             continue;
         if (hf_pg_owned(name) == NULL)
-            fail_msg("settings.c sets %s, and user_settings.c would take it from a file", name);
+            fail_msg("settings.c sets %s, and user_settings_check.c would take it from a file", name);
         n++;
     }
     free(source);
