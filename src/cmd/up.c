@@ -42,9 +42,7 @@ struct up {
 
 static int check_name(const char *name, struct hf_error *err)
 {
-    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
-
-    if (name[0] < 'a' || name[0] > 'z' || name[n] != '\0')
+    if (!hf_local_is_name(name))
         return hf_fail(err, HF_EINVAL,
                        "--name %s: a name starts with a letter, and has lower-case letters, digits and "
                        "dashes only",

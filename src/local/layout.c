@@ -11,7 +11,8 @@
 #include "base/file.h"
 #include "local/user.h"
 
-enum { CLUSTER_JSON_MAX = 256 * 1024 };
+/* The last ordinal's ports have to be ports, too. */
+enum { CLUSTER_JSON_MAX = 256 * 1024, BASE_PORT_MAX = 65535 - HF_PORT_STEP * HF_MEMBERS_MAX };
 
 /* -- where ------------------------------------------------------------------------------------------- */
 
@@ -48,6 +49,11 @@ int hf_local_find(char out[HF_PATH_MAX], const char *given, const char *name, bo
 void hf_local_path(const struct hf_local *l, const char *what, char out[HF_PATH_MAX])
 {
     (void)snprintf(out, HF_PATH_MAX, "%s/%s", l->dir, what);
+}
+
+bool hf_local_is_name(const char *name)
+{
+    return name[0] >= 'a' && name[0] <= 'z' && name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-")] == '\0';
 }
 
 void hf_local_node_name(const struct hf_local *l, unsigned ordinal, char out[HF_NAME_MAX])
@@ -153,7 +159,8 @@ int hf_local_load(struct hf_local *l, const char *dir, struct hf_error *err)
     o = json_loadb(text, len, 0, NULL);
     free(text);
     a = json_object_get(o, "accounts");
-    ok = text_of(o, "name", l->name, sizeof l->name) && number_of(o, "port", &l->port, 1, 65535) &&
+    ok = text_of(o, "name", l->name, sizeof l->name) && hf_local_is_name(l->name) &&
+         number_of(o, "port", &l->port, 1, BASE_PORT_MAX) &&
          number_of(o, "replicas", &l->replicas, 1, HF_MEMBERS_MAX) &&
          number_of(o, "expect", &l->expect, 1, HF_MEMBERS_MAX) &&
          number_of(o, "lease_ms", &l->lease_ms, HF_LEASE_MS_MIN, HF_LEASE_MS_MAX) &&

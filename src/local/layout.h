@@ -45,6 +45,8 @@ int hf_local_load(struct hf_local *l, const char *dir, struct hf_error *err);
 int hf_local_save(const struct hf_local *l, struct hf_error *err);
 void hf_local_free(struct hf_local *l);
 
+/* Of a cluster: small letters, digits and dashes, a letter first. Names are parts of paths. */
+bool hf_local_is_name(const char *name);
 void hf_local_node_name(const struct hf_local *l, unsigned ordinal, char out[HF_NAME_MAX]);
 /* The ordinal of a node's name ("demo-2", or only "2"), or -1. It may be beyond `replicas`. */
 int hf_local_ordinal(const struct hf_local *l, const char *name);

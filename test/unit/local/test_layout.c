@@ -124,6 +124,32 @@ static void refuses_what_is_not_its_own(void **s)
     assert_int_equal(hf_local_load(&l, l.dir, &err), HF_ECORRUPT);
 }
 
+/* A name is part of paths that are removed, and the last node's ports are ports, too. */
+static void refuses_a_damaged_description(void **s)
+{
+    static const struct {
+        const char *name;
+        unsigned port;
+        int rv;
+    } tries[] = {{"demo-2", 5500, 0},        {"x", 65000, 0},           {"../x", 5500, HF_ECORRUPT}, {"a/b", 5500, HF_ECORRUPT},
+                 {"", 5500, HF_ECORRUPT},    {"Demo", 5500, HF_ECORRUPT}, {"demo", 65535, HF_ECORRUPT}, {"demo", 65400, HF_ECORRUPT},
+                 {"demo", 0, HF_ECORRUPT}};
+    struct hf_error err;
+    struct hf_local l;
+
+    (void)s;
+    fill(&l);
+    assert_int_equal(mkdir(l.dir, 0700), 0);
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        fill(&l);
+        (void)strcpy(l.name, tries[i].name);
+        l.port = tries[i].port;
+        assert_int_equal(hf_local_save(&l, &err), 0);
+        assert_int_equal(hf_local_load(&l, l.dir, &err), tries[i].rv);
+        hf_local_free(&l);
+    }
+}
+
 static void names_and_ports(void **s)
 {
     struct hf_local l;
@@ -221,6 +247,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_cluster_on_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_what_is_not_its_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(refuses_a_damaged_description, setup, teardown),
         cmocka_unit_test(names_and_ports),
         cmocka_unit_test_setup_teardown(finds_a_port_in_use, setup, teardown),
         cmocka_unit_test_setup_teardown(postgres_missing, setup, teardown),
