@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,19 +218,19 @@ int hf_kube_api_load(struct hf_kube_set *s, const struct hf_kube_where *w, char 
 
 static int understand(const struct answer *a, const char *statefulset, struct hf_kube_scale *out, struct hf_error *err)
 {
-    int replicas = -1, first = 0;
+    json_int_t replicas = -1, first = 0;
     json_t *o, *gone;
 
     if (a->status != 200)
         return hf_fail(err, HF_EREFUSED, "status %ld for StatefulSet %s", a->status, statefulset);
     o = json_loads(a->text != NULL ? a->text : "", 0, NULL);
     gone = json_object_get(json_object_get(o, "metadata"), "deletionTimestamp");
-    (void)json_unpack(o, "{s:{s:i}}", "spec", "replicas", &replicas);
-    (void)json_unpack(o, "{s:{s:{s:i}}}", "spec", "ordinals", "start", &first);
+    (void)json_unpack(o, "{s:{s:I}}", "spec", "replicas", &replicas);
+    (void)json_unpack(o, "{s:{s:{s:I}}}", "spec", "ordinals", "start", &first);
     json_decref(o);
     if (gone != NULL)
         return hf_fail(err, HF_EREFUSED, "StatefulSet %s is being deleted itself", statefulset);
-    if (replicas < 0 || first < 0)
+    if (replicas < 0 || replicas > INT_MAX || first < 0 || first > INT_MAX)
         return hf_fail(err, HF_EINVAL, "no replicas in its answer");
     *out = (struct hf_kube_scale){.first = (unsigned)first, .replicas = (unsigned)replicas};
     return 0;
