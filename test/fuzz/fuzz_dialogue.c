@@ -1,6 +1,7 @@
-/* Both streams of a session as the gate follows them, and what it reads from single messages: alike however the bytes are
- * cut, never idle inside of a message, and nothing beyond a message's own bytes. The input: how it is cut, then pieces of
- * 128 bytes, each with one byte in front: which side speaks. */
+/* Both streams of a session as the gate follows them, and what it reads from single messages: alike
+ * however the bytes are cut, never idle inside of a message, and nothing beyond a message's own
+ * bytes. The input: how it is cut, then pieces of 128 bytes, each with one byte in front: which
+ * side speaks. */
 #include "input.h"
 
 #include "router/cancel.h"
@@ -31,8 +32,10 @@ static void look(const struct hf_dialogue *d)
 
 static void same(const struct hf_dialogue *a, const struct hf_dialogue *b)
 {
-    MUST(hf_dialogue_is_idle(a) == hf_dialogue_is_idle(b) && hf_dialogue_may_speak(a) == hf_dialogue_may_speak(b));
-    MUST(a->pending == b->pending && a->syncs == b->syncs && a->wait_cancelled == b->wait_cancelled);
+    MUST(hf_dialogue_is_idle(a) == hf_dialogue_is_idle(b) &&
+         hf_dialogue_may_speak(a) == hf_dialogue_may_speak(b));
+    MUST(a->pending == b->pending && a->syncs == b->syncs &&
+         a->wait_cancelled == b->wait_cancelled);
     MUST(a->client.broken == b->client.broken && a->server.broken == b->server.broken);
     MUST(a->key_known == b->key_known && a->pid == b->pid && a->key_len == b->key_len &&
          memcmp(a->key, b->key, a->key_len) == 0);
@@ -96,7 +99,8 @@ static void answer(const uint8_t *p, size_t n)
     if (!hf_wire_answer_parse(p, n, &kind, &version, verifier, sizeof verifier))
         return;
     MUST(strlen(verifier) < sizeof verifier);
-    MUST(hf_wire_answer(again, kind, version, verifier) == n && memcmp(again + 5, p + 5, n - 5) == 0);
+    MUST(hf_wire_answer(again, kind, version, verifier) == n &&
+         memcmp(again + 5, p + 5, n - 5) == 0);
 }
 
 static void messages(struct input in)

@@ -1,5 +1,6 @@
-/* The first bytes between two nodes, as TLS hands them out: the frame is taken to its last byte and no further, and what
- * is understood as a hello is what the same words build again. The input: how TLS cuts, then the stream. */
+/* The first bytes between two nodes, as TLS hands them out: the frame is taken to its last byte and
+ * no further, and what is understood as a hello is what the same words build again. The input: how
+ * TLS cuts, then the stream. */
 #include "input.h"
 
 #include <sys/socket.h>
@@ -11,7 +12,8 @@ static unsigned cut;
 static struct hf_pumps owner;
 static struct hf_pump pump = {.owner = &owner};
 
-/* -- what hello.c asks of others ---------------------------------------------------------------- */
+/* -- what hello.c asks of others ----------------------------------------------------------------
+ */
 
 int SSL_read(SSL *ssl, void *to, int n)
 {
@@ -75,7 +77,8 @@ void uv_mutex_unlock(uv_mutex_t *m)
     (void)m;
 }
 
-/* -- the test ----------------------------------------------------------------------------------- */
+/* -- the test -----------------------------------------------------------------------------------
+ */
 
 /* The same hello from the one who said it. */
 static void build_again(const struct conn *c, const uint8_t *payload, size_t len)

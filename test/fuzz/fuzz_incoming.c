@@ -1,5 +1,6 @@
-/* What comes on a connection that another node dialed: the same messages however the bytes are cut, and none after the cut
- * for what is no message. And death tokens: only one that was given out lets anybody off, and only once. */
+/* What comes on a connection that another node dialed: the same messages however the bytes are cut,
+ * and none after the cut for what is no message. And death tokens: only one that was given out lets
+ * anybody off, and only once. */
 #include "input.h"
 
 #include "../../src/peer/incoming.c"
@@ -10,7 +11,8 @@ static struct hf_peer peer;
 static unsigned n_messages, n_down, n_proofs;
 static uint64_t sum;
 
-/* -- what incoming.c asks of others -------------------------------------------------------------- */
+/* -- what incoming.c asks of others --------------------------------------------------------------
+ */
 
 void uv_close(uv_handle_t *h, uv_close_cb cb)
 {
@@ -91,7 +93,8 @@ void hf_log(enum hf_log_level level, const char *fmt, ...)
     (void)fmt;
 }
 
-/* -- the test ----------------------------------------------------------------------------------- */
+/* -- the test -----------------------------------------------------------------------------------
+ */
 
 static void on_message(void *ctx, const struct hf_peer_identity *from, const struct hf_msg *m)
 {

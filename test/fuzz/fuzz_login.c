@@ -1,6 +1,7 @@
-/* What PostgreSQL says while the router logs in for a client: never taken for a login unless the server has proved that it
- * knows the verifier, never more read than the message has, and the same result however the bytes come. The input: how they
- * come, then the stream. Random numbers are always the same here, so that the corpus can hold a login that succeeds. */
+/* What PostgreSQL says while the router logs in for a client: never taken for a login unless the
+ * server has proved that it knows the verifier, never more read than the message has, and the same
+ * result however the bytes come. The input: how they come, then the stream. Random numbers are
+ * always the same here, so that the corpus can hold a login that succeeds. */
 #include "input.h"
 
 #include "../../src/router/login_server.c"
@@ -13,7 +14,8 @@ static struct hf_session session;
 static struct hf_end back;
 static struct hf_login login;
 
-/* -- what login_server.c asks of others ---------------------------------------------------------- */
+/* -- what login_server.c asks of others ----------------------------------------------------------
+ */
 
 ssize_t hf_fd_read(int fd, uint8_t *p, size_t n)
 {
@@ -41,7 +43,8 @@ bool hf_session_send_back(struct hf_session *s, const uint8_t *p, size_t n)
     return true;
 }
 
-void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text, const char *hint)
+void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
+                       const char *hint)
 {
     (void)s;
     MUST(strlen(sqlstate) == 5 && text != NULL && hint != NULL);
@@ -60,7 +63,8 @@ int RAND_bytes(unsigned char *out, int n)
     return 1;
 }
 
-/* -- the test ----------------------------------------------------------------------------------- */
+/* -- the test -----------------------------------------------------------------------------------
+ */
 
 static ssize_t run(struct input in, unsigned pieces)
 {
@@ -78,7 +82,8 @@ static ssize_t run(struct input in, unsigned pieces)
     while (rv == 0)
         rv = hf_login_read(&session);
     MUST(login.in_len <= sizeof login.in && n_refused <= 1 && n_sent <= 2);
-    MUST((rv > 0) == (login.step == HF_LOGIN_THROUGH) && hf_login_is_under_way(&session) == (rv <= 0));
+    MUST((rv > 0) == (login.step == HF_LOGIN_THROUGH) &&
+         hf_login_is_under_way(&session) == (rv <= 0));
     if (rv > 0) {
         MUST(n_refused == 0 && (size_t)rv <= HF_LOGIN_IN_MAX);
         MUST(thread.scratch[0] == 'E' || (thread.scratch[0] == 'R' && n_sent == 2 && rv >= 9));

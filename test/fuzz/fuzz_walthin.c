@@ -1,5 +1,6 @@
-/* What is left out of a WAL receiver's words: never anything but a status, never the news of a flush, and never a part of
- * a message. The input: how it is cut, and when what waits is let go; then the stream. */
+/* What is left out of a WAL receiver's words: never anything but a status, never the news of a
+ * flush, and never a part of a message. The input: how it is cut, and when what waits is let go;
+ * then the stream. */
 #include "input.h"
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
-/* A fuzzer's input, taken from its front piece by piece; at its end there are zeros and empty texts. */
+/* A fuzzer's input, taken from its front piece by piece; at its end there are zeros and empty
+ * texts. */
 #ifndef HF_FUZZ_INPUT_H
 #define HF_FUZZ_INPUT_H
 
@@ -7,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MUST(what)   \
-    do {             \
-        if (!(what)) \
-            abort(); \
+#define MUST(what)                                                                                 \
+    do {                                                                                           \
+        if (!(what))                                                                               \
+            abort();                                                                               \
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -28,8 +29,8 @@ static inline unsigned input_byte(struct input *in)
     return *in->p++;
 }
 
-/* A block of its own, so that reading beyond it shows; a NUL stands behind its *len bytes. `end`: the byte that ends it
- * in the input, or -1: it goes on to the input's end. */
+/* A block of its own, so that reading beyond it shows; a NUL stands behind its *len bytes. `end`:
+ * the byte that ends it in the input, or -1: it goes on to the input's end. */
 static inline char *input_block(struct input *in, int end, size_t *len)
 {
     const uint8_t *at = end >= 0 && in->n > 0 ? memchr(in->p, end, in->n) : NULL;

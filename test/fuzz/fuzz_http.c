@@ -1,0 +1,152 @@
+/* The operations port behind libmicrohttpd: any path and any max_lag are answered, a follower is
+ * said to be near enough only for a number that says so, and what Prometheus reads is whole lines.
+ * The input: how far this node is, then the path, a NUL, and max_lag. */
+#include "input.h"
+
+#define HF_VERSION "fuzz"
+#include "../../src/node_http.c"
+
+static struct hf_cluster cluster;
+static struct hf_durable durable;
+static struct hf_view view;
+static bool readable, gate_open;
+
+/* -- what node_http.c asks of others --------------------------------------------------------------
+ */
+
+struct hf_view hf_decide_view(const struct hf_decide *d)
+{
+    (void)d;
+    return view;
+}
+
+struct hf_router_counts hf_router_counts(const struct hf_router *r)
+{
+    (void)r;
+    return (struct hf_router_counts){.gate = 1};
+}
+
+const char *hf_router_refused_word(enum hf_refused why)
+{
+    (void)why;
+    return "full";
+}
+
+bool hf_router_is_readable(const struct hf_router *r)
+{
+    (void)r;
+    return readable;
+}
+
+bool hf_router_gate_is_open(const struct hf_router *r)
+{
+    (void)r;
+    return gate_open;
+}
+
+struct hf_pg *hf_agent_pg(struct hf_agent *a)
+{
+    (void)a;
+    return NULL;
+}
+
+void hf_pg_status(struct hf_pg *pg, struct hf_pg_status *s)
+{
+    (void)pg;
+    memset(s, 0, sizeof *s);
+}
+
+hf_lsn hf_node_lsn(const struct hf_node *n)
+{
+    return n->applied;
+}
+
+char *hf_node_status_text(struct hf_node *n)
+{
+    (void)n;
+    return strdup("{}");
+}
+
+const struct hf_member *hf_cluster_member(const struct hf_cluster *c, hf_node_id id)
+{
+    return id != 0 && id <= c->n_members ? &c->members[id - 1] : NULL;
+}
+
+/* -- the test -----------------------------------------------------------------------------------
+ */
+
+/* A reader of decimal numbers of its own. More digits than a number of 64 bits has: 400. */
+static bool is_number(const char *text, unsigned __int128 *v)
+{
+    *v = 0;
+    for (const char *p = text; *p != '\0'; p++) {
+        if (*p < '0' || *p > '9' || *v > UINT64_MAX)
+            return false;
+        *v = *v * 10 + (unsigned)(*p - '0');
+    }
+    return *text != '\0' && *v <= UINT64_MAX;
+}
+
+static void node_of(struct hf_node *n, struct input *in)
+{
+    static const struct hf_node_config config = {.name = "demo-1"};
+    unsigned how = input_byte(in);
+    uint64_t lag = 0;
+
+    for (int i = 0; i < 8; i++)
+        lag = lag << 8 | input_byte(in);
+    readable = how & 1;
+    gate_open = how & 2;
+    cluster.n_members = 3;
+    durable.self = 2;
+    for (unsigned i = 0; i < cluster.n_members; i++) {
+        cluster.members[i].id = i + 1;
+        memset(cluster.members[i].name, 'n', HF_NAME_MAX - 1);
+        n->flushed[i].id = i + 1;
+    }
+    view = (struct hf_view){
+        .cluster = &cluster, .durable = &durable, .leading = how & 4, .leader = how >> 6};
+    n->config = &config;
+    n->decide = how & 8 ? (struct hf_decide *)&view : NULL;
+    n->streaming = how & 16;
+    n->applied = how & 32 ? 1000 : 0;
+    n->leader_end = n->applied + lag < lag ? lag : n->applied + lag;
+}
+
+static void check_follower(const struct hf_node *n, const char *max_lag, unsigned status)
+{
+    uint64_t lag = n->leader_end > n->applied ? n->leader_end - n->applied : 0;
+    bool could = n->decide != NULL && readable;
+    unsigned __int128 most;
+
+    if (max_lag == NULL)
+        MUST(status == (could ? 200 : 503));
+    else if (!is_number(max_lag, &most))
+        MUST(status == 400);
+    else
+        MUST(status == (could && n->streaming && n->applied != 0 && lag <= most ? 200 : 503));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct hf_node n;
+    struct input in = {data, size};
+    struct hf_http_answer a = {0};
+    char *path, *max_lag;
+
+    memset(&n, 0, sizeof n);
+    node_of(&n, &in);
+    path = input_block(&in, 0, NULL);
+    max_lag = in.n > 0 ? input_block(&in, 0, NULL) : NULL;
+    hf_node_http(&n, path, max_lag, &a);
+    MUST(a.text != NULL && a.type != NULL && a.text[0] != '\0');
+    MUST(a.status == 200 || a.status == 400 || a.status == 404 || a.status == 503);
+    if (strcmp(path, "/follower") == 0)
+        check_follower(&n, max_lag, a.status);
+    if (strcmp(path, "/metrics") == 0 || a.status != 200)
+        MUST(a.text[strlen(a.text) - 1] == '\n');
+    free(a.text);
+    free(path);
+    free(max_lag);
+    return 0;
+}
