@@ -42,6 +42,8 @@ static void take_u32(const char *text, uint32_t *out)
         *out = (uint32_t)v;
 }
 
+enum { ATTEMPTS = 3 /* a server may be writing the file while it is read */ };
+
 static const char *value_of(const char *line, const char *key)
 {
     size_t n = strlen(key);
@@ -112,10 +114,13 @@ int hf_pg_control_read(struct hf_pg *pg, const char *data, struct hf_pg_control 
                        struct hf_error *err)
 {
     const char *argv[] = {"pg_controldata", "-D", data, NULL};
-    int code;
+    int code = 0;
 
-    memset(control, 0, sizeof *control);
-    code = hf_pg_tool(pg, argv, 10000, take_line, control, NULL, err);
+    control->damaged = true;
+    for (int i = 0; code == 0 && control->damaged && i < ATTEMPTS; i++) {
+        memset(control, 0, sizeof *control);
+        code = hf_pg_tool(pg, argv, 10000, take_line, control, NULL, err);
+    }
     if (code != 0)
         return code;
     if (control->damaged)
