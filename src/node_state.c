@@ -163,7 +163,10 @@ int hf_founding_load(const char *dir, struct hf_member m[HF_MEMBERS_MAX], unsign
         return rv;
     /* Whatever is no such list must not look as if there were none: a founder without one begins anew (node.c). */
     if (json_array_size(a) == 0 || json_array_size(a) > HF_MEMBERS_MAX)
-        rv = hf_fail(err, HF_ECORRUPT, "%s/founding.json is not a list of 1 to %d nodes", dir, HF_MEMBERS_MAX);
+        rv = hf_fail(err, HF_ECORRUPT,
+                     "%s/founding.json is not a list of 1 to %d nodes (hint: restore it; or, if the cluster lives on the other "
+                     "nodes, empty this node's directory and let it join again)",
+                     dir, HF_MEMBERS_MAX);
     for (size_t i = 0; rv == 0 && i < json_array_size(a); i++) {
         const char *name, *peer, *sql, *uuid;
         memset(&m[i], 0, sizeof m[i]);
