@@ -188,6 +188,14 @@ static size_t stack_used(void)
     return STACK - clean;
 }
 
+static size_t put(size_t at, const char *text)
+{
+    size_t n = strlen(text);
+
+    memcpy(nested + at, text, n + 1);
+    return at + n;
+}
+
 /* The deepest that a text of the length can nest, each way there is. */
 static void nesting(void **state)
 {
@@ -224,13 +232,13 @@ static void nesting(void **state)
         size_t outside = strlen(ways[i].first) + strlen(ways[i].middle) + strlen(ways[i].last), at,
                each = strlen(ways[i].open) + strlen(ways[i].close), used;
         unsigned levels = (unsigned)((HF_SQL_PARSE_MAX - outside) / each);
-        at = (size_t)sprintf(nested, "%s", ways[i].first);
+        at = put(0, ways[i].first);
         for (unsigned k = 0; k < levels; k++)
-            at += (size_t)sprintf(nested + at, "%s", ways[i].open);
-        at += (size_t)sprintf(nested + at, "%s", ways[i].middle);
+            at = put(at, ways[i].open);
+        at = put(at, ways[i].middle);
         for (unsigned k = 0; k < levels; k++)
-            at += (size_t)sprintf(nested + at, "%s", ways[i].close);
-        (void)sprintf(nested + at, "%s", ways[i].last);
+            at = put(at, ways[i].close);
+        (void)put(at, ways[i].last);
         hf_sql_cache_turn(cache);
         share = HF_SQL_SHARE_BYTES;
         used = stack_used();
