@@ -23,13 +23,7 @@ static void hex_of(const struct hf_uuid *u, char out[33])
 
 static bool hex_to(const char *s, struct hf_uuid *u)
 {
-    if (s == NULL || strlen(s) != 32 || strspn(s, "0123456789abcdefABCDEF") != 32)
-        return false;
-    for (int i = 0; i < 16; i++) {
-        char two[3] = {s[2 * i], s[2 * i + 1], '\0'};
-        u->b[i] = (uint8_t)strtoul(two, NULL, 16);
-    }
-    return true;
+    return hf_hex_bytes(s, u->b, sizeof u->b);
 }
 
 /* 64-bit unsigned numbers as strings: JSON numbers are signed in jansson. */

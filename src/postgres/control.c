@@ -1,6 +1,5 @@
 /* What pg_controldata knows: read by the tool, because the file's layout differs between versions.
  */
-#include <ctype.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +12,10 @@ static const char *take_hex(const char *text, int most, uint32_t *out)
 {
     const char *p = text;
 
-    for (*out = 0; isxdigit((unsigned char)*p); p++) {
-        unsigned digit = (unsigned)(isdigit((unsigned char)*p) ? *p - '0' : tolower((unsigned char)*p) - 'a' + 10);
+    for (*out = 0; hf_hex_digit(*p) < 16; p++) {
         if (p - text == most)
             return NULL;
-        *out = *out << 4 | digit;
+        *out = *out << 4 | hf_hex_digit(*p);
     }
     return p > text ? p : NULL;
 }
@@ -56,16 +54,6 @@ static const char *value_of(const char *line, const char *key)
     return line;
 }
 
-static void parse_nonce(const char *text, uint8_t out[32])
-{
-    if (strlen(text) != 64 || strspn(text, "0123456789abcdefABCDEF") != 64)
-        return;
-    for (int i = 0; i < 32; i++) {
-        char two[3] = {text[2 * i], text[2 * i + 1], '\0'};
-        out[i] = (uint8_t)strtoul(two, NULL, 16);
-    }
-}
-
 static void take_line(void *ctx, const char *line)
 {
     struct hf_pg_control *c = ctx;
@@ -96,7 +84,7 @@ static void take_line(void *ctx, const char *line)
     else if ((v = value_of(line, "Bytes per WAL segment")) != NULL)
         take_u32(v, &c->segment_bytes);
     else if ((v = value_of(line, "Mock authentication nonce")) != NULL)
-        parse_nonce(v, c->mock_nonce);
+        (void)hf_hex_bytes(v, c->mock_nonce, sizeof c->mock_nonce);
     else if ((v = value_of(line, "Database cluster state")) != NULL)
         c->clean = strncmp(v, "shut down", 9) == 0;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
