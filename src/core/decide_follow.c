@@ -350,10 +350,9 @@ static void end_run(struct hf_decide *d)
             hf_emit_work(d, HF_WORK_CHECKPOINT, 0);
             return;
         }
-        if (!d->shutdown_stopped && d->now_ns < d->work_retry_ns)
+        if (d->shutdown_stopped || d->now_ns < d->work_retry_ns)
             return;
-        if (!d->shutdown_stopped)
-            hf_emit_work(d, d->pg == HF_PG_PRIMARY ? HF_WORK_STOP : HF_WORK_STOP_CLEAN, 0);
+        hf_emit_work(d, d->pg == HF_PG_PRIMARY ? HF_WORK_STOP : HF_WORK_STOP_CLEAN, 0);
         d->shutdown_stopped = true;
         return;
     }

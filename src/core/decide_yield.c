@@ -119,8 +119,6 @@ static void shutting_run(struct hf_decide *d)
         if (d->work != HF_WORK_NONE)
             return;
         hf_emit_work(d, HF_WORK_STOP_CLEAN, d->lead_term);
-        for (unsigned i = 0; i < d->n_others; i++)
-            d->others[i].gone = false;
         hf_lead_set(d, HF_LEAD_STOPPING);
         return;
     }

@@ -21,7 +21,7 @@ enum {
     HF_PG_STALL_MS = 5000,  /* no progress of replay towards a position */
     HF_PG_POSITION_MS = 60000, /* a position, progress or not */
     HF_PG_PROMOTE_MS = 30000,
-    HF_PG_CLEAN_STOP_MS = 3000, /* fast shutdown, after its checkpoint */
+    HF_PG_CLEAN_STOP_MS = 3000, /* fast shutdown, then an immediate one: clients may be waiting for it */
     HF_PG_QUIT_MS = 3000,       /* immediate shutdown, before SIGKILL */
     HF_PG_KILL_MS = 10000,      /* SIGKILL to gone; longer only if the kernel hangs on a disk */
     HF_PG_REPLICAS_MS = 3000,   /* ended walsenders to be back */
