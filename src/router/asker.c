@@ -122,6 +122,32 @@ static void prepare(struct hf_link *l, struct hf_warm *w)
     }
 }
 
+/* Nothing is asked: other databases are made ready, one at a time, or we wait. With the lock, which it lets go. */
+static void idle(struct hf_asker *a, struct hf_link *l, struct hf_warm *w)
+{
+    bool follower = atomic_load(&a->r->readable), begin = a->prepare;
+
+    if (!begin && w->names == NULL && !follower) {
+        uv_cond_wait(&a->cond, &a->mutex);
+        return;
+    }
+    if (!begin && w->names == NULL) { /* now and then, for databases that are new */
+        if (uv_cond_timedwait(&a->cond, &a->mutex, AGAIN_S * 1000000000ull) == UV_ETIMEDOUT)
+            a->prepare = true;
+        return;
+    }
+    a->prepare = false;
+    uv_mutex_unlock(&a->mutex);
+    l->opening = 0;
+    if (!follower) /* it is promoted, or gone: now others want the link */
+        hf_warm_end(w);
+    else if (begin)
+        prepare(l, w);
+    else
+        hf_warm_step(w, l);
+    uv_mutex_lock(&a->mutex);
+}
+
 /* -- the thread -------------------------------------------------------------------------------- */
 
 static void thread_main(void *arg)
@@ -133,27 +159,8 @@ static void thread_main(void *arg)
     uv_mutex_lock(&a->mutex);
     while (!atomic_load(&a->stopping)) {
         struct hf_question *q = a->first;
-        if (q == NULL && (a->prepare || w.names != NULL)) {
-            bool begin = a->prepare;
-            a->prepare = false;
-            uv_mutex_unlock(&a->mutex);
-            l.opening = 0;
-            if (!atomic_load(&a->r->readable)) /* it is promoted, or gone: now others want the link */
-                hf_warm_end(&w);
-            else if (begin)
-                prepare(&l, &w);
-            else
-                hf_warm_step(&w, &l);
-            uv_mutex_lock(&a->mutex);
-            continue;
-        }
-        if (q == NULL && !atomic_load(&a->r->readable)) {
-            uv_cond_wait(&a->cond, &a->mutex);
-            continue;
-        }
-        if (q == NULL) { /* a follower: now and then, for databases that are new */
-            if (uv_cond_timedwait(&a->cond, &a->mutex, AGAIN_S * 1000000000ull) == UV_ETIMEDOUT)
-                a->prepare = true;
+        if (q == NULL) {
+            idle(a, &l, &w);
             continue;
         }
         a->first = q->next;

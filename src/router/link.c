@@ -14,7 +14,8 @@ enum {
 
 bool hf_link_is_over(const struct hf_link *l)
 {
-    return atomic_load(l->stopping) || (l->database != NULL && !atomic_load(&l->r->readable)) || (l->opening != 0 && atomic_load(&l->r->opening) != l->opening);
+    return atomic_load(l->stopping) || (l->database != NULL && !atomic_load(&l->r->readable)) ||
+           (l->opening != 0 && atomic_load(&l->r->opening) != l->opening);
 }
 
 bool hf_link_wait(const struct hf_link *l, int fd, short events, uint64_t until_ns)
