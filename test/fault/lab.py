@@ -278,14 +278,10 @@ class Lab(direct.DirectCluster):
         out += [f"--- processes\n" + "\n".join(
             f"{p.state} {p.pid} (parent {p.ppid}) {p.args[:150]}" for p in procs.under(self.dir))]
         for node in self.names():
-            if os.path.exists(self.log_path(node)):
-                lines = [line for line in self.log_text(node).splitlines() if " DEBUG " not in line]
-                out.append(f"--- {node}.log\n" + "\n".join(line[:300] for line in lines[-60:]))
-            path = self.path(node, "log", "postgresql.log")
-            if os.path.exists(path):
-                with open(path, encoding="utf-8", errors="replace") as f:
-                    lines = f.read().splitlines()
-                out.append(f"--- {node}: PostgreSQL\n" + "\n".join(line[:300] for line in lines[-60:]))
+            for what in ("node.log", "postgresql.log"):
+                with contextlib.suppress(OSError):
+                    lines = [line for line in self.log_text(node, what).splitlines() if " DEBUG " not in line]
+                    out.append(f"--- {node}: {what}\n" + "\n".join(line[:300] for line in lines[-60:]))
         return "\n".join(out)
 
     def stop_keeper(self):

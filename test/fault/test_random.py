@@ -1,10 +1,7 @@
 """Ten short schedules, two at a time; `make soak` runs long ones without end. Seeds that once found something stay
 here."""
 
-import multiprocessing
 import os
-import signal
-import sys
 
 import pytest
 
@@ -21,19 +18,13 @@ def judge(result):
     assert result.passed, f"{result.anomalies[:10]} {result.trouble}"
 
 
-def leave_tidily():
-    """Whoever ends a run gets its hosts and volumes cleared away."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-
-
 def short(seed):
     return campaign.run(seed, SECONDS)
 
 
 @pytest.fixture(name="results", scope="module")
 def fixture_results():
-    """Each run is a process of its own; one that dies takes its own result away and no other."""
-    with multiprocessing.Pool(2, leave_tidily, maxtasksperchild=1) as pool:
+    with campaign.pool(2) as pool:
         runs = {seed: pool.apply_async(short, (seed,)) for seed in SEEDS}
         try:
             yield runs
