@@ -21,12 +21,7 @@ int SSL_read(SSL *ssl, void *to, int n)
 
     (void)ssl;
     MUST(n > 0);
-    if (most > stream.n)
-        most = stream.n;
-    memcpy(to, stream.p, most);
-    stream.p += most;
-    stream.n -= most;
-    return (int)most;
+    return (int)input_take(&stream, to, most);
 }
 
 int SSL_write(SSL *ssl, const void *from, int n)

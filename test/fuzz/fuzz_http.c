@@ -6,71 +6,7 @@
 #define HF_VERSION "fuzz"
 #include "../../src/node_http.c"
 
-static struct hf_cluster cluster;
-static struct hf_durable durable;
-static struct hf_view view;
-static bool readable, gate_open;
-
-/* -- what node_http.c asks of others --------------------------------------------------------------
- */
-
-struct hf_view hf_decide_view(const struct hf_decide *d)
-{
-    (void)d;
-    return view;
-}
-
-struct hf_router_counts hf_router_counts(const struct hf_router *r)
-{
-    (void)r;
-    return (struct hf_router_counts){.gate = 1};
-}
-
-const char *hf_router_refused_word(enum hf_refused why)
-{
-    (void)why;
-    return "full";
-}
-
-bool hf_router_is_readable(const struct hf_router *r)
-{
-    (void)r;
-    return readable;
-}
-
-bool hf_router_gate_is_open(const struct hf_router *r)
-{
-    (void)r;
-    return gate_open;
-}
-
-struct hf_pg *hf_agent_pg(struct hf_agent *a)
-{
-    (void)a;
-    return NULL;
-}
-
-void hf_pg_status(struct hf_pg *pg, struct hf_pg_status *s)
-{
-    (void)pg;
-    memset(s, 0, sizeof *s);
-}
-
-hf_lsn hf_node_lsn(const struct hf_node *n)
-{
-    return n->applied;
-}
-
-char *hf_node_status_text(struct hf_node *n)
-{
-    (void)n;
-    return strdup("{}");
-}
-
-const struct hf_member *hf_cluster_member(const struct hf_cluster *c, hf_node_id id)
-{
-    return id != 0 && id <= c->n_members ? &c->members[id - 1] : NULL;
-}
+#include "../unit/local/http_world.h"
 
 /* -- the test -----------------------------------------------------------------------------------
  */
@@ -95,19 +31,19 @@ static void node_of(struct hf_node *n, struct input *in)
 
     for (int i = 0; i < 8; i++)
         lag = lag << 8 | input_byte(in);
-    readable = how & 1;
-    gate_open = how & 2;
-    cluster.n_members = 3;
-    durable.self = 2;
-    for (unsigned i = 0; i < cluster.n_members; i++) {
-        cluster.members[i].id = i + 1;
-        memset(cluster.members[i].name, 'n', HF_NAME_MAX - 1);
+    world.readable = how & 1;
+    world.gate_open = how & 2;
+    world.cluster.n_members = 3;
+    world.durable.self = 2;
+    for (unsigned i = 0; i < world.cluster.n_members; i++) {
+        world.cluster.members[i].id = i + 1;
+        memset(world.cluster.members[i].name, 'n', HF_NAME_MAX - 1);
         n->flushed[i].id = i + 1;
     }
-    view = (struct hf_view){
-        .cluster = &cluster, .durable = &durable, .leading = how & 4, .leader = how >> 6};
+    world.view = (struct hf_view){
+        .cluster = &world.cluster, .durable = &world.durable, .leading = how & 4, .leader = how >> 6};
     n->config = &config;
-    n->decide = how & 8 ? (struct hf_decide *)&view : NULL;
+    n->decide = how & 8 ? (struct hf_decide *)&world.view : NULL;
     n->streaming = how & 16;
     n->applied = how & 32 ? 1000 : 0;
     n->leader_end = n->applied + lag < lag ? lag : n->applied + lag;
@@ -116,7 +52,7 @@ static void node_of(struct hf_node *n, struct input *in)
 static void check_follower(const struct hf_node *n, const char *max_lag, unsigned status)
 {
     uint64_t lag = n->leader_end > n->applied ? n->leader_end - n->applied : 0;
-    bool could = n->decide != NULL && readable;
+    bool could = n->decide != NULL && world.readable;
     unsigned __int128 most;
 
     if (max_lag == NULL)

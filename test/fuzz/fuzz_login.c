@@ -27,12 +27,7 @@ ssize_t hf_fd_read(int fd, uint8_t *p, size_t n)
         return 0;
     if (stream.n == 0)
         return -1;
-    if (most > stream.n)
-        most = stream.n;
-    memcpy(p, stream.p, most);
-    stream.p += most;
-    stream.n -= most;
-    return (ssize_t)most;
+    return (ssize_t)input_take(&stream, p, most);
 }
 
 bool hf_session_send_back(struct hf_session *s, const uint8_t *p, size_t n)

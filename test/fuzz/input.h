@@ -29,6 +29,18 @@ static inline unsigned input_byte(struct input *in)
     return *in->p++;
 }
 
+/* `most` bytes, or what is left: so many. */
+static inline size_t input_take(struct input *in, void *to, size_t most)
+{
+    size_t n = most < in->n ? most : in->n;
+
+    if (n > 0)
+        memcpy(to, in->p, n);
+    in->p += n;
+    in->n -= n;
+    return n;
+}
+
 /* A block of its own, so that reading beyond it shows; a NUL stands behind its *len bytes. `end`:
  * the byte that ends it in the input, or -1: it goes on to the input's end. */
 static inline char *input_block(struct input *in, int end, size_t *len)
