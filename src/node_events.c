@@ -341,9 +341,9 @@ static void on_write(void *ctx, enum hf_write write, enum hf_write_state state, 
                                        .lsn = lsn});
 }
 
-static void on_exit_pg(void *ctx, pid_t pid, int status)
+static void on_exit_pg(void *ctx, pid_t pid, const char *why)
 {
-    hf_warn("postgres: the postmaster (pid %d) ended unasked, status %d", (int)pid, status);
+    hf_warn("postgres: the postmaster (pid %d) ended unasked, %s", (int)pid, why);
     hf_node_step(ctx, &(struct hf_event){.type = HF_EV_PG_EXIT});
 }
 

@@ -234,6 +234,8 @@ static void newest_changed(struct hf_decide *d)
 
 void hf_pg_lost(struct hf_decide *d)
 {
+    if (d->pg == HF_PG_STANDBY)
+        hf_follow_futile(d);
     d->pg = d->pg == HF_PG_EMPTY ? HF_PG_EMPTY : HF_PG_DOWN;
     d->end_known = false;
     d->streaming = false;
@@ -341,6 +343,8 @@ static void record(struct hf_decide *d, const struct hf_event *e)
         break;
     case HF_EV_STREAM_STATE:
         d->streaming = e->ok && d->stream_open;
+        if (d->streaming)
+            d->futile_starts = 0;
         if (d->streaming && e->lsn > d->flushed)
             d->flushed = e->lsn;
         break;

@@ -252,6 +252,7 @@ enum hf_mutation {
     HF_MUT_NEVER_UNFIT,         /* S13 */
     HF_MUT_FOUND_ALONE,         /* S15 */
     HF_MUT_NO_RECLONE_ON_MISSING, /* S16 */
+    HF_MUT_REPLAY_FOR_EVER,     /* S16: a standby that ends in its replay is started again and again */
     HF_MUT_RELEASE_EARLY,       /* S17: before the gate confirmed */
     HF_MUT_OLD_ACKS_COUNT,      /* S17: acks of pings before the release */
     HF_MUT_PROMOTE_FROM_LOG,    /* S18 */

@@ -4,7 +4,7 @@
  * are all here. */
 #include "decide_private.h"
 
-enum { START_FAILURES_MAX = 3 };
+enum { FUTILE_STARTS_MAX = 5 };
 
 void hf_follow_close(struct hf_decide *d)
 {
@@ -17,12 +17,26 @@ void hf_follow_close(struct hf_decide *d)
     hf_emit(d, HF_ACT_STREAM_CLOSE);
 }
 
+/* PostgreSQL did not start, or ended by itself. Once more at once, then with growing patience (seven seconds in all, for
+ * what passes: memory, a port). Data that never get as far as streaming are of no use: S16, a clone. */
+void hf_follow_futile(struct hf_decide *d)
+{
+    unsigned n = ++d->futile_starts;
+    uint64_t wait = n < 2 || n >= FUTILE_STARTS_MAX ? 0 : (250 * HF_MS) << n;
+
+    if (d->now_ns + wait > d->work_retry_ns)
+        d->work_retry_ns = d->now_ns + wait;
+    if (n >= FUTILE_STARTS_MAX && !HF_MUTATED(HF_MUT_REPLAY_FOR_EVER))
+        d->reclone = true;
+}
+
 /* -- results ------------------------------------------------------------------------------------ */
 
 static void copied(struct hf_decide *d, const struct hf_event *e)
 {
     d->pg = HF_PG_STANDBY;
     d->reclone = false;
+    d->futile_starts = 0;
     d->copying = HF_COPY_NONE;
     d->disk.had_data = true;
     d->disk.lineage = d->work_epoch;
@@ -45,17 +59,14 @@ static void copied(struct hf_decide *d, const struct hf_event *e)
 
 static void failed(struct hf_decide *d, const struct hf_event *e)
 {
+    d->work_retry_ns = d->now_ns + 200 * HF_MS;
     /* Some jobs restart PostgreSQL, and a stop that was asked for is no exit of its own accord. */
     if (e->down && (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY))
         hf_pg_lost(d);
-    d->work_retry_ns = d->now_ns + 200 * HF_MS;
     switch (e->work) {
     case HF_WORK_START:
-        d->start_failures++;
         d->pg = HF_PG_DOWN;
-        d->work_retry_ns = d->now_ns + 500 * HF_MS * d->start_failures;
-        if (d->start_failures >= START_FAILURES_MAX)
-            d->reclone = true;
+        hf_follow_futile(d);
         break;
     case HF_WORK_PROMOTE:
         if (!e->down)
@@ -122,7 +133,6 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
         break;
     case HF_WORK_START:
         d->pg = HF_PG_STANDBY;
-        d->start_failures = 0;
         d->end_known = false;
         d->rule_config_seq = d->work_config_seq;
         break;
@@ -142,6 +152,7 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
         break;
     case HF_WORK_PROMOTE:
         d->pg = HF_PG_PRIMARY;
+        d->futile_starts = 0;
         d->primary_epoch = d->work_epoch;
         d->timeline = d->promoted_timeline = e->timeline;
         d->end_known = false;

@@ -82,7 +82,7 @@ struct hf_decide {
     uint64_t work_config_seq;  /* the rule that the work under way writes */
     uint64_t rule_config_seq;  /* the rule in force; meaningful while PostgreSQL runs */
     uint64_t work_retry_ns;    /* after a failure: not before */
-    unsigned start_failures;
+    unsigned futile_starts;    /* in a row: it did not start, or ended before it streamed or led */
     hf_epoch primary_epoch;    /* pg == PRIMARY: promoted or continued in this epoch */
     bool end_known;            /* end_lsn is the end of WAL and cannot grow */
     hf_lsn end_lsn;
@@ -183,7 +183,7 @@ void hf_emit_answer(struct hf_decide *d, uint64_t request, bool ok, const char *
 void hf_propose(struct hf_decide *d, const struct hf_entry *e);
 bool hf_saved(const struct hf_decide *d); /* nothing is waiting for the disk */
 hf_node_id hf_self(const struct hf_decide *d);
-void hf_pg_lost(struct hf_decide *d); /* PostgreSQL does not run any more */
+void hf_pg_lost(struct hf_decide *d); /* PostgreSQL does not run any more, unasked */
 hf_epoch hf_newest_epoch(const struct hf_decide *d);
 hf_node_id hf_newest_leader(const struct hf_decide *d);
 
@@ -231,6 +231,7 @@ void hf_stream_cut(struct hf_decide *d);
 /* decide_follow.c: what PostgreSQL here should be doing. */
 void hf_follow_work(struct hf_decide *d, const struct hf_event *e);
 void hf_follow_run(struct hf_decide *d);
+void hf_follow_futile(struct hf_decide *d); /* a start that came to nothing */
 void hf_follow_close(struct hf_decide *d); /* cut the stream; confirmed by stream_closing = false */
 
 /* decide_member.c: joins, leaves, learners, the dead. */

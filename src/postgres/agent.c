@@ -28,7 +28,6 @@ struct letter {
     hf_epoch epoch;
     hf_lsn lsn;
     pid_t pid;
-    int status;
     bool ok;
     char text[HF_PG_TEXT_MAX];
 };
@@ -75,7 +74,7 @@ static void deliver(void *arg)
         cb->on_write(cb->ctx, l->write, l->state, l->epoch, l->lsn, l->text);
         break;
     case LETTER_EXIT:
-        cb->on_exit(cb->ctx, l->pid, l->status);
+        cb->on_exit(cb->ctx, l->pid, l->text);
         break;
     case LETTER_ACCOUNTS:
         if (cb->on_accounts != NULL)
@@ -111,12 +110,12 @@ static void post(struct letter *l)
     hf_mailbox_post(l->agent->mailbox, closing ? discard : deliver, l);
 }
 
-static void exit_hook(void *ctx, pid_t pid, int status)
+static void exit_hook(void *ctx, pid_t pid, const char *why)
 {
     struct letter *l = letter_new(ctx, LETTER_EXIT);
 
     l->pid = pid;
-    l->status = status;
+    (void)snprintf(l->text, sizeof l->text, "%s", why);
     post(l);
 }
 

@@ -20,7 +20,7 @@ struct hf_agent_callbacks {
     void (*on_write)(void *ctx, enum hf_write write, enum hf_write_state state, hf_epoch epoch,
                      hf_lsn lsn, const char *text);
     /* The postmaster ended unasked. */
-    void (*on_exit)(void *ctx, pid_t pid, int status);
+    void (*on_exit)(void *ctx, pid_t pid, const char *why);
     /* hf_agent_accounts is done; may be NULL. */
     void (*on_accounts)(void *ctx, bool ok, const char *text);
     /* Not on the loop: on a worker thread, at once, must not block: the postmaster's pid, 0 once

@@ -33,8 +33,8 @@ struct hf_pg_hooks {
     void *ctx;
     /* The postmaster's pid as soon as it exists, 0 once it and all its children are gone. */
     void (*on_postmaster)(void *ctx, pid_t pid);
-    /* It ended and nobody here had asked for it. `status` as of waitpid. */
-    void (*on_exit)(void *ctx, pid_t pid, int status);
+    /* It ended and nobody here had asked for it. `why`: how, and what its log says. */
+    void (*on_exit)(void *ctx, pid_t pid, const char *why);
 };
 
 /* The module that makes waits for a majority uncancellable (src/guard, S11). */

@@ -65,6 +65,8 @@ struct hf_pg {
      * PostgreSQL's tools a name for it (open.c). "": not needed, or nothing there to do it. */
     char nameless[3][HF_PG_PATH_MAX + 32];
 
+    off_t log_at; /* where the log of the server's newest life begins; set before `watcher` is */
+
     PGconn *conn; /* only the thread of hf_pg_run; kept for speed; NULL when not connected */
 
     /* Only in a twin: the barrier's connection, made ahead (writer.h). */

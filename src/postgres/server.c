@@ -53,12 +53,16 @@ void hf_pg_log_rotate(struct hf_pg *pg)
     (void)close(fd);
 }
 
-/* The last complaint of a server that did not start. */
-static void log_complaint(const struct hf_pg *pg, off_t since, char *out, size_t cap)
+/* What the server said last of what went wrong, in this life. Its answers to clients who come while it starts or ends
+ * do not count. */
+static void log_complaint(const struct hf_pg *pg, char *out, size_t cap)
 {
     char buf[8192];
     int fd = open(pg->log_file, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : pread(fd, buf, sizeof buf - 1, since);
+    off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    off_t from = pg->log_at <= end ? pg->log_at : 0; /* it was rotated meanwhile */
+    off_t tail = end - from < (off_t)sizeof buf ? from : end - (off_t)sizeof buf + 1;
+    ssize_t n = fd < 0 ? -1 : pread(fd, buf, sizeof buf - 1, tail);
     const char *best = NULL;
     char *save = NULL;
 
@@ -69,9 +73,10 @@ static void log_complaint(const struct hf_pg *pg, off_t since, char *out, size_t
         return;
     buf[n] = '\0';
     for (char *l = strtok_r(buf, "\n", &save); l != NULL; l = strtok_r(NULL, "\n", &save))
-        if (strstr(l, "FATAL:") != NULL || strstr(l, "PANIC:") != NULL ||
-            strstr(l, "HINT:") != NULL)
-            best = best != NULL && strstr(l, "HINT:") == NULL ? best : l;
+        if (strstr(l, "PANIC:") != NULL ||
+            (strstr(l, "FATAL:") != NULL && strstr(l, "the database system is") == NULL &&
+             (best == NULL || strstr(best, "PANIC:") == NULL)))
+            best = l;
     if (best != NULL)
         (void)snprintf(out, cap, "%s; see %s", best, pg->log_file);
 }
@@ -84,6 +89,7 @@ static void *watch(void *arg)
 {
     struct hf_pg *pg = arg;
     struct hf_error err;
+    char why[512], said[400];
     bool asked;
     int status = 0;
     pid_t pid;
@@ -103,8 +109,14 @@ static void *watch(void *arg)
     pthread_mutex_unlock(&pg->lock);
     if (pg->hooks.on_postmaster != NULL)
         pg->hooks.on_postmaster(pg->hooks.ctx, 0);
-    if (!asked && pg->hooks.on_exit != NULL)
-        pg->hooks.on_exit(pg->hooks.ctx, pid, status);
+    if (asked || pg->hooks.on_exit == NULL)
+        return NULL;
+    log_complaint(pg, said, sizeof said);
+    if (WIFSIGNALED(status)) /* what it said is not why */
+        (void)snprintf(why, sizeof why, "signal %d", WTERMSIG(status));
+    else
+        (void)snprintf(why, sizeof why, "exit status %d: %s", WEXITSTATUS(status), said);
+    pg->hooks.on_exit(pg->hooks.ctx, pid, why);
     return NULL;
 }
 
@@ -139,7 +151,7 @@ static void postmaster_child(const struct hf_pg *pg, char *const *argv, char *co
     _exit(127);
 }
 
-static int spawn(struct hf_pg *pg, off_t *log_at, struct hf_error *err)
+static int spawn(struct hf_pg *pg, struct hf_error *err)
 {
     char exe[HF_PG_PATH_MAX + 16], config[HF_PG_PATH_MAX + 64], hba[HF_PG_PATH_MAX + 64];
     char ident[HF_PG_PATH_MAX + 64];
@@ -151,7 +163,7 @@ static int spawn(struct hf_pg *pg, off_t *log_at, struct hf_error *err)
     if (log < 0)
         return hf_fail(err, HF_EIO, "%s: cannot open %s: %s", pg->name, pg->log_file,
                        strerror(errno));
-    *log_at = lseek(log, 0, SEEK_END);
+    pg->log_at = lseek(log, 0, SEEK_END);
     (void)snprintf(exe, sizeof exe, "%s/postgres", pg->bindir);
     (void)snprintf(config, sizeof config, "config_file=%s/postgresql.conf", pg->conf_dir);
     (void)snprintf(hba, sizeof hba, "hba_file=%s/pg_hba.conf", pg->conf_dir);
@@ -207,8 +219,7 @@ static bool is_receiver(void *ctx, const char *title)
 /* Waits for what postmaster.pid says, woken by its changes. The end of local WAL without being
  * consistent (after a rewind, or S10) shows as a WAL receiver: the startup process asks for one
  * only then. */
-static int await_ready(struct hf_pg *pg, off_t log_at, int timeout_ms, bool *sql,
-                       struct hf_error *err)
+static int await_ready(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_error *err)
 {
     uint64_t deadline_ns = hf_clock_ns() + (uint64_t)timeout_ms * HF_MS;
     int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -223,7 +234,7 @@ static int await_ready(struct hf_pg *pg, off_t log_at, int timeout_ms, bool *sql
         pid_t pid = hf_pg_pid(pg);
 
         if (pid == 0) {
-            log_complaint(pg, log_at, why, sizeof why);
+            log_complaint(pg, why, sizeof why);
             code = hf_fail(err, strstr(why, "No space left") != NULL ? HF_ENOSPC : HF_EPG,
                            "%s: PostgreSQL does not start: %s", pg->name, why);
             break;
@@ -247,7 +258,6 @@ static int await_ready(struct hf_pg *pg, off_t log_at, int timeout_ms, bool *sql
 int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_error *err)
 {
     char path[HF_PG_PATH_MAX];
-    off_t log_at = 0;
     int code;
 
     hf_pg_server_forget(pg);
@@ -267,9 +277,9 @@ int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_er
     if (hf_pg_path(path, sizeof path, pg->sock_dir, ".s.PGSQL.5432.lock") == 0)
         (void)unlink(path); /* nobody owns it: see above */
     hf_pg_log_rotate(pg);
-    code = spawn(pg, &log_at, err);
+    code = spawn(pg, err);
     if (code == 0)
-        code = await_ready(pg, log_at, timeout_ms, sql, err);
+        code = await_ready(pg, timeout_ms, sql, err);
     if (code == 0 && *sql)
         *sql = hf_pg_session(pg, err) != NULL;
     if (code != 0 && hf_pg_pid(pg) != 0)

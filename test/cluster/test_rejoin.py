@@ -164,6 +164,23 @@ def test_s16_clean_follower_far_behind(small_wal):
     assert (now["id"], now["uuid"]) == (me["id"], me["uuid"]), "a re-clone is the same member"
 
 
+def test_s16_follower_whose_replay_ends(cluster):
+    """Its PostgreSQL starts, and gives up at the first commit that it replays, each time: what it has is of no use."""
+    behind = cluster.followers()[0]
+    cluster.insert(count=20)
+    cluster.wait_replayed(behind, cluster.lsn(cluster.leader()))
+    cluster.kill_down(behind)
+    for name in os.listdir(cluster.path(behind, "data", "pg_xact")):
+        os.remove(cluster.path(behind, "data", "pg_xact", name))
+        os.mkdir(cluster.path(behind, "data", "pg_xact", name))
+    mark = cluster.log_mark(behind)
+    cluster.start(behind)
+    cluster.wait_healthy(60)
+    tries = len(re.findall("ended unasked, exit status 1.*FATAL", cluster.log_since(mark)))
+    assert tries >= 5 and cloned(cluster.log_since(mark)), cluster.log_since(mark)
+    cluster.verify()
+
+
 def test_s19_clone_brings_no_state_of_the_leader(small_wal):
     """What an operator left in the leader's postgresql.auto.conf must not rule on the clone."""
     c = small_wal

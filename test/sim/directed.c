@@ -24,6 +24,8 @@ void s08_rewound_too_early(void);
 void s08_copied_but_not_recorded(void);
 void i6_directory_deleted(void);
 void s16_wal_is_gone(void);
+void s16_replay_ends(void);
+void s16_replay_ends_and_nobody_leads(void);
 
 /* directed_lease.c */
 void s06_reset_is_no_proof(void);
@@ -104,6 +106,9 @@ const struct directed directed_all[] = {
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
     {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
     {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},
+    {"S16b", "a replay that ends", s16_replay_ends, {{HF_MUT_REPLAY_FOR_EVER, STANDS}}},
+    {"S16c", "a replay that ends, and the leader is gone", s16_replay_ends_and_nobody_leads,
+     {{HF_MUT_NONE, 0}}},
     {"S17a", "released before the gate is shut", s17_released_early, {{HF_MUT_RELEASE_EARLY, BREAKS}}},
     {"S17b", "a hand-over fails, acks come late", s17_old_acks, {{HF_MUT_OLD_ACKS_COUNT, BREAKS}}},
     {"S18a", "an old appointment in the log", s18_old_appointment, {{HF_MUT_PROMOTE_FROM_LOG, BREAKS}}},

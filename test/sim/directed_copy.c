@@ -228,3 +228,46 @@ void s16_wal_is_gone(void)
     HAPPENED(clones->fired > 0);
     settle();
 }
+
+/* S16: B's PostgreSQL starts, and ends while it replays what it has, each time. */
+void s16_replay_ends(void)
+{
+    struct trap *clones;
+
+    begin(3);
+    clients(true);
+    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    host_pg_killed(B);
+    MUST(2000, streams_from(B, A)); /* once is nobody's fault */
+    HAPPENED(clones->fired == 0);
+    B->pg.spoilt = true;
+    host_pg_killed(B);
+    MUST(15000, streams_from(B, A));
+    HAPPENED(clones->fired > 0);
+    settle();
+}
+
+/* S16: the same, B alone has all that was acknowledged, and A, the leader, is gone. C must not lead, B cannot; and B keeps
+ * what it has until somebody leads who may be copied. */
+void s16_replay_ends_and_nobody_leads(void)
+{
+    struct trap *clones;
+    unsigned commit;
+
+    begin(3);
+    cut(LANE_WAL, A, C, true);
+    write_acked(A);
+    commit = W->acks[W->n_acks - 1].index;
+    HAPPENED(B->pg.n > commit && C->pg.n <= commit);
+    B->pg.spoilt = true;
+    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    host_pg_killed(B);
+    host_crash(A);
+    cut(LANE_WAL, A, C, false);
+    run_for(20000);
+    HAPPENED(anybody_open() == NULL && clones->fired == 0 && B->pg.n > commit);
+    host_start(A);
+    MUST(20000, anybody_open() != NULL && streams_from(B, anybody_open()));
+    HAPPENED(clones->fired > 0);
+    settle();
+}

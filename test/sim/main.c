@@ -43,6 +43,7 @@ static const struct {
     {MUT(NEVER_UNFIT), false, true, "who cannot lead leads on (S13)"},
     {MUT(FOUND_ALONE), true, true, "node 0 founds alone (S15)"},
     {MUT(NO_RECLONE_ON_MISSING), true, true, "missing WAL is waited for (S16)"},
+    {MUT(REPLAY_FOR_EVER), false, true, "a replay that ends is begun again for ever (S16)"},
     {MUT(RELEASE_EARLY), false, false, "RELEASE before the gate confirmed (S17)"},
     {MUT(OLD_ACKS_COUNT), false, false, "acks from before the release count (S17)"},
     {MUT(PROMOTE_FROM_LOG), true, false, "promotion from an old log entry (S18)"},

@@ -234,8 +234,8 @@ void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch)
     struct stream *s;
     struct transit *t;
 
-    if (leader->pg.state != HF_PG_PRIMARY || follower->pg.state != HF_PG_STANDBY)
-        return;
+    if (leader->pg.state != HF_PG_PRIMARY || follower->pg.state != HF_PG_STANDBY || follower->pg.spoilt)
+        return; /* who has not replayed what it has does not ask for more */
     if (no != NULL) {
         sim_say(follower, "WAL receiver: %s", no);
         if (strcmp(no, "58P01") == 0)
@@ -291,7 +291,7 @@ static void copy_wal(struct pg *to, const struct pg *from)
     to->tli = from->tli;
     to->n_hist = from->n_hist;
     memcpy(to->hist, from->hist, sizeof to->hist);
-    to->torn = false;
+    to->torn = to->spoilt = false;
 }
 
 /* Finds the fork as pg_rewind does: the last timeline number that both histories share. */
@@ -363,6 +363,15 @@ static void senders_end(void *arg)
     free(j);
 }
 
+static void replay_ends(void *arg)
+{
+    struct job *j = arg;
+
+    if (j->n->life == j->life && j->n->pg.spoilt && j->n->pg.state == HF_PG_STANDBY)
+        host_pg_killed(j->n);
+    free(j);
+}
+
 static void finish(void *arg)
 {
     struct job *j = arg;
@@ -394,6 +403,11 @@ static void finish(void *arg)
             pg->generation++;
             set_rule(pg, &j->a, 0);
         }
+        if (e.ok && pg->spoilt) {
+            struct job *end = malloc(sizeof *end);
+            *end = *j;
+            sim_after(sim_between(1 * MS, 50 * MS), replay_ends, end);
+        }
         break;
     case HF_WORK_STOP:
     case HF_WORK_STOP_CLEAN:
@@ -408,7 +422,7 @@ static void finish(void *arg)
         e.lsn = pg_lsn(pg->n);
         break;
     case HF_WORK_PROMOTE:
-        e.ok = pg->state == HF_PG_STANDBY && !sim_chance(W->quiet ? 0 : 0.02);
+        e.ok = pg->state == HF_PG_STANDBY && !pg->spoilt && !sim_chance(W->quiet ? 0 : 0.02);
         if (e.ok) {
             promote(pg);
             set_rule(pg, &j->a,

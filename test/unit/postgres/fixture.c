@@ -211,10 +211,10 @@ void relay_open(struct relay *r, bool open)
 /* --- servers ------------------------------------------------------------------------------------
  */
 
-static void on_exit_hook(void *ctx, pid_t pid, int status)
+static void on_exit_hook(void *ctx, pid_t pid, const char *why)
 {
     (void)pid;
-    (void)status;
+    (void)why;
     __atomic_add_fetch(&((struct server *)ctx)->exits, 1, __ATOMIC_SEQ_CST);
 }
 

@@ -624,11 +624,11 @@ static void seen_write(void *ctx, enum hf_write write, enum hf_write_state write
         uv_stop(x->loop);
 }
 
-static void seen_exit(void *ctx, pid_t pid, int status)
+static void seen_exit(void *ctx, pid_t pid, const char *why)
 {
     struct agent_seen *x = ctx;
 
-    (void)status;
+    assert_non_null(strstr(why, "exit status 0: "));
     assert_int_equal(pid, x->pid);
     x->exits++;
     if (x->failed == 3)
