@@ -15,6 +15,7 @@
 #include "base/log.h"
 
 enum { TICK_MS = 10 };
+#define ACCOUNTS_LATER_NS (300 * HF_MS)
 
 /* -- events ------------------------------------------------------------------------------------------ */
 
@@ -163,6 +164,9 @@ static void accounts(struct hf_node *n, const struct hf_view *v)
                                   .admin_password = a->admin_password};
 
     if (n->accounts_made || a->app_password[0] == '\0' || !v->leading || !v->gate_open)
+        return;
+    /* Who has led before us has made them, very likely: clients who have waited come first. */
+    if (v->cluster->n_branches > 1 && hf_clock_ns() - n->opened_ns < ACCOUNTS_LATER_NS)
         return;
     n->accounts_made = hf_agent_accounts(n->agent, &made) == 0;
 }

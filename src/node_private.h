@@ -97,6 +97,7 @@ struct hf_node {
     struct hf_leave *leave;
     bool terminating; /* SIGTERM has come; perhaps this node leaves first */
     int64_t certificate_end_s; /* by the wall clock; 0: not known yet */
+    uint64_t opened_ns; /* when the gate was opened here last */
     bool accounts_made;
     struct hf_settings settings;
 

@@ -187,6 +187,12 @@ static const struct hf_branch *to_follow(const struct hf_decide *d)
     return b;
 }
 
+/* Its leader has shut the gate for good, and our stream has ended: nothing will come of this epoch any more. */
+static bool is_over(const struct hf_decide *d, const struct hf_branch *b)
+{
+    return d->released_epoch == b->epoch && !d->streaming;
+}
+
 /* Has the leader of b pinged lately? Copying from a leader that is gone only wastes time. */
 static bool leader_alive(const struct hf_decide *d, const struct hf_branch *b)
 {
@@ -323,6 +329,11 @@ static void standby_run(struct hf_decide *d, const struct hf_branch *b)
         copy_run(d, b, d->copying == HF_COPY_REWIND && !d->reclone);
         return;
     }
+    if (is_over(d, b)) {
+        if (!d->end_known)
+            hf_emit_work(d, HF_WORK_POSITION, b->epoch); /* known when the next leader asks */
+        return;
+    }
     if (d->saved.lineage == b->epoch) {
         if (d->followed_from.epoch == 0 || /* since before this process started, or copied */
             (d->followed_from.epoch == b->epoch && d->followed_from.lsn < b->start))
@@ -387,8 +398,8 @@ void hf_follow_run(struct hf_decide *d)
         return;
     if (hf_lead_owns_pg(d) || d->now_ns < d->work_retry_ns)
         return;
-    /* A fence or a new epoch ends an old stream, whatever else is to be done. */
-    if (d->stream_open && (b == NULL || d->stream_epoch != b->epoch))
+    /* A fence, a release or a new epoch ends an old stream, whatever else is to be done. */
+    if (d->stream_open && (b == NULL || d->stream_epoch != b->epoch || is_over(d, b)))
         hf_follow_close(d);
     if (d->copying != HF_COPY_NONE && (b == NULL || b->epoch != d->copying_for))
         copy_forget(d);

@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Clients have waited: their first commits need not wait for a checkpoint's writes too. */
+#define CHECKPOINT_LATER_NS (300 * HF_MS)
+
 void hf_lead_set(struct hf_decide *d, enum hf_lead_state state)
 {
     d->lead = state;
@@ -367,7 +370,7 @@ static void open_run(struct hf_decide *d)
     }
     opened_run(d);
     if (!d->checkpoint_done && d->gate == HF_GATE_OPEN && d->work == HF_WORK_NONE &&
-        d->now_ns >= d->work_retry_ns)
+        d->now_ns >= d->work_retry_ns && d->now_ns - d->lead_state_ns >= CHECKPOINT_LATER_NS)
         hf_emit_work(d, HF_WORK_CHECKPOINT, d->lead_term); /* S9: before any rewind */
     heartbeat_run(d);
 }

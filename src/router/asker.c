@@ -7,13 +7,15 @@
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "core/types.h"
 #include "router/link.h"
 #include "router/login.h"
 #include "router/session.h"
 #include "router/warm.h"
 
-enum { ASK_MS = 2000, ITERATIONS = 4096 /* PostgreSQL's default */, AGAIN_S = 120 };
+enum { ASK_MS = 2000, ITERATIONS = 4096 /* PostgreSQL's default */, LATER_MS = 1000, AGAIN_MS = 120000 };
 
 struct hf_asker {
     struct hf_router *r;
@@ -23,7 +25,7 @@ struct hf_asker {
     uv_cond_t cond;
     struct hf_question *first, **last;
     uint8_t secret[HF_SCRAM_KEY];
-    bool prepare; /* when there is nothing to answer */
+    uint64_t prepare_ns; /* when, if there is nothing to answer; on a follower */
     atomic_bool stopping;
 };
 
@@ -125,18 +127,20 @@ static void prepare(struct hf_link *l, struct hf_warm *w)
 /* Nothing is asked: other databases are made ready, one at a time, or we wait. With the lock, which it lets go. */
 static void idle(struct hf_asker *a, struct hf_link *l, struct hf_warm *w)
 {
-    bool follower = atomic_load(&a->r->readable), begin = a->prepare;
+    bool follower = atomic_load(&a->r->readable);
+    uint64_t now_ns = hf_clock_ns();
+    bool begin = a->prepare_ns <= now_ns;
 
-    if (!begin && w->names == NULL && !follower) {
+    if (w->names == NULL && !follower) {
         uv_cond_wait(&a->cond, &a->mutex);
         return;
     }
-    if (!begin && w->names == NULL) { /* now and then, for databases that are new */
-        if (uv_cond_timedwait(&a->cond, &a->mutex, AGAIN_S * 1000000000ull) == UV_ETIMEDOUT)
-            a->prepare = true;
+    if (w->names == NULL && !begin) {
+        (void)uv_cond_timedwait(&a->cond, &a->mutex, a->prepare_ns - now_ns);
         return;
     }
-    a->prepare = false;
+    if (begin)
+        a->prepare_ns = now_ns + AGAIN_MS * HF_MS; /* for databases that are new */
     uv_mutex_unlock(&a->mutex);
     l->opening = 0;
     if (!follower) /* it is promoted, or gone: now others want the link */
@@ -189,7 +193,7 @@ void hf_asker_ask(struct hf_asker *a, struct hf_question *q)
 void hf_asker_prepare(struct hf_asker *a)
 {
     uv_mutex_lock(&a->mutex);
-    a->prepare = true;
+    a->prepare_ns = hf_clock_ns() + LATER_MS * HF_MS;
     uv_cond_signal(&a->cond);
     uv_mutex_unlock(&a->mutex);
 }
