@@ -38,6 +38,7 @@ class Patroni:
         self.outside = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
         self._running = {}
         self._down = set()
+        self.helped = 0
         self._over = threading.Event()
         self.net = None
         try:
@@ -167,8 +168,25 @@ class Patroni:
                 m.get("lag", 0) == 0 or m["role"] == "replica" for m in members if m["role"] != "leader")
         return False
 
-    def wait_healthy(self, timeout=240):
-        harness.wait_until("a leader, a synchronous standby and a replica", self.healthy, timeout, 0.2)
+    def wait_healthy(self, timeout=60):
+        what = "a leader, a synchronous standby and a replica"
+        try:
+            harness.wait_until(what, self.healthy, timeout, 0.2)
+        except AssertionError:
+            self.helped += self._reinitialize()
+            harness.wait_until(what, self.healthy, 240, 0.2)
+
+    def _reinitialize(self):
+        """What a person does (patronictl reinit) when a member does not find its way back. How many there were."""
+        lost = 0
+        for member in self._rest(self.leader(), "/cluster")["members"]:
+            if member["role"] == "leader" or member["state"] in ("running", "streaming"):
+                continue
+            lost += 1
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(urllib.request.Request(
+                    f"http://{self.net.address(member['name'])}:8008/reinitialize", b'{"force": true}'), timeout=2).close()
+        return lost
 
     def connect(self, _avoid):
         """HAProxy stands beside the clients and survives everything."""
