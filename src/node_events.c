@@ -321,6 +321,7 @@ static void on_work(void *ctx, const struct hf_pg_result *r)
                                        .epoch = r->epoch,
                                        .lsn = r->lsn,
                                        .down = r->down,
+                                       .no_space = r->code == HF_ENOSPC,
                                        .swapped = r->swapped,
                                        .timeline = r->timeline,
                                        .system_id = r->system_id});
@@ -344,7 +345,7 @@ static void on_write(void *ctx, enum hf_write write, enum hf_write_state state, 
 static void on_exit_pg(void *ctx, pid_t pid, const char *why)
 {
     hf_warn("postgres: the postmaster (pid %d) ended unasked, %s", (int)pid, why);
-    hf_node_step(ctx, &(struct hf_event){.type = HF_EV_PG_EXIT});
+    hf_node_step(ctx, &(struct hf_event){.type = HF_EV_PG_EXIT, .no_space = strstr(why, "No space left") != NULL});
 }
 
 static void on_accounts(void *ctx, bool ok, const char *text)

@@ -232,10 +232,10 @@ static void newest_changed(struct hf_decide *d)
     d->disk.founded = true;
 }
 
-void hf_pg_lost(struct hf_decide *d)
+void hf_pg_lost(struct hf_decide *d, bool no_space)
 {
     if (d->pg == HF_PG_STANDBY)
-        hf_follow_futile(d);
+        hf_follow_futile(d, no_space);
     d->pg = d->pg == HF_PG_EMPTY ? HF_PG_EMPTY : HF_PG_DOWN;
     d->end_known = false;
     d->streaming = false;
@@ -319,7 +319,7 @@ static void record(struct hf_decide *d, const struct hf_event *e)
         hf_lead_write(d, e);
         break;
     case HF_EV_PG_EXIT:
-        hf_pg_lost(d);
+        hf_pg_lost(d, e->no_space);
         break;
     case HF_EV_GATE_SHUT:
         if (d->gate == HF_GATE_SHUTTING)

@@ -122,6 +122,7 @@ struct hf_event {
     enum hf_event_type type;
     bool ok, proof;
     bool down;    /* WORK: no postmaster runs here now, whatever the job was */
+    bool no_space; /* WORK, failed; PG_EXIT: since the disk is full */
     bool swapped; /* WORK, failed clone: the copy is in place of the old data all the same */
     hf_node_id id;
     uint64_t term, seq, request;

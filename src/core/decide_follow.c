@@ -18,12 +18,15 @@ void hf_follow_close(struct hf_decide *d)
 }
 
 /* PostgreSQL did not start, or ended by itself. Once more at once, then with growing patience (seven seconds in all, for
- * what passes: memory, a port). Data that never get as far as streaming are of no use: S16, a clone. */
-void hf_follow_futile(struct hf_decide *d)
+ * what passes: memory, a port). Data that never get as far as streaming are of no use: S16, a clone. A full disk says
+ * nothing of the data, and a clone beside them would need more of it. */
+void hf_follow_futile(struct hf_decide *d, bool no_space)
 {
-    unsigned n = ++d->futile_starts;
+    unsigned n = no_space ? d->futile_starts : ++d->futile_starts;
     uint64_t wait = n < 2 || n >= FUTILE_STARTS_MAX ? 0 : (250 * HF_MS) << n;
 
+    if (no_space)
+        wait = 1000 * HF_MS;
     if (d->now_ns + wait > d->work_retry_ns)
         d->work_retry_ns = d->now_ns + wait;
     if (n >= FUTILE_STARTS_MAX && !HF_MUTATED(HF_MUT_REPLAY_FOR_EVER))
@@ -62,11 +65,11 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
     d->work_retry_ns = d->now_ns + 200 * HF_MS;
     /* Some jobs restart PostgreSQL, and a stop that was asked for is no exit of its own accord. */
     if (e->down && (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY))
-        hf_pg_lost(d);
+        hf_pg_lost(d, e->no_space);
     switch (e->work) {
     case HF_WORK_START:
         d->pg = HF_PG_DOWN;
-        hf_follow_futile(d);
+        hf_follow_futile(d, e->no_space);
         break;
     case HF_WORK_PROMOTE:
         if (!e->down)

@@ -183,7 +183,7 @@ void hf_emit_answer(struct hf_decide *d, uint64_t request, bool ok, const char *
 void hf_propose(struct hf_decide *d, const struct hf_entry *e);
 bool hf_saved(const struct hf_decide *d); /* nothing is waiting for the disk */
 hf_node_id hf_self(const struct hf_decide *d);
-void hf_pg_lost(struct hf_decide *d); /* PostgreSQL does not run any more, unasked */
+void hf_pg_lost(struct hf_decide *d, bool no_space); /* PostgreSQL does not run any more, unasked */
 hf_epoch hf_newest_epoch(const struct hf_decide *d);
 hf_node_id hf_newest_leader(const struct hf_decide *d);
 
@@ -231,7 +231,7 @@ void hf_stream_cut(struct hf_decide *d);
 /* decide_follow.c: what PostgreSQL here should be doing. */
 void hf_follow_work(struct hf_decide *d, const struct hf_event *e);
 void hf_follow_run(struct hf_decide *d);
-void hf_follow_futile(struct hf_decide *d); /* a start that came to nothing */
+void hf_follow_futile(struct hf_decide *d, bool no_space); /* a start that came to nothing */
 void hf_follow_close(struct hf_decide *d); /* cut the stream; confirmed by stream_closing = false */
 
 /* decide_member.c: joins, leaves, learners, the dead. */

@@ -26,6 +26,7 @@ void i6_directory_deleted(void);
 void s16_wal_is_gone(void);
 void s16_replay_ends(void);
 void s16_replay_ends_and_nobody_leads(void);
+void s16_disk_is_full(void);
 
 /* directed_lease.c */
 void s06_reset_is_no_proof(void);
@@ -109,6 +110,7 @@ const struct directed directed_all[] = {
     {"S16b", "a replay that ends", s16_replay_ends, {{HF_MUT_REPLAY_FOR_EVER, STANDS}}},
     {"S16c", "a replay that ends, and the leader is gone", s16_replay_ends_and_nobody_leads,
      {{HF_MUT_NONE, 0}}},
+    {"S16d", "a disk that is full for long", s16_disk_is_full, {{HF_MUT_NONE, 0}}},
     {"S17a", "released before the gate is shut", s17_released_early, {{HF_MUT_RELEASE_EARLY, BREAKS}}},
     {"S17b", "a hand-over fails, acks come late", s17_old_acks, {{HF_MUT_OLD_ACKS_COUNT, BREAKS}}},
     {"S18a", "an old appointment in the log", s18_old_appointment, {{HF_MUT_PROMOTE_FROM_LOG, BREAKS}}},

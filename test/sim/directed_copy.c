@@ -271,3 +271,22 @@ void s16_replay_ends_and_nobody_leads(void)
     HAPPENED(clones->fired > 0);
     settle();
 }
+
+/* S16: B's disk is full, and PostgreSQL does not start there. Its data are well: they are not cloned. */
+void s16_disk_is_full(void)
+{
+    struct trap *clones;
+
+    begin(3);
+    clients(true);
+    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    B->pg.full = true;
+    host_pg_killed(B);
+    run_for(60000);
+    HAPPENED(!streams_from(B, A));
+    B->pg.full = false;
+    MUST(3000, streams_from(B, A));
+    if (clones->fired > 0)
+        sim_fail("cloned although only the disk was full");
+    settle();
+}

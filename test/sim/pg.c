@@ -397,7 +397,8 @@ static void finish(void *arg)
         e.system_id = 77 + (uint64_t)n->index + W->serial;
         break;
     case HF_WORK_START:
-        e.ok = pg->state == HF_PG_DOWN && !pg->torn;
+        e.ok = pg->state == HF_PG_DOWN && !pg->torn && !pg->full;
+        e.no_space = pg->full;
         if (e.ok) {
             pg->state = HF_PG_STANDBY;
             pg->generation++;

@@ -48,6 +48,7 @@ struct pg {
     hf_node_id rule[HF_MEMBERS_MAX];
     uint64_t effective_ns;   /* from when commits wait for it (S2) */
     bool torn;               /* half-way through a rewind */
+    bool full;               /* the disk: it does not start */
     bool spoilt;             /* it starts, and ends in its replay */
     bool checkpointed;       /* since the promotion (S9) */
     uint64_t generation;     /* counts starts and stops: what belongs to an older one is void */
