@@ -11,6 +11,8 @@ from check_append import Anomaly
 
 TABLE = re.compile(r"^COPY (\S+) \(", re.M)
 KEY = re.compile(r"^\\(un)?restrict \S+$", re.M)  # drawn anew for each dump
+GONE = re.compile("connection to server|server closed the connection|terminating connection")
+LOOKS = 3
 
 
 def tool(name):
@@ -21,9 +23,16 @@ def tool(name):
     return found[-1]
 
 
-def _run(args):
-    return subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          errors="replace", check=False, timeout=300)
+def _run(cluster, args):
+    """A busy machine may have an election while we look, for which PostgreSQL is restarted: that is no damage."""
+    for look in range(LOOKS):
+        done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              errors="replace", check=False, timeout=300)
+        if done.returncode == 0 or not GONE.search(done.stderr):
+            return done
+        if look + 1 < LOOKS:
+            cluster.wait_healthy()
+    raise AssertionError(f"{' '.join(args)}: no connection lasted: {done.stderr[-500:]}")
 
 
 def _databases(cluster, node):
@@ -34,8 +43,8 @@ def dump(cluster, node):
     """{"database schema" or "database.table": sha256}; the heartbeat, which never rests, left out."""
     sums = {}
     for database in _databases(cluster, node):
-        done = _run([tool("pg_dump"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
-                     "--exclude-table-data=holdfast.heartbeat", database])
+        done = _run(cluster, [tool("pg_dump"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
+                              "--exclude-table-data=holdfast.heartbeat", database])
         if done.returncode != 0:
             raise AssertionError(f"{node}: pg_dump of {database}: {done.stderr[-500:]}")
         text, at, name = KEY.sub("", done.stdout), 0, f"{database} schema"
@@ -53,8 +62,8 @@ def dump(cluster, node):
 
 
 def amcheck(cluster, node):
-    done = _run([tool("pg_amcheck"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
-                 "--all", "--heapallindexed"])
+    done = _run(cluster, [tool("pg_amcheck"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
+                          "--all", "--heapallindexed"])
     # Databases without the extension are passed over with a warning; the application's must have it.
     if done.returncode != 0 or "app" in re.findall(r'skipping database "(\w+)"', done.stderr):
         yield Anomaly("damaged", f"{node}: {(done.stdout + done.stderr)[-800:]}")
