@@ -35,7 +35,8 @@ def read(path):
 class Suites:
     """The suites of the PostgreSQL that is installed, in a directory of their own below the build directory."""
 
-    def __init__(self, build):
+    def __init__(self, build, only=None):
+        self.only = only  # the names of tests, in their order, if not all are to run
         self.major = max(int(path.split("/")[-3]) for path in glob.glob("/usr/lib/postgresql/*/bin/pg_ctl"))
         self.library = f"/usr/lib/postgresql/{self.major}/lib"
         self.place = os.path.join(build, "regress", str(self.major))
@@ -80,26 +81,31 @@ class Suites:
     def isolation(self, server, out):
         """Several sessions of one program in prescribed orders, with locks, waits, notices and cancels."""
         return self._schedule(os.path.join(self.place, "lib", "pg_isolation_regress"), "isolation",
-                              "isolation_schedule", list(MORE_ISOLATION), server, out)
+                              "isolation_schedule", [], server, out, MORE_ISOLATION)
 
-    def _schedule(self, program, folder, schedule, options, server, out):
+    def _schedule(self, program, folder, schedule, options, server, out, more=()):
         inputs = os.path.join(self.place, folder)
+        tests = self._scheduled(os.path.join(inputs, schedule), more)
+        if self.only is None:
+            chosen = [f"--schedule={inputs}/{schedule}", *more]
+        else:
+            chosen = tests = [test for test in self.only if test in tests]
         code, said = finish(
             [program, f"--bindir=/usr/lib/postgresql/{self.major}/bin", f"--inputdir={inputs}", f"--outputdir={out}",
-             f"--schedule={inputs}/{schedule}", f"--host={server['PGHOST']}", f"--port={server['PGPORT']}",
-             f"--user={server['PGUSER']}", *options], server)
+             f"--host={server['PGHOST']}", f"--port={server['PGPORT']}", f"--user={server['PGUSER']}",
+             *options, *chosen], server)
         results, unexpected = {}, set()
         for test, verdict, how in re.findall(r"^(?:test)?\s+(\S+)\s+\.\.\. (ok|FAILED)(?: (\(.*\)))?", said, re.M):
             results[test] = read(os.path.join(out, "results", test + ".out")) + how
             if verdict != "ok":
                 unexpected.add(test)
-        assert code in (0, 1) and set(results) == self._scheduled(inputs, schedule, options), said
+        assert code in (0, 1) and set(results) == set(tests), said
         return results, unexpected
 
     @staticmethod
-    def _scheduled(inputs, schedule, options):
-        lines = re.findall(r"^test:(.*)", read(os.path.join(inputs, schedule)), re.M)
-        return {test for line in lines for test in line.split()} | {o for o in options if not o.startswith("-")}
+    def _scheduled(schedule, more):
+        lines = re.findall(r"^test:(.*)", read(schedule), re.M)
+        return [test for line in lines for test in line.split()] + list(more)
 
     def pipeline(self, server, out):
         """libpq's pipelines: what the program says, and each message of the protocol as libpq has seen it. In the tests that
@@ -109,6 +115,8 @@ class Suites:
         _, names = finish([program, "tests"], {})
         results, unexpected = {}, set()
         for test in names.split():
+            if self.only is not None and test not in self.only:
+                continue
             expected = os.path.join(self.place, "libpq_pipeline", "traces", test + ".trace")
             trace = os.path.join(out, test + ".trace")
             traced = os.path.exists(expected)
