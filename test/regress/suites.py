@@ -10,6 +10,7 @@ import subprocess
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT_S = 3600  # for what hangs
+VERDICT = re.compile(r"^(?:test)?\s+(\S+)\s+\.\.\. (ok|FAILED|failed \(ignored\))(?: (\(.*\)))?", re.M)
 # Specifications that PostgreSQL's makefile names beside its schedule, since they need max_prepared_transactions.
 MORE_ISOLATION = ("prepared-transactions", "prepared-transactions-cic")
 
@@ -91,11 +92,11 @@ class Suites:
         else:
             chosen = tests = [test for test in self.only if test in tests]
         code, said = finish(
-            [program, f"--bindir=/usr/lib/postgresql/{self.major}/bin", f"--inputdir={inputs}", f"--outputdir={out}",
+            [program, f"--bindir={self.place}/psql", f"--inputdir={inputs}", f"--outputdir={out}",
              f"--host={server['PGHOST']}", f"--port={server['PGPORT']}", f"--user={server['PGUSER']}",
              *options, *chosen], server)
         results, unexpected = {}, set()
-        for test, verdict, how in re.findall(r"^(?:test)?\s+(\S+)\s+\.\.\. (ok|FAILED)(?: (\(.*\)))?", said, re.M):
+        for test, verdict, how in VERDICT.findall(said):
             results[test] = read(os.path.join(out, "results", test + ".out")) + how
             if verdict != "ok":
                 unexpected.add(test)
