@@ -28,7 +28,7 @@ help:
 	@echo "make test-clients   real clients, those too that need a JDK, Go or packages of npm"
 	@echo "make image          a container image, without a container engine: $(BUILD)/holdfast-image.tar"
 	@echo "make test-pods      the image as the pods of a StatefulSet, on this machine; needs root"
-	@echo "make test-regress   PostgreSQL's own regression tests, through the router and without; minutes"
+	@echo "make test-regress   PostgreSQL's own tests, through the router and without; 20 minutes"
 	@echo "make bench          failover, creation, steady-state and router measurements"
 	@echo "make soak           the long tests and random faults, with fresh seeds, until one fails"
 	@echo "make fuzz           fuzzers, a minute each"
@@ -84,7 +84,7 @@ test-clients: deps
 	@cd $(BUILD)/clients && npm install --no-audit --no-fund --no-package-lock --ignore-scripts --silent
 	@test/clients/run -m ''
 
-# Sources come from Debian's source package, into the build directory.
+# Sources come from Debian's source package, into the build directory: docs/regression.md
 test-regress: deps
 	@$(MAKE) --no-print-directory build
 	@test/regress/run
