@@ -81,7 +81,8 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
         {"login-timeout-ms", 0, HF_OPT_NUMBER, &c->login_ms, 0, 100, 3600000,
          "HOLDFAST_LOGIN_TIMEOUT_MS", "MS", "for a client to log in (default 60000)"},
         {"follow-sessions", 0, HF_OPT_FLAG, &c->follow_sessions, 0, 0, 0, "HOLDFAST_FOLLOW_SESSIONS", NULL,
-         "an experiment: \"holdfast sessions\" says what each session holds (docs/clients.md says what it may cost)"},
+         "an experiment: free sessions survive a change of leader, and \"holdfast sessions\" says what the others hold "
+         "(docs/clients.md says what it may cost)"},
         {"allow", 0, HF_OPT_LIST, &r->allow, 0, 0, 0, "HOLDFAST_ALLOW", "CIDR",
          "networks that clients may come from, as 10.0.0.0/8,fd00::/8 (default: all)"},
         {"wal-keep-mb", 0, HF_OPT_NUMBER, &c->wal_keep_mb, 0, 64, 1u << 20, "HOLDFAST_WAL_KEEP_MB",

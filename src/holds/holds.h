@@ -129,9 +129,7 @@ void hf_holds_lost(struct hf_holds *h);
  * It sees advisory locks, channels that are listened to, anything in the temporary schema, cursors
  * WITH HOLD, and how many prepared statements there are. These are clear afterwards, or known to be there. It takes
  * about as long as ten times SELECT 1 (docs/clients.md). It leaves the session as it was, the unnamed statement too: a
- * simple query would drop that. A timeout that the client has set for its statements is the probe's as well.
- *
- * Nobody runs it so far. */
+ * simple query would drop that. A timeout that the client has set for its statements is the probe's as well. */
 
 /* Is there something that the probe can clear, and may it be run now: idle, outside a transaction?
  */

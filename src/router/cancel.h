@@ -16,6 +16,7 @@ struct hf_canceller;
  * cancelled. And of readers whose PostgreSQL is another follower's. */
 struct hf_key_place {
     bool reader;  /* of a standby here */
+    bool alias;   /* of a session that has moved: hf_key_present() has its present key */
     uint64_t far; /* the member whose standby it is, reached by a tunnel; 0: PostgreSQL is here */
 };
 
@@ -31,6 +32,7 @@ struct hf_secret hf_secret_make(uint32_t pid, const uint8_t *bytes, size_t len);
 struct hf_key {
     struct hf_key *next, **at;
     struct hf_key_place place;
+    struct hf_secret *to; /* of an alias */
     atomic_bool settled, watched;
     uint32_t pid;
     uint16_t len;
@@ -48,6 +50,10 @@ void hf_keyring_close(struct hf_keyring *k);
 /* NULL: out of memory; the session then cannot be cancelled. */
 struct hf_key *hf_key_add(struct hf_keyring *k, const struct hf_secret *secret,
                           const struct hf_key_place *place);
+/* `theirs` is the key that the client has, `now` the one of its present backend. NULL: out of memory. */
+struct hf_key *hf_key_alias(struct hf_keyring *k, const struct hf_secret *theirs, const struct hf_secret *now);
+/* Of an alias: the present key, in its place. False: it is none, or no more. */
+bool hf_key_present(struct hf_keyring *k, struct hf_secret *secret);
 void hf_key_remove(struct hf_keyring *k, struct hf_key *key); /* NULL is fine */
 /* Settled: answered in full, or with an error, whose transaction will not commit any more. */
 void hf_key_settled(struct hf_keyring *k, struct hf_key *key, bool settled);

@@ -110,12 +110,23 @@ static void server_message(struct hf_dialogue *d)
             memcpy(d->key, d->keep + 4, d->key_len);
         }
         break;
+    case 'S':
+        if (d->params != NULL)
+            hf_params_set(d->params, d->keep, d->kept);
+        break;
+    case HF_WIRE_TAKEN:
+        if (d->leaving)
+            d->left = hf_wire_taken_parse(d->keep, d->kept, &d->taken);
+        break;
     case 'N':
         if (is_wait_given_up(d->keep, d->kept))
             d->wait_cancelled = true;
         break;
-    case 'C':
     case 'E':
+        d->fatal = memmem(d->keep, d->kept, "\0VFATAL", 8) != NULL;
+        d->copying = false;
+        break;
+    case 'C':
         d->copying = false;
         break;
     default:
@@ -123,14 +134,21 @@ static void server_message(struct hf_dialogue *d)
     }
 }
 
-void hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n)
+size_t hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n)
 {
+    const uint8_t *begin = p;
+    size_t all = d->leaving ? 0 : n;
+
     while (n > 0 && !d->server.broken) {
         size_t body = n, used, room = HF_SCAN_KEEP - d->kept, fits;
         bool complete;
+        if (d->carried && d->server.have == 0 && !d->leaving && *p == HF_WIRE_TAKEN) {
+            d->leaving = true;
+            all = (size_t)(p - begin);
+        }
         used = hf_scan_take(&d->server, p, n, &body, &complete);
         if (d->server.broken)
-            return;
+            break;
         fits = used - body < room ? used - body : room;
         memcpy(d->keep + d->kept, p + body, fits);
         d->kept += fits;
@@ -141,6 +159,18 @@ void hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n)
         p += used;
         n -= used;
     }
+    return all;
+}
+
+void hf_dialogue_settle(struct hf_dialogue *d, char status)
+{
+    d->client = d->server = (struct hf_scan){0};
+    d->pending = 0;
+    d->syncs = 0;
+    d->batch = d->copying = d->fatal = d->leaving = d->left = false;
+    d->status = status;
+    d->last = 'Z';
+    d->kept = 0;
 }
 
 bool hf_dialogue_is_idle(const struct hf_dialogue *d)

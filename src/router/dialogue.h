@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/scan.h"
+#include "router/params.h"
 
 enum { HF_SCAN_KEEP = 512, HF_BACKEND_KEY_MAX = 256 };
 
@@ -30,17 +31,25 @@ struct hf_dialogue {
     bool copying;     /* COPY FROM STDIN: Sync is ignored */
     bool started;     /* the first ReadyForQuery came */
     char status;      /* of the last ReadyForQuery: 'I', 'T', 'E' */
+    bool fatal;       /* the server has said its last word itself */
     char last;        /* type of the server's last complete message */
     bool key_known;   /* BackendKeyData came; pid and key do not change after */
     uint32_t pid;
     uint16_t key_len; /* 4 in protocol 3.0 */
     uint8_t key[HF_BACKEND_KEY_MAX];
+    struct hf_params *params; /* what the client is told by ParameterStatus; NULL: nobody wants to know */
     bool wait_cancelled; /* set by the server's notice; the owner clears it */
+    bool carried; /* by a tunnel to a gate: it may say HF_WIRE_TAKEN. Set by the owner */
+    bool leaving, left; /* that has begun; it is complete, and `taken` what it says */
+    uint64_t taken;
 };
 
 void hf_dialogue_init(struct hf_dialogue *d); /* the startup packet has been sent */
 void hf_dialogue_client(struct hf_dialogue *d, const uint8_t *p, size_t n);
-void hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n);
+/* Returns how many of the bytes are for the client: all, but what comes with the gate's word. */
+size_t hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n);
+/* Another server connection is to come: of what was under way nothing is known any more. */
+void hf_dialogue_settle(struct hf_dialogue *d, char status);
 /* Logged in, outside a transaction, nothing asked that is not answered, nothing half said. */
 bool hf_dialogue_is_idle(const struct hf_dialogue *d);
 /* May an ErrorResponse of ours follow what the server has said? Not in the middle of a message, not

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "router/session.h"
+#include "router/survive.h"
 
 /* Something that every thread is told; `done` runs on the control loop once all have confirmed. */
 struct hf_round {
@@ -169,9 +170,9 @@ static void shut_one(struct hf_session *s)
         return;
     if (hf_session_rehold(s))
         return;
-    if (s->from_tunnel && !s->answered)
-        hf_session_close(s); /* the other node's router waits for the next leader */
-    else
+    if (s->from_tunnel)
+        hf_session_leave(s); /* the other node's router waits for the next leader */
+    else if (!hf_survive_loss(s))
         hf_session_refuse(s, "57P01", "the leader has changed", "Connect again.");
 }
 
@@ -221,7 +222,10 @@ static void leader_run(void *arg)
             continue;
         if (s->state == HF_SESSION_DIALING || (s->state == HF_SESSION_ASKING && s->back != NULL))
             hf_session_hold(s);
-        else if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_TUNNEL && !hf_session_rehold(s))
+        if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_TUNNEL)
+            hf_session_move(s); /* the gate may have had a last word */
+        if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_TUNNEL && s->leader_epoch < epoch && !hf_session_rehold(s) &&
+            !hf_survive_loss(s))
             hf_session_refuse(s, "57P01", "the leader has changed", "Connect again.");
     }
     hf_session_look(t, true);
@@ -244,7 +248,7 @@ static void readers_run(void *arg)
 
     for (struct hf_session *s = o->t->sessions, *next; s != NULL; s = next) {
         next = s->next;
-        if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_READER && !hf_session_rehold(s))
+        if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_READER && !hf_session_rehold(s) && !hf_survive_loss(s))
             hf_session_refuse(s, "57P01", "this node is no follower any more", "Connect again.");
     }
     confirm(o->round);

@@ -32,8 +32,8 @@ struct hf_secret hf_secret_make(uint32_t pid, const uint8_t *bytes, size_t len)
     return s;
 }
 
-struct hf_key *hf_key_add(struct hf_keyring *k, const struct hf_secret *secret,
-                          const struct hf_key_place *place)
+static struct hf_key *add(struct hf_keyring *k, const struct hf_secret *secret, const struct hf_key_place *place,
+                          struct hf_secret *to)
 {
     struct hf_key *key = calloc(1, sizeof *key + secret->len);
 
@@ -43,6 +43,7 @@ struct hf_key *hf_key_add(struct hf_keyring *k, const struct hf_secret *secret,
     key->len = secret->len;
     memcpy(key->bytes, secret->bytes, secret->len);
     key->place = *place;
+    key->to = to;
     uv_mutex_lock(&k->mutex);
     key->next = k->first;
     key->at = &k->first;
@@ -50,6 +51,26 @@ struct hf_key *hf_key_add(struct hf_keyring *k, const struct hf_secret *secret,
         key->next->at = &key->next;
     k->first = key;
     uv_mutex_unlock(&k->mutex);
+    return key;
+}
+
+struct hf_key *hf_key_add(struct hf_keyring *k, const struct hf_secret *secret,
+                          const struct hf_key_place *place)
+{
+    return add(k, secret, place, NULL);
+}
+
+struct hf_key *hf_key_alias(struct hf_keyring *k, const struct hf_secret *theirs, const struct hf_secret *now)
+{
+    struct hf_secret *to = malloc(sizeof *to);
+    struct hf_key *key;
+
+    if (to == NULL)
+        return NULL;
+    *to = *now;
+    key = add(k, theirs, &(struct hf_key_place){.alias = true}, to);
+    if (key == NULL)
+        free(to);
     return key;
 }
 
@@ -63,6 +84,7 @@ void hf_key_remove(struct hf_keyring *k, struct hf_key *key)
         key->next->at = key->at;
     uv_cond_broadcast(&k->cond);
     uv_mutex_unlock(&k->mutex);
+    free(key->to);
     free(key);
 }
 
@@ -113,4 +135,18 @@ void hf_key_settle(struct hf_keyring *k, const struct hf_secret *secret, uint64_
     if (key != NULL)
         atomic_store(&key->watched, false);
     uv_mutex_unlock(&k->mutex);
+}
+
+bool hf_key_present(struct hf_keyring *k, struct hf_secret *secret)
+{
+    const struct hf_key *key;
+    bool found;
+
+    uv_mutex_lock(&k->mutex);
+    key = find(k, secret);
+    found = key != NULL && key->to != NULL;
+    if (found)
+        *secret = *key->to;
+    uv_mutex_unlock(&k->mutex);
+    return found;
 }

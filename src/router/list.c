@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "router/session.h"
+#include "router/survive.h"
 
 /* One question to all threads. */
 struct listing {
@@ -112,6 +113,8 @@ static void fill(struct hf_session_info *i, const struct hf_session *s, uint64_t
                                   .tls = s->tls != NULL,
                                   .read_only = s->read_only,
                                   .carried = s->from_tunnel};
+    if (hf_survive_pid(s) != 0)
+        i->pid = hf_survive_pid(s);
     peer_text(s, i->peer, sizeof i->peer);
     if (s->who != NULL) {
         memcpy(i->user, s->who->user, sizeof i->user);

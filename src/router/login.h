@@ -29,6 +29,7 @@ void hf_login_ask_for(struct hf_session *s, const char *name); /* another node's
 /* PIPE: is PostgreSQL still being talked to by us? */
 bool hf_login_is_under_way(const struct hf_session *s);
 void hf_login_restart(struct hf_session *s); /* a new connection to PostgreSQL */
+bool hf_login_resume(struct hf_session *s); /* a server that is logged in is talked to by us again. False: over, out of memory */
 /* In place of reading from the back: >0 bytes in the thread's scratch that are the client's, 0: nothing now, -1: over, or
  * the session has another state. */
 ssize_t hf_login_read(struct hf_session *s);

@@ -16,6 +16,7 @@ enum hf_login_step {
     HF_LOGIN_FIRST,
     HF_LOGIN_FINAL,
     HF_LOGIN_CHECKED,
+    HF_LOGIN_MAKING, /* logged in; the rest is between the server and survive.h */
     HF_LOGIN_THROUGH, /* all that comes is the client's */
 };
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "router/login_private.h"
 #include "router/session.h"
+#include "router/survive.h"
 
 enum { ERROR_KEPT = 512 /* of an error's beginning: where its SQLSTATE stands */ };
 
@@ -40,11 +41,22 @@ bool hf_login_is_under_way(const struct hf_session *s)
 
 void hf_login_restart(struct hf_session *s)
 {
+    if (s->login == NULL && hf_survive_is_moving(s) && !hf_login_begin(s))
+        return;
     if (s->login == NULL)
         return;
     s->login->step = HF_LOGIN_START;
     s->login->in_len = 0;
     s->login->skip = 0;
+}
+
+bool hf_login_resume(struct hf_session *s)
+{
+    if (!hf_login_begin(s))
+        return false;
+    s->login->step = HF_LOGIN_MAKING;
+    hf_session_log_in(s, true);
+    return true;
 }
 
 /* Something is wrong with the server: not the client's fault, and trying again would not help. */
@@ -117,6 +129,8 @@ static size_t server_need(struct hf_login *l)
 /* A message, or as much of it as is wanted. As hear_authentication(). */
 static int hear_server(struct hf_session *s)
 {
+    if (s->login->step == HF_LOGIN_MAKING || (s->login->in[0] == 'E' && hf_survive_is_moving(s)))
+        return hf_survive_hear(s, s->login->in, s->login->in_len);
     switch (s->login->in[0]) {
     case 'R':
         return hear_authentication(s);
@@ -156,8 +170,9 @@ ssize_t hf_login_read(struct hf_session *s)
         need = server_need(l);
         if (need < HF_LOGIN_HEAD)
             return distrust(s, "sends a message of impossible length");
-        if (l->in[0] == 'v' || l->in[0] == 'N') {
-            l->skip = need - HF_LOGIN_HEAD;
+        if (l->in[0] == 'v' || l->in[0] == 'N' ||
+            (l->step == HF_LOGIN_MAKING && (need > HF_LOGIN_IN_MAX || hf_survive_is_dull(s, l->in[0])))) {
+            l->skip = hf_wire_length(l->in) - HF_LOGIN_HEAD;
             l->in_len = 0;
             continue;
         }
@@ -170,6 +185,18 @@ ssize_t hf_login_read(struct hf_session *s)
             return 0;
         if (rv < 0)
             return -1;
+        if (rv > 0 && l->step == HF_LOGIN_MAKING) {
+            hf_login_free(s);
+            hf_session_log_in(s, false);
+            return 0;
+        }
+        if (hf_survive_is_moving(s)) { /* nothing of this is the client's */
+            l->skip = hf_wire_length(l->in) - l->in_len; /* the rest of a long error */
+            if (rv > 0)
+                l->step = HF_LOGIN_MAKING;
+            l->in_len = 0;
+            continue;
+        }
         if (rv > 0) {
             memcpy(s->t->scratch, l->in, l->in_len);
             l->step = HF_LOGIN_THROUGH;

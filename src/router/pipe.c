@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "router/login.h"
 #include "router/session.h"
+#include "router/survive.h"
 
 enum { TURNS_MAX = 16 }; /* reads for one session before others get their turn */
 
@@ -28,13 +29,18 @@ static enum verdict look(const struct hf_session *s)
     return PASS;
 }
 
+bool hf_session_passes(const struct hf_session *s)
+{
+    return look(s) == PASS;
+}
+
 bool hf_session_is_busy(const struct hf_session *s)
 {
     if (s->state != HF_SESSION_PIPE || s->kind != HF_KIND_GATE)
         return false;
     if (!s->dialogue.started)
         return false; /* who logs in has no transaction to lose */
-    return s->down.len > 0 || s->up.len > 0 || !hf_dialogue_is_idle(&s->dialogue);
+    return hf_survive_is_probing(s) || s->down.len > 0 || s->up.len > 0 || !hf_dialogue_is_idle(&s->dialogue);
 }
 
 static bool is_paused(const struct hf_session *s)
@@ -59,7 +65,7 @@ static ssize_t back_read(struct hf_session *s)
 
 static bool flow_keep(struct hf_flow *f, const uint8_t *p, size_t n)
 {
-    assert(f->len == 0 && n <= HF_ROUTER_READ_BYTES);
+    assert(f->len == 0);
     if (n == 0)
         return true;
     f->bytes = malloc(n);
@@ -106,6 +112,7 @@ bool hf_session_send_back(struct hf_session *s, const uint8_t *p, size_t n)
 {
     ssize_t sent = hf_fd_write(s->back->fd, p, n);
 
+    s->taken += n;
     return sent >= 0 && flow_keep(&s->up, p + sent, n - (size_t)sent);
 }
 
@@ -119,6 +126,21 @@ static void deafen(struct hf_session *s)
     s->up = (struct hf_flow){0};
 }
 
+/* As hf_front_read(). */
+static ssize_t client_read(struct hf_session *s)
+{
+    ssize_t n;
+
+    if (hf_survive_has_more(s))
+        return (ssize_t)hf_survive_take_more(s, s->t->scratch);
+    n = hf_front_read(s, s->t->scratch, sizeof s->t->scratch);
+    if (n > 0) {
+        s->spoke = true;
+        hf_session_count(s, (size_t)n, 0);
+    }
+    return n;
+}
+
 /* 1: moved something, 0: nothing now, -1: over. */
 static int up_once(struct hf_session *s)
 {
@@ -126,16 +148,21 @@ static int up_once(struct hf_session *s)
 
     if (s->up.len > 0 && !up_flush(s))
         deafen(s);
-    if (s->up.len > 0 || s->deaf || is_quiet(s))
+    if (s->up.len > 0 || s->deaf || is_quiet(s) || (s->down.len > 0 && hf_survive_is_filtering(s)))
         return 0;
-    n = hf_front_read(s, s->t->scratch, sizeof s->t->scratch);
+    n = client_read(s);
     if (n <= 0)
         return n < 0 ? -1 : 0;
-    s->spoke = true;
-    hf_session_count(s, (size_t)n, 0);
+    n = (ssize_t)hf_survive_client(s, s->t->scratch, (size_t)n);
+    if (n == 0)
+        return s->state == HF_SESSION_PIPE ? 1 : -1;
+    if (s->up.len > 0)
+        return -1; /* something of ours was not taken whole, and this must not overtake it */
+    hf_survive_sending(s, s->t->scratch, (size_t)n);
+    s->taken += (uint64_t)n;
     hf_dialogue_client(&s->dialogue, s->t->scratch, (size_t)n);
-    if (s->holds != NULL)
-        hf_holds_client(s->holds, s->t->scratch, (size_t)n);
+    if (s->unheard != NULL)
+        hf_dialogue_client(s->unheard, s->t->scratch, (size_t)n);
     sent = hf_fd_write(s->back->fd, s->t->scratch, (size_t)n);
     if (sent < 0) {
         deafen(s);
@@ -145,6 +172,25 @@ static int up_once(struct hf_session *s)
 }
 
 /* -- server to client ---------------------------------------------------------------------- */
+
+void hf_session_forget_unheard(struct hf_session *s)
+{
+    free(s->unheard);
+    s->unheard = NULL;
+}
+
+bool hf_session_flush_down(struct hf_session *s)
+{
+    return down_flush(s) && s->down.len == 0;
+}
+
+static bool keep_unheard(struct hf_session *s)
+{
+    s->unheard = malloc(sizeof *s->unheard);
+    if (s->unheard != NULL)
+        *s->unheard = s->t->before;
+    return s->unheard != NULL;
+}
 
 static void learn(struct hf_session *s)
 {
@@ -171,7 +217,8 @@ static void heard(struct hf_session *s)
         return;
     s->answered = true;
     hf_login_free(s);
-    OPENSSL_cleanse(&s->keys, sizeof s->keys); /* it is not logged in a second time */
+    if (s->survive == NULL)
+        OPENSSL_cleanse(&s->keys, sizeof s->keys); /* it is not logged in a second time */
     if (!s->from_tunnel)
         return;
     free(s->first);
@@ -181,56 +228,90 @@ static void heard(struct hf_session *s)
 /* The server has ended the session. */
 static void over(struct hf_session *s)
 {
-    if (hf_session_rehold(s))
+    if (hf_session_rehold(s) || hf_survive_loss(s))
         return;
-    if (s->cancel || (s->from_tunnel && !s->answered))
+    if (s->dialogue.left)
+        hf_session_refuse(s, "57P01", "the leader has changed", "Connect again.");
+    else if (s->cancel || (s->from_tunnel && !s->answered))
         hf_session_close(s); /* so that the other node's router tries again */
     else
         hf_session_refuse(s, "57P01", "the leader's PostgreSQL has ended the connection",
                           "Connect again.");
 }
 
-/* 1: moved something, 0: nothing now, -1: over, and s is closed or held. */
-static int down_once(struct hf_session *s)
+/* `n` bytes are in the thread's scratch. As down_once(). */
+static int down_fresh(struct hf_session *s, size_t n)
 {
-    ssize_t n, sent = 0;
     enum verdict v;
+    ssize_t sent = 0;
 
-    if (s->down.len == 0) {
-        n = back_read(s);
-        if (n < 0 && s->state == HF_SESSION_PIPE)
-            over(s);
-        if (n <= 0)
-            return (int)n;
-        hf_dialogue_server(&s->dialogue, s->t->scratch, (size_t)n);
-        if (s->holds != NULL)
-            hf_holds_server(s->holds, s->t->scratch, (size_t)n);
-        if (s->dialogue.started)
-            hf_session_log_in(s, false);
-        learn(s);
-        v = look(s);
-        if (v == PASS) {
-            sent = hf_front_write(s, s->t->scratch, (size_t)n);
-            heard(s);
-            if (sent > 0)
-                hf_session_count(s, 0, (size_t)sent);
-        }
-        if (v == END || sent < 0 ||
-            !flow_keep(&s->down, s->t->scratch + sent, (size_t)(n - sent))) {
-            hf_session_close(s);
-            return -1;
-        }
-    } else {
-        v = look(s);
-        if (v == PASS)
-            heard(s);
-        if (v == END || (v == PASS && !down_flush(s))) {
-            hf_session_close(s);
-            return -1;
-        }
+    if (s->survive != NULL)
+        s->t->before = s->dialogue;
+    n = hf_dialogue_server(&s->dialogue, s->t->scratch, n);
+    if (n == 0)
+        return 1; /* the gate's own, of which there is no more but the end */
+    if (s->dialogue.started)
+        hf_session_log_in(s, false);
+    learn(s);
+    v = look(s);
+    if (v != PASS && s->survive != NULL && !keep_unheard(s)) {
+        hf_session_close(s);
+        return -1;
+    }
+    if (v == END && hf_survive_loss(s))
+        return -1;
+    if (v == PASS) {
+        hf_survive_server(s, s->t->scratch, n);
+        sent = hf_front_write(s, s->t->scratch, n);
+        heard(s);
+        if (sent > 0)
+            hf_session_count(s, 0, (size_t)sent);
+    }
+    if (v == END || sent < 0 || !flow_keep(&s->down, s->t->scratch + sent, n - (size_t)sent)) {
+        hf_session_close(s);
+        return -1;
     }
     hf_session_withhold(s, v == HOLD);
     return s->down.len == 0 ? 1 : 0;
+}
+
+/* The same for what could not be written before. */
+static int down_again(struct hf_session *s)
+{
+    enum verdict v = look(s);
+
+    if (v == PASS) {
+        heard(s);
+        if (s->unheard != NULL)
+            hf_survive_server(s, s->down.bytes, s->down.len);
+        hf_session_forget_unheard(s);
+    }
+    if (v == END && hf_survive_loss(s))
+        return -1;
+    if (v == END || (v == PASS && !down_flush(s))) {
+        hf_session_close(s);
+        return -1;
+    }
+    hf_session_withhold(s, v == HOLD);
+    return s->down.len == 0 ? 1 : 0;
+}
+
+/* 1: moved something, 0: nothing now, -1: over, and s is closed or held. */
+static int down_once(struct hf_session *s)
+{
+    bool ours = hf_login_is_under_way(s);
+    ssize_t n;
+
+    if (s->down.len > 0)
+        return down_again(s);
+    n = back_read(s);
+    if (n < 0 && s->state == HF_SESSION_PIPE)
+        over(s);
+    if (n < 0)
+        return -1;
+    if (n == 0)
+        return ours && !hf_login_is_under_way(s) ? 1 : 0; /* now the client may speak */
+    return down_fresh(s, (size_t)n);
 }
 
 /* -- both ---------------------------------------------------------------------------------- */
@@ -239,7 +320,7 @@ static void want(struct hf_session *s)
 {
     int front = 0, back = 0;
 
-    if (s->up.len > 0)
+    if (s->up.len > 0 || (hf_survive_has_more(s) && !is_quiet(s) && !s->deaf))
         back |= UV_WRITABLE;
     else if (!s->deaf)
         front |= is_quiet(s) ? UV_DISCONNECT : UV_READABLE;
@@ -264,6 +345,8 @@ void hf_session_move(struct hf_session *s)
         }
         down = down_once(s);
     }
+    if (s->state == HF_SESSION_PIPE && is_paused(s))
+        hf_survive_probe(s);
     if (s->state != HF_SESSION_PIPE)
         return;
     if (s->key != NULL)
@@ -273,22 +356,22 @@ void hf_session_move(struct hf_session *s)
     hf_thread_check_drained(t);
 }
 
-/* A client that waits again (hf_session_rehold) has said nothing that was answered: begun afresh. */
-static void begin_holds(struct hf_session *s, enum hf_session_kind kind)
-{
-    hf_holds_free(s->holds);
-    s->holds = !s->t->r->follow || s->cancel || s->from_tunnel ? NULL : hf_holds_new(s->t->sql, s->first, s->first_len);
-    if (s->holds != NULL)
-        hf_holds_set_read_only(s->holds, kind == HF_KIND_READER || s->far != 0);
-}
-
 void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind)
 {
     assert(s->back != NULL && s->first != NULL);
     hf_session_set_pipe(s, kind);
-    hf_dialogue_init(&s->dialogue);
+    s->taken = 0;
+    if (!hf_survive_is_moving(s)) {
+        hf_dialogue_init(&s->dialogue);
+        hf_survive_begin(s); /* a client that waits again (hf_session_rehold) has said nothing that was answered */
+    }
+    s->dialogue.carried = kind == HF_KIND_TUNNEL && s->far == 0;
+    if (s->holds != NULL)
+        hf_holds_set_read_only(s->holds, kind == HF_KIND_READER || s->far != 0);
+    hf_survive_restart(s);
     hf_login_restart(s);
-    begin_holds(s, kind);
+    if (s->state != HF_SESSION_PIPE)
+        return;
     hf_session_log_in(s, !s->cancel);
     if (!flow_keep(&s->up, s->first, s->first_len)) {
         hf_session_refuse(s, "53200", "out of memory", NULL);

@@ -48,7 +48,7 @@ struct hf_router_config {
     unsigned login_ms;           /* for the startup packet to come, and for the login then; 0: 60 s */
     unsigned max_clients;        /* those carried here from other nodes included; 0: 1000 */
     const struct hf_allow *allow; /* from where clients may come; NULL: from everywhere */
-    bool follow;                  /* what each session holds: for the list, so far (holds.h) */
+    bool follow;                  /* what each session holds (holds.h); free ones outlive their server (survive.h) */
 };
 
 /* HF_EBUSY: a port is in use; `err` says which. Nothing is left behind on failure, except that

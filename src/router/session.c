@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/net.h"
 #include "router/login.h"
+#include "router/survive.h"
 
 enum {
     RETRY_MS = 20,
@@ -174,6 +175,8 @@ static void end_back(struct hf_session *s)
     hf_session_log_in(s, false);
     flow_clear(&s->up);
     flow_clear(&s->down);
+    free(s->unheard);
+    s->unheard = NULL;
     s->deaf = false;
 }
 
@@ -193,6 +196,7 @@ static int detach(struct hf_session *s)
         atomic_fetch_sub(&t->r->n_tls, 1);
     hf_front_free(s);
     hf_login_free(s);
+    hf_survive_free(s);
     OPENSSL_cleanse(&s->keys, sizeof s->keys);
     free(s->who);
     s->who = NULL;
@@ -230,21 +234,10 @@ static void linger(struct hf_session *s)
     }
 }
 
-void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
-                       const char *hint)
+static void end_saying(struct hf_session *s, const uint8_t *last_word, size_t n)
 {
-    bool may_speak =
-        s->state != HF_SESSION_LINGER && s->state != HF_SESSION_CLOSED && !hf_front_is_shaking(s) &&
-        (s->state != HF_SESSION_PIPE || (s->down.len == 0 && hf_dialogue_may_speak(&s->dialogue)));
-    uint8_t out[512];
-    size_t n = 0;
-
-    if (s->state == HF_SESSION_CLOSED)
-        return;
-    if (may_speak)
-        n = hf_wire_fatal(out, sizeof out, sqlstate, text, hint);
     if (n > 0)
-        (void)hf_front_write(s, out, n); /* best effort, as in PostgreSQL */
+        (void)hf_front_write(s, last_word, n); /* best effort, as in PostgreSQL */
     end_back(s);
     hf_session_admit(s, false);
     if (s->t->stopping || s->state == HF_SESSION_LINGER) {
@@ -255,6 +248,40 @@ void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *t
     set_state(s, HF_SESSION_LINGER, HF_KIND_NONE);
     s->since_ms = now_ms(s);
     linger(s);
+}
+
+void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
+                       const char *hint)
+{
+    bool may_speak =
+        s->state != HF_SESSION_LINGER && s->state != HF_SESSION_CLOSED && !hf_front_is_shaking(s) &&
+        (s->state != HF_SESSION_PIPE || hf_survive_is_moving(s) ||
+         (s->down.len == 0 && hf_dialogue_may_speak(&s->dialogue)));
+    uint8_t out[512];
+    size_t n = 0;
+
+    if (s->state == HF_SESSION_CLOSED)
+        return;
+    if (may_speak)
+        n = hf_wire_fatal(out, sizeof out, sqlstate, text, hint);
+    end_saying(s, out, n);
+}
+
+void hf_session_end_with(struct hf_session *s, const char *sqlstate, const char *text, const char *detail, const char *hint)
+{
+    uint8_t out[1024];
+
+    end_saying(s, out, hf_wire_error(out, sizeof out, "FATAL", sqlstate, text, detail, hint));
+}
+
+void hf_session_leave(struct hf_session *s)
+{
+    uint8_t out[HF_WIRE_TAKEN_BYTES];
+
+    if (s->answered && s->dialogue.started && !hf_session_is_busy(s))
+        end_saying(s, out, hf_wire_taken(out, s->taken));
+    else
+        hf_session_close(s);
 }
 
 /* -- the way to the leader ----------------------------------------------------------------- */
@@ -368,6 +395,14 @@ static void seek_cancel(struct hf_session *s)
     struct hf_key_place place = {0};
     bool known = hf_key_find(&r->keyring, &secret, &place);
 
+    if (known && place.alias) { /* a session of ours that has moved: its server knows another key */
+        if (!hf_key_present(&r->keyring, &secret)) {
+            hf_session_close(s);
+            return;
+        }
+        s->first_len = hf_wire_cancel(s->first, secret.pid, secret.bytes, secret.len);
+        known = hf_key_find(&r->keyring, &secret, &place);
+    }
     if (known && place.far != 0)
         hf_session_dial(s, HF_TO_FOLLOWER, place.far);
     else if (known || s->from_tunnel || atomic_load(&r->opening) != 0)

@@ -8,6 +8,7 @@
 #include "base/allow.h"
 #include "router/asker.h"
 #include "router/cancel.h"
+#include "router/codes.h"
 #include "router/dialogue.h"
 #include "router/failures.h"
 #include "holds/holds.h"
@@ -36,6 +37,7 @@ struct hf_thread {
     unsigned n_waiting;
     bool draining, stopping;
     struct hf_sql_cache *sql;
+    struct hf_dialogue before; /* of the session that is being read, before what was read */
     uv_prepare_t turn; /* of the loop: sql's budget begins anew */
     struct hf_round *drain; /* to confirm when no session is busy; else NULL */
     atomic_uint_least64_t bytes_in, bytes_out; /* written by this thread alone */
@@ -65,6 +67,7 @@ struct hf_router {
     struct hf_asker *asker;
     uv_mutex_t failures_lock; /* guards failures */
     struct hf_failures failures;
+    struct hf_codes codes;
     uint8_t failures_secret[HF_SCRAM_KEY];
     struct hf_keyring keyring;
     struct hf_client_tls tls;
@@ -151,7 +154,7 @@ struct hf_session {
     size_t first_len;
     struct hf_login *login;       /* of a client's session, until PostgreSQL's answer to its login has passed */
     struct hf_question *question; /* ASKING, PostgreSQL here */
-    struct hf_scram_keys keys;    /* of the role; in memory only, wiped with the session */
+    struct hf_scram_keys keys;    /* of the role; in memory only, wiped with the session, or when they are of no more use */
     bool authenticated;           /* the client has proved who it is, and the keys are known */
     bool to_leader;               /* a reader whose password no standby knows yet */
     bool answered;           /* the client has got a byte of PostgreSQL's */
@@ -162,6 +165,9 @@ struct hf_session {
     struct hf_flow up, down; /* front to back, back to front */
     size_t lingered;         /* bytes thrown away */
     struct hf_dialogue dialogue;
+    uint64_t taken;              /* bytes for the back since it is there, without the startup packet */
+    struct hf_dialogue *unheard; /* without what is in `down` and has not passed look(); NULL: nothing is */
+    struct hf_survive *survive;  /* NULL: the session ends with its server */
     struct hf_holds *holds; /* where the client is connected; NULL: not followed, not yet, or out of memory */
     struct hf_router_dial *dial;
     struct hf_key *key;
@@ -184,6 +190,10 @@ void hf_session_close(struct hf_session *s);
  * time to read it. What the back has said and was not forwarded is gone at once. */
 void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
                        const char *hint);
+/* Of a session from a tunnel whose gate has shut: tells the front how much was taken, if nothing is under way. */
+void hf_session_leave(struct hf_session *s);
+/* Ends it as hf_session_refuse() does, with a detail, whatever is under way. */
+void hf_session_end_with(struct hf_session *s, const char *sqlstate, const char *text, const char *detail, const char *hint);
 void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id);
 /* A client that has heard nothing yet, and said no more than hello, waits again instead of being
  * closed. False: not such a one. */
@@ -228,6 +238,9 @@ ssize_t hf_fd_read(int fd, uint8_t *p, size_t n);        /* as hf_front_read */
 ssize_t hf_fd_write(int fd, const uint8_t *p, size_t n); /* as hf_front_write */
 
 /* pipe.c */
+bool hf_session_passes(const struct hf_session *s); /* may what the server says now go to the client? */
+bool hf_session_flush_down(struct hf_session *s); /* all of it is with the client now */
+void hf_session_forget_unheard(struct hf_session *s);
 bool hf_session_send_back(struct hf_session *s, const uint8_t *p, size_t n); /* nothing else may be on its way. False: over */
 void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind);
 void hf_session_move(struct hf_session *s);

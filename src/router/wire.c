@@ -147,6 +147,15 @@ size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap)
     return len + add;
 }
 
+size_t hf_wire_cancel(uint8_t *out, uint32_t pid, const uint8_t *key, size_t n)
+{
+    hf_scan_put(out, (uint32_t)(12 + n));
+    hf_scan_put(out + 4, CODE_CANCEL);
+    hf_scan_put(out + 8, pid);
+    memcpy(out + 12, key, n);
+    return 12 + n;
+}
+
 /* -- between nodes --------------------------------------------------------------------------- */
 
 size_t hf_wire_ask(uint8_t *out, const char *role)
@@ -178,6 +187,23 @@ bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *serv
     *kind = (char)p[5];
     *server_version = hf_scan_number(p + 6);
     memcpy(verifier, p + 10, n - 10);
+    return true;
+}
+
+size_t hf_wire_taken(uint8_t out[HF_WIRE_TAKEN_BYTES], uint64_t taken)
+{
+    out[0] = HF_WIRE_TAKEN;
+    hf_scan_put(out + 1, HF_WIRE_TAKEN_BYTES - 1);
+    hf_scan_put(out + 5, (uint32_t)(taken >> 32));
+    hf_scan_put(out + 9, (uint32_t)taken);
+    return HF_WIRE_TAKEN_BYTES;
+}
+
+bool hf_wire_taken_parse(const uint8_t *body, size_t n, uint64_t *taken)
+{
+    if (n != HF_WIRE_TAKEN_BYTES - 5)
+        return false;
+    *taken = (uint64_t)hf_scan_number(body) << 32 | hf_scan_number(body + 4);
     return true;
 }
 
@@ -240,17 +266,19 @@ static void field(uint8_t *out, size_t cap, size_t *at, char type, const char *v
     *at += n;
 }
 
-size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char *text,
+size_t hf_wire_error(uint8_t *out, size_t cap, const char *severity, const char *sqlstate, const char *text, const char *detail,
                      const char *hint)
 {
     size_t at = 5;
 
     if (cap < 6)
         return 0;
-    field(out, cap, &at, 'S', "FATAL");
-    field(out, cap, &at, 'V', "FATAL");
+    field(out, cap, &at, 'S', severity);
+    field(out, cap, &at, 'V', severity);
     field(out, cap, &at, 'C', sqlstate);
     field(out, cap, &at, 'M', text);
+    if (detail != NULL)
+        field(out, cap, &at, 'D', detail);
     if (hint != NULL)
         field(out, cap, &at, 'H', hint);
     if (at >= cap)
@@ -259,4 +287,10 @@ size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char 
     out[0] = 'E';
     hf_scan_put(out + 1, (uint32_t)at - 1);
     return at;
+}
+
+size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char *text,
+                     const char *hint)
+{
+    return hf_wire_error(out, cap, "FATAL", sqlstate, text, NULL, hint);
 }

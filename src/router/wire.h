@@ -44,6 +44,9 @@ const char *hf_startup_value(const uint8_t *p, size_t len, const char *name);
 /* Adds default_transaction_read_only=on to a complete session startup packet. Returns the new
  * length, or 0 if there is no room in `cap` or in what PostgreSQL takes. */
 size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap);
+/* A CancelRequest; returns its length, 12 + `n`. */
+size_t hf_wire_cancel(uint8_t *out, uint32_t pid, const uint8_t *key, size_t n);
+
 /* -- between nodes, in a tunnel, before the startup packet: a question about a role and its answer -- */
 
 /* Returns the length, at most 8 + strlen(role) + 1. */
@@ -51,6 +54,12 @@ size_t hf_wire_ask(uint8_t *out, const char *role);
 size_t hf_wire_answer(uint8_t *out, char kind, uint32_t server_version, const char *verifier);
 /* Of a complete message. False: it is no answer. */
 bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *server_version, char *verifier, size_t cap);
+
+/* The gate's last word in a tunnel, when it shuts and nothing is under way: how many bytes it has taken behind the startup packet. A
+ * message; PostgreSQL has none of this type. */
+enum { HF_WIRE_TAKEN = '^', HF_WIRE_TAKEN_BYTES = 13 };
+size_t hf_wire_taken(uint8_t out[HF_WIRE_TAKEN_BYTES], uint64_t taken);
+bool hf_wire_taken_parse(const uint8_t *body, size_t n, uint64_t *taken);
 
 /* -- messages -- */
 
@@ -61,7 +70,10 @@ bool hf_wire_sqlstate(const uint8_t *body, size_t n, char out[6]);
 /* A NegotiateProtocolVersion for a complete session startup packet, if PostgreSQL would send one that speaks 3.0 to
  * 3.`newest` and no option; returns its length, 0: none is due. It is at most 32 bytes longer than the packet. */
 size_t hf_wire_negotiate(uint8_t *out, const uint8_t *p, size_t len, uint32_t newest);
-/* An ErrorResponse, FATAL. Returns its length, 0 if it does not fit. */
+/* An ErrorResponse; 0: it does not fit. Detail and hint may be NULL. */
+size_t hf_wire_error(uint8_t *out, size_t cap, const char *severity, const char *sqlstate, const char *text, const char *detail,
+                     const char *hint);
+/* The same, FATAL. Returns its length, 0 if it does not fit. */
 size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char *text,
                      const char *hint);
 

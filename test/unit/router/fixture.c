@@ -16,6 +16,7 @@
 #include "base/net.h"
 #include "router/asker.h"
 #include "router/login.h"
+#include "router/survive.h"
 
 enum { STEP_MS = 2 };
 
@@ -63,6 +64,22 @@ void hf_asker_secret(struct hf_asker *a, const uint8_t secret[HF_SCRAM_KEY])
 {
     (void)a;
     (void)secret;
+}
+
+/* Databases have no code of their own, unless a test says so. */
+void hf_asker_poke(struct hf_asker *a)
+{
+    struct hf_router *r = (struct hf_router *)a;
+    char database[HF_CODES_NAME];
+    const char *text = world.code != NULL ? world.code : "0:.";
+    struct hf_code *code;
+    uint64_t round;
+
+    while (hf_codes_next(&r->codes, database, &round)) {
+        assert_int_equal(hf_code_read(&code, text, strlen(text)), 0);
+        hf_codes_answer(&r->codes, database, round, code);
+    }
+    hf_survive_news(r);
 }
 
 void hf_asker_ask(struct hf_asker *a, struct hf_question *q)
@@ -396,9 +413,12 @@ void server_check(int fd)
     size_t n = hf_sasl_begin(&s, &world.verifier, false, NULL, 0, out);
     enum hf_scram_verdict v = HF_SCRAM_GOES_ON;
 
+    world.said = 0;
     while (v == HF_SCRAM_GOES_ON) {
+        size_t got;
         assert_int_equal(send(fd, out, n, MSG_NOSIGNAL), n);
-        v = hf_sasl_hear(&s, b, hear_router(fd, b), "ABCDEFGHIJKLMNOPQRSTUVWX", out, &n);
+        world.said += got = hear_router(fd, b);
+        v = hf_sasl_hear(&s, b, got, "ABCDEFGHIJKLMNOPQRSTUVWX", out, &n);
     }
     assert_int_equal(v, HF_SCRAM_RIGHT);
     assert_int_equal(send(fd, out, n, MSG_NOSIGNAL), n);

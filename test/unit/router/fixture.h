@@ -81,6 +81,8 @@ struct world {
     struct hf_scram_verifier verifier;
     struct hf_scram_keys keys;
     uint32_t version;
+    const char *code; /* what a look at any database says (holds/code.h); NULL: nothing is there */
+    uint64_t said;    /* bytes that the router has sent in the last server_check() */
 };
 extern struct world world;
 

@@ -1,0 +1,314 @@
+/* From a session's first server to the loss of one. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+
+#include "base/log.h"
+#include "router/login.h"
+#include "router/survive_private.h"
+
+enum {
+    CODE_MS = 1000,   /* how often a session that is in use looks whether more is known */
+    TRIES_SOON = 10,  /* tries of hf_session_hold()'s pace */
+    REFUSED_MS = 100, /* then, and after a new server has refused it */
+};
+
+static uint64_t now_ms(const struct hf_session *s)
+{
+    return uv_now(&s->t->loop);
+}
+
+/* -- begin and end ----------------------------------------------------------------------------- */
+
+static void learn_code(struct hf_session *s, bool again)
+{
+    struct hf_survive *v = s->survive;
+    struct hf_codebook *old = v->code;
+    bool asking;
+
+    v->code_ms = now_ms(s);
+    v->code = hf_codes_get(&s->t->r->codes, s->who->database, again, &asking);
+    hf_holds_set_code(s->holds, v->code != NULL ? v->code->code : NULL);
+    hf_codebook_unref(old);
+    if (asking)
+        hf_asker_poke(s->t->r->asker);
+}
+
+void hf_survive_begin(struct hf_session *s)
+{
+    hf_survive_free(s);
+    hf_holds_free(s->holds);
+    s->holds = NULL;
+    if (!s->t->r->follow || s->from_tunnel || s->cancel || !s->authenticated || s->who == NULL)
+        return;
+    s->survive = calloc(1, sizeof *s->survive);
+    if (s->survive != NULL)
+        s->holds = hf_holds_new(s->t->sql, s->first, s->first_len);
+    if (s->holds == NULL) {
+        free(s->survive);
+        s->survive = NULL;
+        return;
+    }
+    s->dialogue.params = &s->survive->told;
+}
+
+void hf_survive_free(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+
+    if (v == NULL)
+        return;
+    hf_key_remove(&s->t->r->keyring, v->alias);
+    if (s->holds != NULL)
+        hf_holds_set_code(s->holds, NULL);
+    hf_codebook_unref(v->code);
+    hf_params_clear(&v->told);
+    hf_params_clear(&v->fresh);
+    free(v->sent);
+    free(v->more);
+    free(v);
+    s->survive = NULL;
+    s->dialogue.params = NULL;
+}
+
+static void news_run(void *arg)
+{
+    struct hf_thread *t = arg;
+
+    for (struct hf_session *s = t->sessions; s != NULL; s = s->next)
+        if (s->survive != NULL && s->survive->code_ms != 0)
+            learn_code(s, false);
+}
+
+void hf_survive_news(struct hf_router *r)
+{
+    for (unsigned i = 0; i < r->n_threads; i++)
+        hf_mailbox_post(r->threads[i].mailbox, news_run, &r->threads[i]);
+}
+
+uint32_t hf_survive_pid(const struct hf_session *s)
+{
+    return s->survive != NULL ? s->survive->secret.pid : 0;
+}
+
+/* -- what goes by ------------------------------------------------------------------------------ */
+
+/* Nothing that a gate has taken is of use any more once it is answered. */
+static void drop_sent(struct hf_survive *v)
+{
+    free(v->sent);
+    v->sent = NULL;
+    v->sent_len = v->sent_cap = 0;
+}
+
+void hf_survive_server(struct hf_session *s, const uint8_t *p, size_t n)
+{
+    struct hf_survive *v = s->survive;
+    size_t kept;
+
+    if (v == NULL)
+        return;
+    hf_holds_server(s->holds, p, n);
+    if (hf_holds_startup(s->holds, &kept) == NULL) {
+        OPENSSL_cleanse(&s->keys, sizeof s->keys); /* pinned for good: it is not logged in a second time */
+        drop_sent(v);
+        v->sent_lost = true;
+        return;
+    }
+    if (hf_holds_code_altered(s->holds))
+        learn_code(s, true);
+    else if (s->dialogue.started && now_ms(s) - v->code_ms >= CODE_MS)
+        learn_code(s, false); /* for the first time once it is let in: there is such a database */
+    if (v->sent != NULL && hf_dialogue_is_idle(&s->dialogue))
+        drop_sent(v);
+}
+
+void hf_survive_sending(struct hf_session *s, const uint8_t *p, size_t n)
+{
+    struct hf_survive *v = s->survive;
+
+    if (v == NULL)
+        return;
+    hf_holds_client(s->holds, p, n);
+    if (!s->dialogue.carried)
+        return;
+    if (hf_dialogue_is_idle(&s->dialogue)) {
+        v->sent_len = 0;
+        v->sent_from = s->taken;
+        v->sent_lost = false;
+    }
+    if (v->sent_lost)
+        return;
+    if (v->sent_len + n > v->sent_cap) {
+        size_t cap = v->sent_len + n < 512 ? 1024 : (v->sent_len + n) * 2;
+        uint8_t *more = NULL;
+        if (cap > HF_ROUTER_READ_BYTES)
+            cap = HF_ROUTER_READ_BYTES;
+        if (v->sent_len + n <= cap)
+            more = realloc(v->sent, cap);
+        if (more == NULL) {
+            drop_sent(v);
+            v->sent_lost = true;
+            return;
+        }
+        v->sent = more;
+        v->sent_cap = cap;
+    }
+    memcpy(v->sent + v->sent_len, p, n);
+    v->sent_len += n;
+}
+
+bool hf_survive_has_more(const struct hf_session *s)
+{
+    return s->survive != NULL && s->survive->more_len > 0;
+}
+
+size_t hf_survive_take_more(struct hf_session *s, uint8_t *out)
+{
+    struct hf_survive *v = s->survive;
+    size_t n = v->more_len;
+
+    memcpy(out, v->more, n);
+    free(v->more);
+    v->more = NULL;
+    v->more_len = 0;
+    return n;
+}
+
+/* -- the loss ------------------------------------------------------------------------------------ */
+
+/* What was read and has not passed is as if it had never been said. False: the client has got a part of a message. */
+static bool forget_unheard(struct hf_session *s)
+{
+    if (s->unheard != NULL) {
+        s->dialogue = *s->unheard;
+        hf_session_forget_unheard(s);
+    } else if (s->down.len > 0) {
+        /* Let pass in part. The leader's gate has looked at what came through a tunnel: it may still go; nothing else may. */
+        if (s->kind != HF_KIND_TUNNEL || !hf_session_flush_down(s))
+            return false;
+    }
+    return s->dialogue.server.have == 0 && !s->dialogue.server.broken;
+}
+
+/* The gate has said how much it took, with nothing of it under way: the rest is kept for the next one. False: it has not, or there is too
+ * much of it. */
+static bool keep_more(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+    const struct hf_dialogue *d = &s->dialogue;
+    size_t n;
+
+    if (!d->left || d->taken > s->taken)
+        return false;
+    n = (size_t)(s->taken - d->taken);
+    if (n == 0)
+        return true;
+    if (d->taken < v->sent_from || v->sent_from + v->sent_len != s->taken)
+        return false;
+    memmove(v->sent, v->sent + (d->taken - v->sent_from), n);
+    free(v->more);
+    v->more = v->sent;
+    v->more_len = n;
+    v->sent = NULL;
+    v->sent_len = v->sent_cap = 0;
+    return true;
+}
+
+static void refuse_pinned(struct hf_session *s, enum hf_doing doing)
+{
+    uint32_t pins = hf_holds_pins(s->holds);
+    char detail[200];
+    unsigned by = HF_HOLD_TEMPORARY;
+
+    while (by < HF_HOLD_KINDS && (pins & HF_HOLD_BIT(by)) == 0)
+        by++;
+    if (by == HF_HOLD_UNSURE)
+        (void)snprintf(detail, sizeof detail, "The session could not move to another server: functions of its database have run in it, and "
+                                              "what they have left there could not be looked at any more (unsure).");
+    else
+        (void)snprintf(detail, sizeof detail, "The session could not move to another server because of: %s.",
+                       by < HF_HOLD_KINDS ? hf_hold_name((enum hf_hold)by) : "its state");
+    if (doing == HF_DOING_COMMIT)
+        hf_session_end_with(s, "08007", "the leader has changed: whether this was committed is not known", detail,
+                            "Connect again, and look before you do it again.");
+    else
+        hf_session_end_with(s, "57P01", "the leader has changed", detail, "Connect again.");
+}
+
+/* The session waits from now on. */
+static void move(struct hf_session *s, enum hf_doing doing)
+{
+    struct hf_survive *v = s->survive;
+    struct hf_dialogue *d = &s->dialogue;
+    bool in_transaction = hf_holds_in_transaction(s->holds) || d->status != 'I', knows = d->status == 'E';
+    bool batch = d->batch, idle = d->pending == 0 && !batch;
+    char status = in_transaction && doing != HF_DOING_COMMIT ? 'E' : 'I';
+
+    hf_session_hold(s); /* not a byte from there after this */
+    s->since_ms = now_ms(s);
+    s->fruitless = 0;
+    v->tries = 0;
+    v->moving = true;
+    v->failed = status == 'E';
+    if (v->filter == HF_FILTER_NONE || !idle)
+        v->filter = batch ? HF_FILTER_SKIP : idle && v->failed && !knows ? HF_FILTER_TELL : HF_FILTER_NONE;
+    if (v->filter == HF_FILTER_TELL) {
+        v->failed = false;
+        status = 'T'; /* as it believes */
+    }
+    v->spoiling = v->ends = false;
+    v->told_late = v->told_late && v->filter == HF_FILTER_SKIP && idle;
+    v->client = (struct hf_scan){0};
+    if (!hf_survive_answer_owed(s, doing, status)) {
+        hf_session_close(s);
+        return;
+    }
+    hf_holds_lost(s->holds);
+    hf_dialogue_settle(d, status);
+}
+
+bool hf_survive_loss(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+    struct hf_dialogue *d = &s->dialogue;
+    enum hf_doing doing;
+
+    if (v == NULL || s->state != HF_SESSION_PIPE)
+        return false;
+    if (v->moving) { /* nothing of the client's was there yet */
+        hf_session_hold(s);
+        if (v->refused || ++v->tries > TRIES_SOON)
+            s->retry_ms = now_ms(s) + REFUSED_MS;
+        return true;
+    }
+    if (hf_survive_is_moving(s)) {
+        hf_login_free(s); /* it was being spoilt, or looked at */
+        if (v->probing)
+            hf_holds_probe_failed(s->holds);
+        v->probing = false;
+    }
+    if (d->leaving) {
+        d->server = (struct hf_scan){0}; /* the gate's word is no message to the client */
+        d->kept = 0;
+    }
+    if (!d->started || !forget_unheard(s) || d->pending > HF_SURVIVE_OWED_MAX)
+        return false;
+    if (keep_more(s)) {
+        hf_dialogue_settle(d, 'I');
+        doing = HF_DOING_NOTHING;
+        if (hf_holds_may_survive(s->holds))
+            hf_holds_lost(s->holds);
+    } else {
+        if (d->client.have != 0 || d->client.broken || d->fatal || (d->last == 'E' && d->pending == 0 && !d->batch))
+            return false; /* the rest of a message would be taken for another; the server's own last word */
+        doing = hf_holds_doing(s->holds);
+    }
+    if (!hf_holds_may_survive(s->holds))
+        refuse_pinned(s, doing);
+    else
+        move(s, doing);
+    return true;
+}

@@ -1,0 +1,183 @@
+/* A session is made again on another server. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "router/survive_private.h"
+
+bool hf_survive_is_filtering(const struct hf_session *s)
+{
+    return s->survive != NULL && s->survive->filter != HF_FILTER_NONE;
+}
+
+bool hf_survive_is_moving(const struct hf_session *s)
+{
+    return s->survive != NULL && (s->survive->moving || s->survive->spoiling || s->survive->probing);
+}
+
+bool hf_survive_is_dull(const struct hf_session *s, uint8_t type)
+{
+    return strchr(s->survive->probing ? "SKZEAD" : s->survive->moving ? "SKZE" : "SKZEA", type) == NULL;
+}
+
+void hf_survive_restart(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+
+    if (v == NULL)
+        return;
+    hf_params_clear(&v->fresh);
+    v->secret = (struct hf_secret){0};
+    v->asked = v->in_error = v->refused = false;
+    v->heard = v->steps = v->n_failures = 0;
+}
+
+/* Logged in: settings and prepared statements, and a failed transaction if there is to be one. */
+static bool make_again(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+    uint8_t *bytes = NULL, *all;
+    size_t len = 0;
+    bool sent;
+
+    if (hf_holds_remake(s->holds, &bytes, &len, &v->steps) != 0)
+        return false;
+    all = realloc(bytes, len + HF_SURVIVE_SPOIL_MAX);
+    if (all == NULL) {
+        free(bytes);
+        return false;
+    }
+    if (v->failed)
+        len += hf_survive_put_spoil(all + len);
+    v->asked = true;
+    sent = len == 0 || hf_session_send_back(s, all, len);
+    free(all);
+    return sent;
+}
+
+/* The client's cancel key is that of its first server, for ever. */
+static void map_key(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+    struct hf_dialogue *d = &s->dialogue;
+    struct hf_secret theirs = hf_secret_make(d->pid, d->key, d->key_len);
+
+    hf_key_remove(&s->t->r->keyring, v->alias);
+    v->alias = NULL;
+    if (!d->key_known || v->secret.len == 0)
+        return;
+    if (s->kind != HF_KIND_TUNNEL || s->far != 0)
+        s->key = hf_key_add(&s->t->r->keyring, &v->secret,
+                            &(struct hf_key_place){.reader = s->kind == HF_KIND_READER, .far = s->far});
+    v->alias = hf_key_alias(&s->t->r->keyring, &theirs, &v->secret);
+}
+
+/* 1, or -1: the client does not take what has changed. */
+static int made(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+    uint8_t out[HF_PARAMS_MAX * 2];
+    size_t n = hf_params_differ(&v->told, &v->fresh, out, sizeof out);
+
+    if (!hf_holds_remake_failed(s->holds, v->failures, v->n_failures)) {
+        hf_session_end_with(s, "57P01", "the leader has changed", "A setting could not be made again.", "Connect again.");
+        return -1;
+    }
+    if (n > 0 && !hf_survive_tell(s, out, n)) {
+        hf_session_close(s);
+        return -1;
+    }
+    hf_params_clear(&v->told);
+    v->told = v->fresh;
+    v->fresh = (struct hf_params){0};
+    map_key(s);
+    v->moving = false;
+    hf_holds_started(s->holds);
+    s->dialogue.started = true;
+    hf_debug("router: a session goes on with another server");
+    return 1;
+}
+
+static int hear_ready(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+    unsigned all = 0;
+
+    v->in_error = false;
+    if (v->spoiling) {
+        v->spoiling = ++v->heard < 2;
+        return v->spoiling ? 0 : 1;
+    }
+    if (!v->asked) {
+        if (!make_again(s)) {
+            hf_session_end_with(s, "53200", "out of memory", NULL, NULL);
+            return -1;
+        }
+    } else {
+        v->heard++;
+    }
+    all = v->steps + (v->failed ? 2 : 0);
+    return v->heard == all ? made(s) : 0;
+}
+
+static int hear_error(struct hf_session *s, const uint8_t *body, size_t n)
+{
+    struct hf_survive *v = s->survive;
+    char sqlstate[6] = "", detail[120];
+
+    (void)hf_wire_sqlstate(body, n, sqlstate);
+    if (strncmp(sqlstate, "57P0", 4) == 0 || strcmp(sqlstate, "53300") == 0) {
+        v->refused = true;
+        return -1; /* another try, within --hold-ms */
+    }
+    if (v->spoiling || (v->asked && v->heard >= v->steps))
+        return 0; /* the transaction that is to be a failed one */
+    if (v->asked && v->n_failures < HF_SURVIVE_FAILED_MAX) {
+        if (!v->in_error)
+            v->failures[v->n_failures++] = v->heard;
+        v->in_error = true;
+        return 0;
+    }
+    (void)snprintf(detail, sizeof detail, "The new leader's PostgreSQL refused it with SQLSTATE %s.", sqlstate);
+    hf_session_end_with(s, "57P01", "the leader has changed", detail, "Connect again.");
+    return -1;
+}
+
+/* What is the client's, though its server is being talked to by us. */
+static int pass_on(struct hf_session *s, const uint8_t *p, size_t n)
+{
+    if (p[0] == 'S')
+        hf_params_set(&s->survive->told, p + 5, n - 5);
+    if (!hf_session_passes(s) || hf_survive_tell(s, p, n))
+        return 0;
+    hf_session_close(s);
+    return -1;
+}
+
+int hf_survive_hear(struct hf_session *s, const uint8_t *p, size_t n)
+{
+    struct hf_survive *v = s->survive;
+
+    assert(v != NULL && hf_survive_is_moving(s) && n >= 5);
+    if (!v->moving && (p[0] == 'S' || p[0] == 'A'))
+        return pass_on(s, p, n);
+    if (v->probing)
+        return hf_survive_hear_probe(s, p, n);
+    switch (p[0]) {
+    case 'S':
+        hf_params_set(&v->fresh, p + 5, n - 5);
+        return 0;
+    case 'K':
+        if (n >= 13)
+            v->secret = hf_secret_make(hf_scan_number(p + 5), p + 9, n - 9);
+        return 0;
+    case 'Z':
+        return hear_ready(s);
+    case 'E':
+        return hear_error(s, p + 5, n - 5);
+    default:
+        return 0; /* ParseComplete and the like */
+    }
+}

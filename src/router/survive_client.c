@@ -1,0 +1,184 @@
+/* What a client hears when its server is lost, and what becomes of what it says then. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "router/login.h"
+#include "router/survive_private.h"
+
+/* A plain error in a transaction of ours: PostgreSQL's log says it as well. */
+static const char spoil[] = "ROLLBACK TO SAVEPOINT \"the transaction was lost with its leader\"";
+
+/* -- what the client is told -------------------------------------------------------------------- */
+
+bool hf_survive_tell(struct hf_session *s, const uint8_t *p, size_t n)
+{
+    if (n == 0 || hf_front_write(s, p, n) != (ssize_t)n)
+        return false;
+    hf_session_count(s, 0, n);
+    return true;
+}
+
+size_t hf_survive_put_error(uint8_t *out, size_t cap, enum hf_doing doing)
+{
+    if (doing == HF_DOING_COMMIT)
+        return hf_wire_error(out, cap, "ERROR", "08007", "the leader has changed: whether this was committed is not known", NULL,
+                             "Look before you do it again.");
+    return hf_wire_error(out, cap, "ERROR", "40001", "the leader has changed: the transaction is lost", NULL,
+                         "Nothing of it was done. Do it again from its beginning.");
+}
+
+static size_t put_ready(uint8_t *out, char status)
+{
+    memcpy(out, "Z\0\0\0\5", 5);
+    out[5] = (uint8_t)status;
+    return 6;
+}
+
+bool hf_survive_answer_owed(struct hf_session *s, enum hf_doing doing, char status)
+{
+    struct hf_dialogue *d = &s->dialogue;
+    uint8_t out[1024];
+    bool errored = d->last == 'E';
+
+    for (unsigned i = 0; i < d->pending; i++) {
+        size_t n = i == 0 && errored ? 0 : hf_survive_put_error(out, sizeof out, doing);
+        n += put_ready(out + n, status);
+        if (!hf_survive_tell(s, out, n))
+            return false;
+    }
+    if (d->batch && !(errored && d->pending == 0) && !hf_survive_tell(s, out, hf_survive_put_error(out, sizeof out, doing)))
+        return false;
+    return true;
+}
+
+/* -- the client, before it is told, and up to its Sync ------------------------------------------- */
+
+static size_t put_query(uint8_t *out, const char *text)
+{
+    size_t n = strlen(text) + 1;
+
+    memcpy(out, "Q\0\0\0", 4);
+    out[4] = (uint8_t)(n + 4);
+    memcpy(out + 5, text, n);
+    return 5 + n;
+}
+
+size_t hf_survive_put_spoil(uint8_t *out)
+{
+    size_t n = put_query(out, "BEGIN");
+
+    return n + put_query(out + n, spoil);
+}
+
+/* The client has been told that its transaction has failed: so shall the server think. False: over. */
+static bool spoil_server(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+    uint8_t out[256];
+
+    v->spoiling = true;
+    v->heard = 0;
+    s->dialogue.status = 'E';
+    return hf_login_resume(s) && hf_session_send_back(s, out, hf_survive_put_spoil(out));
+}
+
+/* The statement's text in a Query or Parse that is complete; NULL: there is none. */
+static const char *text_in(const uint8_t *p, size_t n)
+{
+    size_t len = n >= 5 && (p[0] == 'Q' || p[0] == 'P') ? hf_wire_length(p) : 0;
+    const uint8_t *name = p + 5, *end;
+
+    if (len < 7 || len > n)
+        return NULL;
+    end = memchr(name, '\0', len - 5);
+    if (end == NULL || p[0] == 'Q')
+        return end != NULL ? (const char *)name : NULL;
+    return memchr(end + 1, '\0', (size_t)(p + len - (end + 1))) != NULL ? (const char *)end + 1 : NULL;
+}
+
+/* COMMIT, or ROLLBACK, alone. */
+static bool is_word(const char *text, const char *a, const char *b)
+{
+    size_t n;
+
+    if (text == NULL)
+        return false;
+    text += strspn(text, " \t\n");
+    n = strcspn(text, " \t\n;");
+    return text[n + strspn(text + n, " \t\n;")] == '\0' &&
+           ((n == strlen(a) && strncasecmp(text, a, n) == 0) || (n == strlen(b) && strncasecmp(text, b, n) == 0));
+}
+
+/* What the client's next statement is answered with, in the simple protocol. False: over. */
+static bool tell_simple(struct hf_session *s, const char *text)
+{
+    struct hf_survive *v = s->survive;
+    bool undone = is_word(text, "rollback", "abort"), ends = undone || is_word(text, "commit", "end");
+    uint8_t out[512];
+    size_t n;
+
+    v->filter = HF_FILTER_NONE;
+    if (undone) { /* it is what has happened */
+        memcpy(out, "C\0\0\0\x0dROLLBACK", 14);
+        n = 14;
+    } else {
+        n = hf_survive_put_error(out, sizeof out, HF_DOING_TRANSACTION);
+    }
+    n += put_ready(out + n, ends ? 'I' : 'E');
+    s->dialogue.status = 'I';
+    return hf_survive_tell(s, out, n) && (ends || spoil_server(s));
+}
+
+/* A message that is not for the server, complete; `text`: its statement's. False: over. */
+static bool filter_message(struct hf_session *s, char type, const char *text)
+{
+    struct hf_survive *v = s->survive;
+    uint8_t out[512];
+
+    if (type == 'd' || type == 'c' || type == 'f')
+        return true; /* of a COPY that is no more: dropped by PostgreSQL, too */
+    if (v->filter == HF_FILTER_SKIP) {
+        bool spoils = v->told_late && !v->ends;
+        if (type != 'S') {
+            v->ends |= type == 'P' && (is_word(text, "commit", "end") || is_word(text, "rollback", "abort"));
+            return true;
+        }
+        v->filter = HF_FILTER_NONE;
+        if (v->told_late)
+            s->dialogue.status = 'I';
+        return hf_survive_tell(s, out, put_ready(out, spoils || v->failed ? 'E' : 'I')) && (!spoils || spoil_server(s));
+    }
+    if (type == 'S')
+        return hf_survive_tell(s, out, put_ready(out, 'T'));
+    if (type == 'Q' || type == 'F')
+        return tell_simple(s, text);
+    v->filter = HF_FILTER_SKIP;
+    v->told_late = true;
+    v->ends = type == 'P' && (is_word(text, "commit", "end") || is_word(text, "rollback", "abort"));
+    return hf_survive_tell(s, out, hf_survive_put_error(out, sizeof out, HF_DOING_TRANSACTION));
+}
+
+size_t hf_survive_client(struct hf_session *s, uint8_t *p, size_t n)
+{
+    struct hf_survive *v = s->survive;
+    const char *text;
+    size_t at = 0, body;
+
+    if (v == NULL)
+        return n;
+    while (v->filter != HF_FILTER_NONE && at < n) {
+        bool complete;
+        if (v->client.have == 0 && p[at] == 'X')
+            break; /* goodbye: for the server to hear */
+        text = v->client.have == 0 ? text_in(p + at, n - at) : NULL; /* of one that is not in one piece: not looked at */
+        at += hf_scan_take(&v->client, p + at, n - at, &body, &complete);
+        if (v->client.broken || (complete && !filter_message(s, (char)v->client.head[0], text))) {
+            hf_session_close(s);
+            return 0;
+        }
+    }
+    if (at > 0)
+        memmove(p, p + at, n - at);
+    return n - at;
+}

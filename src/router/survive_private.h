@@ -1,0 +1,67 @@
+/* What survive*.c share. */
+#ifndef HF_ROUTER_SURVIVE_PRIVATE_H
+#define HF_ROUTER_SURVIVE_PRIVATE_H
+
+#include "router/params.h"
+#include "router/session.h"
+#include "router/survive.h"
+
+enum {
+    HF_SURVIVE_OWED_MAX = 256,  /* answers that are made up for a pipeline; longer ones end the session */
+    HF_SURVIVE_FAILED_MAX = 64, /* prepared statements that cannot be made again */
+    HF_SURVIVE_PROBE_MAX = 128, /* of the probe's answer */
+};
+
+enum hf_filter {
+    HF_FILTER_NONE,
+    HF_FILTER_TELL, /* the next statement is answered by us: the transaction is lost */
+    HF_FILTER_SKIP, /* nothing counts up to the Sync */
+};
+
+struct hf_survive {
+    struct hf_codebook *code;
+    uint64_t code_ms;      /* when it was got */
+    struct hf_params told; /* to the client */
+
+    bool moving;           /* from the loss until the session is made again */
+    bool failed;           /* the transaction that the client believes in is to be a failed one */
+    enum hf_filter filter; /* what becomes of the client's next messages */
+    bool ends;             /* FILTER_SKIP: what is skipped would have ended the transaction */
+    bool told_late;        /* FILTER_SKIP: at the statement after the loss; the server knows of no transaction */
+    bool spoiling;         /* the new server is brought into a failed transaction, while the client waits */
+    struct hf_scan client;
+
+    /* On the new server. */
+    struct hf_params fresh;
+    struct hf_secret secret;
+    bool asked; /* the first ReadyForQuery came, and the remake was sent */
+    unsigned heard, steps, failures[HF_SURVIVE_FAILED_MAX], n_failures;
+    bool in_error, refused;
+    unsigned tries; /* connections since the loss */
+    struct hf_key *alias; /* the key that the client has */
+
+    /* The probe, on the old one. */
+    bool probing, probe_failed;
+    char probe[HF_SURVIVE_PROBE_MAX];
+    size_t probe_len;
+
+    /* A tunnel: what was sent since the session was last idle, from byte sent_from of the connection on. */
+    uint8_t *sent;
+    size_t sent_len, sent_cap;
+    uint64_t sent_from;
+    bool sent_lost; /* it was too much */
+    uint8_t *more;  /* what was not taken */
+    size_t more_len;
+};
+
+/* False: the client does not take it. */
+bool hf_survive_tell(struct hf_session *s, const uint8_t *p, size_t n);
+size_t hf_survive_put_error(uint8_t *out, size_t cap, enum hf_doing doing);
+/* "BEGIN", and an error in it. Returns the length, at most HF_SURVIVE_SPOIL_MAX. */
+enum { HF_SURVIVE_SPOIL_MAX = 256 };
+size_t hf_survive_put_spoil(uint8_t *out);
+int hf_survive_hear_probe(struct hf_session *s, const uint8_t *p, size_t n);
+/* Everything that is owed is answered. False: the client does not take it. */
+bool hf_survive_answer_owed(struct hf_session *s, enum hf_doing doing, char status);
+
+#endif

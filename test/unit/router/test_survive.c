@@ -1,0 +1,929 @@
+/* Sessions that outlive their server: what goes on, what is lost, and what nobody can know. */
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "fixture.h"
+
+static struct fixture *follow(unsigned hold_ms)
+{
+    return fixture_open_with(&(struct hf_router_config){.hold_ms = hold_ms, .follow = true});
+}
+
+static void ask(struct fixture *f, int fd, int server, const char *sql)
+{
+    say(fd, 'Q', sql, strlen(sql) + 1);
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
+}
+
+/* Asked and answered. */
+static void done(struct fixture *f, int fd, int server, const char *sql, const char *tag, char status)
+{
+    ask(f, fd, server, sql);
+    say(server, 'C', tag, strlen(tag) + 1);
+    say_ready(server, status);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
+    hear_ready(f, fd, status);
+}
+
+static void hear_plain_error(struct fixture *f, int fd, const char *sqlstate)
+{
+    char body[1024] = {0};
+
+    assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
+    assert_memory_equal(body, "SERROR\0VERROR\0C", 15);
+    body[20] = '\0';
+    assert_string_equal(body + 15, sqlstate);
+}
+
+static void lose(struct fixture *f, int server)
+{
+    unsigned before = f->shut;
+
+    hf_router_gate_shut(f->r);
+    run_until(f, &f->shut, before + 1);
+    while (hear(f, server, PATIENCE_MS, NULL, 0) > 0)
+        ; /* what was on its way to it */
+    close(server);
+}
+
+/* The new server's side, up to the first ReadyForQuery. */
+static int again(struct fixture *f, uint64_t epoch)
+{
+    int server;
+
+    fixture_open_gate(f, epoch);
+    server = server_accept(f);
+    server_log_in(server);
+    return server;
+}
+
+static void remake(struct fixture *f, int server, const char *expected)
+{
+    char body[1024] = {0};
+    int type;
+
+    while ((type = hear(f, server, PATIENCE_MS, body, sizeof body)) != 'S') {
+        assert_true(type > 0);
+        if (type == 'P' && expected != NULL)
+            assert_non_null(memmem(body, sizeof body, expected, strlen(expected)));
+    }
+    say(server, '1', "", 0);
+    say(server, '2', "", 0);
+    say(server, 'C', "SET", 4);
+    say_ready(server, 'I');
+}
+
+static void spoil(struct fixture *f, int server)
+{
+    char body[256] = {0};
+
+    assert_int_equal(hear(f, server, PATIENCE_MS, body, sizeof body), 'Q');
+    assert_string_equal(body, "BEGIN");
+    assert_int_equal(hear(f, server, PATIENCE_MS, body, sizeof body), 'Q');
+    assert_memory_equal(body, "ROLLBACK TO SAVEPOINT", 21);
+    say(server, 'C', "BEGIN", 6);
+    say_ready(server, 'T');
+    say(server, 'E', "SERROR\0VERROR\0C3B001\0Mno\0", 26);
+    say_ready(server, 'E');
+}
+
+static void idle(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    done(f, fd, server, "SET work_mem = '1MB'", "SET", 'I');
+    lose(f, server);
+    hear_nothing(f, fd, 50);
+    say(fd, 'Q', "SELECT 1", 9); /* waits in the socket */
+    server = again(f, 2);
+    remake(f, server, "work_mem");
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
+    say(server, 'C', "SELECT 1", 9);
+    say_ready(server, 'I');
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C'); /* nothing of the login before */
+    hear_ready(f, fd, 'I');
+    hear_nothing(f, server, 50); /* and asked once */
+    lose(f, server); /* as often as it likes */
+    server = again(f, 3);
+    remake(f, server, "work_mem");
+    done(f, fd, server, "SELECT 2", "SELECT 1", 'I');
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+static void in_a_transaction(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    done(f, fd, server, "BEGIN", "BEGIN", 'T');
+    done(f, fd, server, "INSERT INTO t VALUES (1)", "INSERT 0 1", 'T');
+    lose(f, server);
+    hear_nothing(f, fd, 50);
+    server = again(f, 2);
+    say(fd, 'Q', " commit ;", 10); /* must not look as if it had worked; and drivers take it for the end */
+    hear_plain_error(f, fd, "40001");
+    hear_ready(f, fd, 'I');
+    hear_nothing(f, server, 50);
+    done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    /* Under way: told at once. */
+    done(f, fd, server, "BEGIN", "BEGIN", 'T');
+    ask(f, fd, server, "INSERT INTO t VALUES (2)");
+    lose(f, server);
+    hear_plain_error(f, fd, "40001");
+    hear_ready(f, fd, 'E');
+    server = again(f, 3);
+    spoil(f, server);
+    done(f, fd, server, "ROLLBACK", "ROLLBACK", 'I');
+    /* Given up by the client itself. */
+    done(f, fd, server, "BEGIN", "BEGIN", 'T');
+    lose(f, server);
+    server = again(f, 4);
+    say(fd, 'Q', "ROLLBACK", 9);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
+    hear_ready(f, fd, 'I');
+    hear_nothing(f, server, 50);
+    /* Not to be believed to be outside of it. */
+    done(f, fd, server, "BEGIN", "BEGIN", 'T');
+    lose(f, server);
+    server = again(f, 5);
+    say(fd, 'Q', "INSERT INTO t VALUES (3)", 25);
+    hear_plain_error(f, fd, "40001");
+    hear_ready(f, fd, 'E');
+    spoil(f, server);
+    lose(f, server); /* and again */
+    server = again(f, 6);
+    spoil(f, server);
+    done(f, fd, server, "ROLLBACK", "ROLLBACK", 'I');
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+static void unknown_outcome(void **state)
+{
+    static const char *const commits[] = {"COMMIT", "INSERT INTO t VALUES (1)", "UPDATE t SET i = 2; SELECT 1"};
+    struct fixture *f = follow(0);
+    uint64_t epoch = 1;
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, epoch);
+    fd = session_open(f, &server);
+    for (size_t i = 0; i < 3; i++) {
+        if (i == 0)
+            done(f, fd, server, "BEGIN", "BEGIN", 'T'), done(f, fd, server, "DELETE FROM t", "DELETE 1", 'T');
+        ask(f, fd, server, commits[i]);
+        lose(f, server);
+        hear_plain_error(f, fd, "08007");
+        hear_ready(f, fd, 'I');
+        server = again(f, ++epoch);
+        hear_nothing(f, server, 50); /* never a second time */
+    }
+    ask(f, fd, server, "SELECT 1");
+    lose(f, server);
+    hear_plain_error(f, fd, "40001");
+    hear_ready(f, fd, 'I');
+    server = again(f, ++epoch);
+    done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+/* What PostgreSQL had said and the gate had not let pass is never heard, and what it was about is not known. */
+static void withheld(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    hf_router_lease(f->r, hf_clock_ns());
+    ask(f, fd, server, "INSERT INTO t VALUES (1)");
+    say(server, 'C', "INSERT 0 1", 11);
+    say_ready(server, 'I');
+    RUN_UNTIL(f, hf_router_counts(f->r).lease_held == 1);
+    lose(f, server);
+    hear_plain_error(f, fd, "08007");
+    hear_ready(f, fd, 'I');
+    server = again(f, 2);
+    done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+static void extended(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    say(fd, 'P', "\0INSERT INTO t VALUES (1)\0\0\0", 28);
+    say(fd, 'B', "\0\0\0\0\0\0\0\0", 8);
+    say(fd, 'H', "", 0);
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'P');
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'B');
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'H');
+    lose(f, server);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'E');
+    say(fd, 'E', "\0\0\0\0\0", 5); /* up to the Sync nothing counts */
+    server = again(f, 2);
+    say(fd, 'B', "\0\0\0\0\0\0\0\0", 8);
+    hear_nothing(f, fd, 50);
+    say(fd, 'S', "", 0);
+    hear_ready(f, fd, 'I');
+    hear_nothing(f, server, 50);
+    done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    /* In a transaction, and idle: the first batch is told. */
+    done(f, fd, server, "BEGIN", "BEGIN", 'T');
+    lose(f, server);
+    server = again(f, 3);
+    say(fd, 'P', "\0SELECT 2\0\0\0", 12);
+    hear_plain_error(f, fd, "40001");
+    say(fd, 'S', "", 0);
+    hear_ready(f, fd, 'E');
+    spoil(f, server);
+    hear_nothing(f, server, 50);
+    done(f, fd, server, "ROLLBACK", "ROLLBACK", 'I');
+    done(f, fd, server, "BEGIN", "BEGIN", 'T');
+    lose(f, server);
+    server = again(f, 4);
+    say(fd, 'P', "\0COMMIT\0\0\0", 10);
+    hear_plain_error(f, fd, "40001");
+    say(fd, 'S', "", 0);
+    hear_ready(f, fd, 'I');
+    hear_nothing(f, server, 50);
+    done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+static void pinned(void **state)
+{
+    struct fixture *f = follow(0);
+    char body[512] = {0};
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    done(f, fd, server, "LISTEN c", "LISTEN", 'I');
+    lose(f, server);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
+    assert_memory_equal(body, "SFATAL\0VFATAL\0C57P01\0", 21);
+    assert_non_null(memmem(body, sizeof body, "LISTEN", 6));
+    hear_end(f, fd);
+    close(fd);
+    fixture_close(f);
+}
+
+/* The server's own last word is not taken back. */
+static void ended_by_postgresql(void **state)
+{
+    struct fixture *f = follow(0);
+    char body[512];
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    say(server, 'E', "SFATAL\0VFATAL\0C57P01\0Mby an administrator\0", 43);
+    close(server);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
+    hear_end(f, fd);
+    assert_false(server_is_asked(f, 50));
+    close(fd);
+    fixture_close(f);
+}
+
+/* Also in the middle of something: an administrator has ended it, and means it. */
+static void ended_while_busy(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    ask(f, fd, server, "SELECT 1");
+    say(server, 'E', "SFATAL\0VFATAL\0C57P01\0Mby an administrator\0", 43);
+    close(server);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'E');
+    hear_end(f, fd);
+    assert_false(server_is_asked(f, 50));
+    close(fd);
+    fixture_close(f);
+}
+
+/* What is known of databases: bounded, and what was seen before something was altered does not count. */
+static void books(void **state)
+{
+    struct hf_codes c = {0};
+    struct hf_code *code;
+    struct hf_codebook *b;
+    char name[HF_CODES_NAME];
+    uint64_t round, later;
+    bool asking;
+
+    (void)state;
+    assert_int_equal(hf_codes_open(&c), 0);
+    assert_null(hf_codes_get(&c, "a", false, &asking));
+    assert_true(asking);
+    assert_true(hf_codes_next(&c, name, &round));
+    assert_string_equal(name, "a");
+    assert_null(hf_codes_get(&c, "a", true, &asking)); /* altered while it is looked at */
+    assert_int_equal(hf_code_read(&code, "0:.", 3), 0);
+    hf_codes_answer(&c, "a", round, code);
+    assert_null(hf_codes_get(&c, "a", false, &asking));
+    assert_false(asking); /* that is so already */
+    assert_true(hf_codes_next(&c, name, &later));
+    assert_false(hf_codes_next(&c, name, &round));
+    assert_int_equal(hf_code_read(&code, "0:.", 3), 0);
+    hf_codes_answer(&c, "a", later, code);
+    b = hf_codes_get(&c, "a", false, &asking);
+    assert_non_null(b);
+    hf_codes_answer(&c, "a", later, NULL); /* could not be looked at: what was seen has to do */
+    assert_ptr_equal(c.entries[0].book, b);
+    assert_false(hf_codes_next(&c, name, &round)); /* not at once, but soon again, though nobody asks */
+    assert_in_range(hf_codes_wait_ns(&c), 1, 1000000000);
+    c.entries[0].again_ns = 0;
+    assert_true(hf_codes_next(&c, name, &round));
+    assert_int_equal(hf_codes_wait_ns(&c), 0);
+    for (unsigned i = 0; i < 100; i++)
+        hf_codes_answer(&c, "a", round, NULL); /* nor for ever */
+    c.entries[0].again_ns = c.entries[0].wanted = 0;
+    hf_codes_answer(&c, "a", round, NULL);
+    assert_int_equal(hf_codes_wait_ns(&c), 0);
+    for (unsigned i = 0; i < HF_CODES_MAX; i++) {
+        (void)snprintf(name, sizeof name, "d%u", i);
+        assert_null(hf_codes_get(&c, name, false, &asking));
+        assert_int_equal(asking, i + 1 < HF_CODES_MAX); /* no room: all have been asked for just now */
+    }
+    c.entries[0].due_ns = 1; /* nobody has, for long */
+    assert_null(hf_codes_get(&c, "new", false, &asking));
+    assert_true(asking);
+    assert_int_equal(hf_code_read(&code, "0:.", 3), 0);
+    hf_codes_answer(&c, "a", later, code); /* late: of no database that is known */
+    assert_null(hf_codes_get(&c, "new", false, &asking));
+    assert_string_equal(c.entries[0].database, "new");
+    hf_codebook_unref(b);
+    hf_codes_close(&c);
+}
+
+static int dial_take(struct fixture *f)
+{
+    struct hf_router_dial *d = f->dial;
+
+    f->dial = NULL;
+    hf_router_dialed(d, true, 1);
+    return f->dial_fd;
+}
+
+/* Through tunnels; parameters that differ are told; the client's cancel key stays good. */
+static void tunnels(void **state)
+{
+    static const char cancel[] = "\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\1\2\3\4", now[] = "\0\0\0\x10\x04\xd2\x16\x2e\0\0\7\7\5\5\5\5";
+    struct fixture *f = follow(0);
+    char hello[64], body[64];
+    int fd, leader, c;
+
+    (void)state;
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1);
+    fd = client_start(f, false);
+    run_until(f, &f->dials, 1);
+    leader = dial_take(f);
+    leader_tell(f, leader);
+    run_until_bytes(f, leader, 18);
+    assert_int_equal(recv(leader, hello, sizeof hello, 0), 18);
+    server_check(leader);
+    say(leader, 'R', "\0\0\0\0", 4);
+    say(leader, 'S', "a\0" "1\0", 4);
+    say(leader, 'S', "b\0" "1\0", 4);
+    say(leader, 'K', "\0\0\1\2\1\2\3\4", 8);
+    say_ready(leader, 'I');
+    hear_ready(f, fd, 'I');
+    close(leader);
+    run_until(f, &f->dials, 2);
+    leader = dial_take(f);
+    run_until_bytes(f, leader, 18);
+    assert_int_equal(recv(leader, hello, sizeof hello, 0), 18);
+    server_check(leader);
+    say(leader, 'R', "\0\0\0\0", 4);
+    say(leader, 'S', "a\0" "1\0", 4);
+    say(leader, 'S', "b\0" "2\0", 4);
+    say(leader, 'K', "\0\0\7\7\5\5\5\5", 8);
+    say_ready(leader, 'I');
+    assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'S');
+    assert_memory_equal(body, "b\0" "2\0", 4);
+    hear_nothing(f, fd, 50);
+    c = client_connect(f, false);
+    assert_int_equal(send(c, cancel, 16, MSG_NOSIGNAL), 16);
+    run_until(f, &f->dials, 3);
+    {
+        int cancelled = dial_take(f);
+        run_until_bytes(f, cancelled, 16);
+        assert_int_equal(recv(cancelled, hello, sizeof hello, 0), 16);
+        assert_memory_equal(hello, now, 16);
+        close(cancelled);
+    }
+    hear_end(f, c);
+    close(c);
+    close(fd);
+    close(leader);
+    fixture_close(f);
+}
+
+static int tunnel_log_in(struct fixture *f)
+{
+    int leader = dial_take(f);
+    char hello[64];
+
+    run_until_bytes(f, leader, 18);
+    assert_int_equal(recv(leader, hello, sizeof hello, 0), 18);
+    server_log_in(leader);
+    return leader;
+}
+
+/* A client whose session goes through a tunnel. */
+static int tunnel_open(struct fixture *f, int *leader)
+{
+    char hello[64];
+    int fd;
+
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1);
+    fd = client_start(f, false);
+    run_until(f, &f->dials, 1);
+    *leader = dial_take(f);
+    leader_tell(f, *leader);
+    run_until_bytes(f, *leader, 18);
+    assert_int_equal(recv(*leader, hello, sizeof hello, 0), 18);
+    server_log_in(*leader);
+    hear_ready(f, fd, 'I');
+    return fd;
+}
+
+/* How many bytes the front has sent behind its startup packet: for the login, and so on. */
+static void say_taken(int leader, uint64_t n)
+{
+    uint8_t out[HF_WIRE_TAKEN_BYTES];
+
+    assert_int_equal(send(leader, out, hf_wire_taken(out, n), MSG_NOSIGNAL), HF_WIRE_TAKEN_BYTES);
+}
+
+
+/* A gate says how much it took: the rest is asked of the next one, once, and nobody hears of it. */
+static void not_taken(void **state)
+{
+    struct fixture *f = follow(0);
+    uint64_t login;
+    int fd, leader;
+
+    (void)state;
+    fd = tunnel_open(f, &leader);
+    login = world.said;
+    done(f, fd, leader, "SELECT 1", "SELECT 1", 'I');
+    say(fd, 'Q', "INSERT INTO t VALUES (1)", 25); /* lies in the tunnel */
+    run_until_bytes(f, leader, 30);
+    say_taken(leader, login + 14);
+    close(leader);
+    run_until(f, &f->dials, 2);
+    leader = tunnel_log_in(f);
+    hear_nothing(f, fd, 20);
+    assert_int_equal(hear(f, leader, PATIENCE_MS, NULL, 0), 'Q');
+    say(leader, 'C', "INSERT 0 1", 11);
+    say_ready(leader, 'I');
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
+    hear_ready(f, fd, 'I');
+    hear_nothing(f, leader, 20);
+    /* Half a statement, and the word in pieces. */
+    login = world.said + 30;
+    assert_int_equal(send(fd, "Q\0\0\0\x0dSEL", 8, MSG_NOSIGNAL), 8);
+    run_until_bytes(f, leader, 8);
+    {
+        uint8_t out[HF_WIRE_TAKEN_BYTES];
+        (void)hf_wire_taken(out, login);
+        for (size_t i = 0; i < sizeof out; i++) {
+            assert_int_equal(send(leader, out + i, 1, MSG_NOSIGNAL), 1);
+            run_for(f, 2);
+        }
+    }
+    close(leader);
+    run_until(f, &f->dials, 3);
+    leader = tunnel_log_in(f);
+    assert_int_equal(send(fd, "ECT 2\0", 6, MSG_NOSIGNAL), 6);
+    assert_int_equal(hear(f, leader, PATIENCE_MS, NULL, 0), 'Q');
+    say_ready(leader, 'I');
+    hear_ready(f, fd, 'I');
+    close(fd);
+    close(leader);
+    fixture_close(f);
+}
+
+/* A front that does not follow takes the word for what it is: the end. */
+static void word_for_others(void **state)
+{
+    struct fixture *f = fixture_open(0, 0, 0);
+    int fd, leader;
+
+    (void)state;
+    fd = tunnel_open(f, &leader);
+    say_taken(leader, world.said);
+    close(leader);
+    hear_error(f, fd, "57P01");
+    close(fd);
+    fixture_close(f);
+    /* And PostgreSQL's own messages are the client's, whatever type they have. */
+    f = follow(0);
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &leader);
+    say_taken(leader, 0);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), HF_WIRE_TAKEN);
+    close(fd);
+    close(leader);
+    fixture_close(f);
+}
+
+/* Without the word, with one that is cut, and with one that cannot be true, what was sent counts as taken. */
+static void taken_perhaps(void **state)
+{
+    struct fixture *f = follow(0);
+    uint64_t login;
+    int fd, leader;
+
+    (void)state;
+    fd = tunnel_open(f, &leader);
+    for (unsigned i = 0; i < 3; i++) {
+        login = world.said;
+        say(fd, 'Q', "INSERT INTO t VALUES (1)", 25);
+        run_until_bytes(f, leader, 30);
+        if (i == 1)
+            assert_int_equal(send(leader, "^\0\0\0\x0c\0\0", 7, MSG_NOSIGNAL), 7);
+        if (i == 2)
+            say_taken(leader, login + 31);
+        close(leader);
+        hear_plain_error(f, fd, "08007");
+        hear_ready(f, fd, 'I');
+        run_until(f, &f->dials, 2 + i);
+        leader = tunnel_log_in(f);
+        hear_nothing(f, leader, 20);
+    }
+    done(f, fd, leader, "SELECT 1", "SELECT 1", 'I');
+    close(fd);
+    close(leader);
+    fixture_close(f);
+}
+
+/* More than is kept of what was sent. */
+static void too_much_to_keep(void **state)
+{
+    static char big[HF_ROUTER_READ_BYTES + 6];
+    struct fixture *f = follow(0);
+    uint64_t login;
+    int fd, leader;
+
+    (void)state;
+    fd = tunnel_open(f, &leader);
+    login = world.said;
+    memset(big, ' ', sizeof big);
+    memcpy(big, "Q\0\1\0\5SELECT 1", 13);
+    big[sizeof big - 1] = '\0';
+    assert_int_equal(send(fd, big, sizeof big, MSG_NOSIGNAL), sizeof big);
+    RUN_UNTIL(f, hf_router_counts(f->r).bytes_in >= sizeof big);
+    run_for(f, 20);
+    say_taken(leader, login);
+    (void)shutdown(leader, SHUT_WR);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'E');
+    hear_ready(f, fd, 'I');
+    close(fd);
+    close(leader);
+    fixture_close(f);
+}
+
+/* The gate's side: a session from a tunnel is told how much was taken, if nothing of it is under way. */
+static void gates_word(void **state)
+{
+    static const char hello[] = "\0\0\0\x12\0\3\0\0user\0app\0";
+    struct fixture *f = follow(0);
+    uint8_t body[64];
+    uint64_t taken = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        int fds[2], server;
+        fixture_open_gate(f, 1 + i);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+        hf_router_serve(f->r, fds[1], HF_TO_LEADER);
+        assert_int_equal(send(fds[0], hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
+        server = server_accept(f);
+        server_welcome(server);
+        hear_ready(f, fds[0], 'I');
+        done(f, fds[0], server, "SELECT 1", "SELECT 1", 'I');
+        if (i == 1)
+            ask(f, fds[0], server, "SELECT 1");
+        hf_router_gate_drain(f->r);
+        run_for(f, 30);
+        say(fds[0], 'Q', "SELECT 2", 9);
+        hf_router_gate_shut(f->r);
+        run_until(f, &f->shut, 1 + i);
+        if (i == 0) {
+            assert_int_equal(hear(f, fds[0], PATIENCE_MS, (char *)body, sizeof body), HF_WIRE_TAKEN);
+            assert_true(hf_wire_taken_parse(body, 8, &taken));
+            assert_int_equal(taken, 14);
+        }
+        hear_end(f, fds[0]);
+        close(fds[0]);
+        close(server);
+    }
+    fixture_close(f);
+}
+
+static void hear_probe(struct fixture *f, int server)
+{
+    static const char messages[] = "CPBECS";
+
+    for (const char *m = messages; *m != '\0'; m++)
+        assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), *m);
+}
+
+static void say_probe(int server, const char *value)
+{
+    char row[64] = "\0\1\0\0\0";
+
+    row[5] = (char)strlen(value);
+    memcpy(row + 6, value, strlen(value));
+    say(server, 'D', row, 6 + strlen(value));
+    say_ready(server, 'I');
+}
+
+/* A function has run of which it is not known what it does: asked in a hand-over, while that is possible. */
+static void probed(void **state)
+{
+    static const char *const answers[] = {"prepared 0 end", "lock prepared 0 end", NULL};
+    struct fixture *f;
+    char body[512];
+    int fd, server;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        f = follow(0);
+        world.code = "0:6c6f636b6572=1."; /* locker() */
+        fixture_open_gate(f, 1);
+        fd = session_open(f, &server);
+        run_for(f, 20);
+        done(f, fd, server, "SELECT locker()", "SELECT 1", 'I');
+        hear_nothing(f, server, 20);
+        if (answers[i] != NULL) {
+            hf_router_gate_drain(f->r);
+            hear_probe(f, server);
+            say(fd, 'Q', "SELECT 1", 9); /* waits */
+            run_for(f, 30);
+            assert_int_equal(f->drained, 0);
+            say_probe(server, answers[i]);
+            run_until(f, &f->drained, 1);
+        }
+        hf_router_gate_shut(f->r);
+        run_until(f, &f->shut, 1);
+        close(server);
+        if (i == 0) {
+            server = again(f, 2);
+            assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
+            close(server);
+        } else {
+            memset(body, 0, sizeof body);
+            assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
+            assert_memory_equal(body, "SFATAL\0VFATAL\0C57P01\0", 21);
+            assert_non_null(memmem(body, sizeof body, i == 1 ? "advisory lock" : "unsure", i == 1 ? 13 : 6));
+            hear_end(f, fd);
+        }
+        close(fd);
+        fixture_close(f);
+    }
+}
+
+/* The hand-over is given up meanwhile: the session was not disturbed. */
+static void probed_for_nothing(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    world.code = "0:6c6f636b6572=1.";
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    run_for(f, 20);
+    done(f, fd, server, "SELECT locker()", "SELECT 1", 'I');
+    hf_router_gate_drain(f->r);
+    hear_probe(f, server);
+    say(fd, 'Q', "SELECT 2", 9);
+    say(server, 'S', "a\0" "9\0", 4); /* the client's */
+    hf_router_gate_open(f->r, 1);
+    run_for(f, 20);
+    say(server, 'E', "SERROR\0VERROR\0C57014\0Mslow\0", 28);
+    say_ready(server, 'I');
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'S');
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
+    say_ready(server, 'I');
+    hear_ready(f, fd, 'I');
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+/* A hand-over, to the end: what comes meanwhile is run then, and a setting that cannot be made again is said. */
+static void handed_over(void **state)
+{
+    struct fixture *f = follow(0);
+    char body[512] = {0};
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    done(f, fd, server, "SET work_mem = '1MB'", "SET", 'I');
+    hf_router_gate_drain(f->r);
+    run_until(f, &f->drained, 1);
+    say(fd, 'Q', "SELECT 1", 9);
+    hear_nothing(f, server, 30);
+    lose(f, server);
+    server = again(f, 2);
+    remake(f, server, "work_mem");
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
+    say(server, 'C', "SELECT 1", 9);
+    say_ready(server, 'I');
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
+    hear_ready(f, fd, 'I');
+    lose(f, server);
+    server = again(f, 3);
+    while (hear(f, server, PATIENCE_MS, NULL, 0) != 'S')
+        ;
+    say(server, 'E', "SERROR\0VERROR\0C22023\0Mno\0", 26);
+    say_ready(server, 'I');
+    assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
+    assert_memory_equal(body, "SFATAL\0VFATAL\0C57P01\0", 21);
+    hear_end(f, fd);
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+struct keys_seen {
+    struct hf_thread *t;
+    bool wiped;
+    atomic_bool done; /* last: then the other may be read */
+};
+
+static void look_at_keys(void *arg)
+{
+    static const struct hf_scram_keys none;
+    struct keys_seen *k = arg;
+
+    if (k->t->sessions != NULL)
+        k->wiped = memcmp(&k->t->sessions->keys, &none, sizeof none) == 0;
+    atomic_store(&k->done, true);
+}
+
+static bool keys_are_wiped(struct fixture *f)
+{
+    bool wiped = false;
+
+    for (unsigned i = 0; i < HF_ROUTER_THREADS; i++) {
+        struct keys_seen k = {.t = &f->r->threads[i]};
+        hf_mailbox_post(k.t->mailbox, look_at_keys, &k);
+        while (!atomic_load(&k.done))
+            run_for(f, 1);
+        wiped |= k.wiped;
+    }
+    return wiped;
+}
+
+/* The role's keys are kept where they may be of use, and nowhere else. */
+static void keys(void **state)
+{
+    struct fixture *f = fixture_open(0, 0, 0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    assert_true(keys_are_wiped(f)); /* nothing is followed */
+    close(fd);
+    close(server);
+    fixture_close(f);
+    f = follow(0);
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    assert_false(keys_are_wiped(f));
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+/* A reader, whose standby is to be promoted, goes to another; what it asked has changed nothing. */
+static void reader(void **state)
+{
+    struct fixture *f = follow(0);
+    char hello[128];
+    int fd, leader, server, other;
+
+    (void)state;
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1);
+    hf_router_follower_readable(f->r, true);
+    fd = client_start(f, true);
+    run_until(f, &f->dials, 1);
+    leader = dial_take(f);
+    leader_tell(f, leader);
+    server = server_accept(f);
+    close(leader);
+    server_log_in(server);
+    hear_ready(f, fd, 'I');
+    done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    ask(f, fd, server, "SELECT f()");
+    hf_router_follower_readable(f->r, false);
+    run_until(f, &f->readers_gone, 1);
+    hear_plain_error(f, fd, "40001");
+    hear_ready(f, fd, 'I');
+    hear_end(f, server);
+    close(server);
+    run_until(f, &f->dials, 2);
+    assert_int_equal(f->dial_to, HF_TO_FOLLOWER);
+    other = dial_take(f);
+    run_until_bytes(f, other, 19);
+    assert_true(recv(other, hello, sizeof hello, 0) > 18);
+    server_log_in(other);
+    done(f, fd, other, "SELECT 1", "SELECT 1", 'I');
+    close(fd);
+    close(other);
+    fixture_close(f);
+}
+
+/* The new leader may be lost as well, while the session is made again. */
+static void lost_on_the_way(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    done(f, fd, server, "SET work_mem = '1MB'", "SET", 'I');
+    lose(f, server);
+    fixture_open_gate(f, 2);
+    server = server_accept(f);
+    server_check(server);
+    lose(f, server);
+    server = again(f, 3);
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'P');
+    lose(f, server);
+    server = again(f, 4);
+    remake(f, server, "work_mem");
+    done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+static void nobody_leads(void **state)
+{
+    struct fixture *f = follow(200);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    run_for(f, 300); /* the time before does not count */
+    lose(f, server);
+    hear_nothing(f, fd, 100);
+    hear_error(f, fd, "57P03");
+    close(fd);
+    fixture_close(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(idle),     cmocka_unit_test(in_a_transaction), cmocka_unit_test(unknown_outcome),
+        cmocka_unit_test(withheld), cmocka_unit_test(extended),         cmocka_unit_test(pinned),
+        cmocka_unit_test(tunnels),  cmocka_unit_test(lost_on_the_way),  cmocka_unit_test(ended_by_postgresql),
+        cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken),     cmocka_unit_test(taken_perhaps),
+        cmocka_unit_test(too_much_to_keep), cmocka_unit_test(gates_word), cmocka_unit_test(probed),
+        cmocka_unit_test(probed_for_nothing), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
+        cmocka_unit_test(ended_while_busy), cmocka_unit_test(books), cmocka_unit_test(word_for_others),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
