@@ -61,7 +61,7 @@ static const char query[] =
     "objid FROM trusted)) THEN 2"
     " WHEN lang <> 'c' AND (src ~ "
     "'\\m(execute|set_config|setseed|dblink|query_to_xml|cursor_to_xml|ts_stat|ts_rewrite"
-    "|isn_weak|set_limit|pg_(create|copy)_(logical|physical)_replication_slot|pg_replication_"
+    "|isn_weak|set_limit|update\\s+(only\\s+)?(pg_catalog\\s*\\.\\s*)?\"?pg_settings|pg_(create|copy)_(logical|physical)_replication_slot|pg_replication_"
     "origin_session"
     "|pg_start_backup|pg_stop_backup|pg_backup_start|pg_backup_stop)'"
     " OR src ~ "

@@ -61,6 +61,9 @@ static uint32_t pins_in(const json_t *node)
     if (json_is_array(node)) {
         json_array_foreach(node, i, v) pins |= pins_in(v);
     } else if (json_is_object(node)) {
+        /* An UPDATE of it sets what it is about. */
+        if (is(text_of(json_object_get(node, "relation"), "relname"), "pg_settings"))
+            pins |= BIT(SETTING);
         json_object_foreach((json_t *)node, key, v)
         {
             if (json_is_string(v))
@@ -184,7 +187,7 @@ static bool transaction(struct hf_sql_statement *s, const json_t *o)
         {"SAVEPOINT", HF_SQL_SAVEPOINT, false},
         {"RELEASE", HF_SQL_RELEASE, false},
         {"ROLLBACK_TO", HF_SQL_ROLLBACK_TO, false},
-        {"PREPARE", HF_SQL_COMMIT, true},
+        {"PREPARE", HF_SQL_COMMIT, true}, /* it is prepared though nothing was written */
         {"COMMIT_PREPARED", HF_SQL_QUERY, true},
         {"ROLLBACK_PREPARED", HF_SQL_QUERY, true},
     };
@@ -198,6 +201,7 @@ static bool transaction(struct hf_sql_statement *s, const json_t *o)
             continue;
         s->kind = kinds[i].kind;
         s->writes = kinds[i].writes;
+        s->commits = is(kind, "PREPARE");
         s->chain = json_is_true(json_object_get(o, "chain"));
         json_array_foreach(options, k, v)
         {
@@ -237,6 +241,8 @@ static bool variable(struct hf_sql_statement *s, const json_t *o)
         s->pins = BIT(SEED), s->kind = HF_SQL_QUERY;
     else if (mentions(json_object_get(o, "args"), "pg_temp"))
         s->pins = BIT(SETTING); /* what is created without a schema may be temporary then */
+    if (is(kind, "VAR_SET_CURRENT"))
+        s->pins = BIT(SETTING); /* to what it happens to be */
     if (is(s->name, "standard_conforming_strings"))
         s->pins = BIT(UNKNOWN); /* what comes then is read in another way */
     s->parses = hf_sql_setting_parses(s->name);

@@ -35,6 +35,7 @@ static const struct word words[] = {
     {"pg_create_physical_replication_slot", SLOT},
     {"pg_replication_origin_session_reset", SLOT},
     {"pg_replication_origin_session_setup", SLOT},
+    {"pg_settings", 0}, /* for the grammar */
     {"pg_start_backup", SLOT},
     {"pg_stop_backup", SLOT},
     {"pg_try_advisory_lock", LOCK},
