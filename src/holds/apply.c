@@ -109,6 +109,11 @@ static void journal(struct hf_holds *h, const struct hf_sql_statement *s, const 
         return;
     }
     i->parses = s->parses;
+    /* Only the last encoding is made again, and the text of a setting before it would be read in that. */
+    if (strcmp(s->name, "client_encoding") == 0 && h->beyond_ascii)
+        h->pins |= PIN(SETTING);
+    for (size_t k = 0; k < len && !h->beyond_ascii; k++)
+        h->beyond_ascii = (uint8_t)text[k] >= 0x80;
     if (!hf_journal_add(&h->journal, HF_SQL_SET, s->parses, i))
         hf_holds_too_much(h);
 }
@@ -257,6 +262,7 @@ static void by_kind(struct hf_holds *h, struct hf_text *t, uint32_t index,
             roll_back(h);
         else
             commit(h);
+        h->committed = h->committed || s->kind == HF_SQL_COMMIT;
         break;
     case HF_SQL_SAVEPOINT:
     case HF_SQL_RELEASE:
@@ -325,7 +331,7 @@ void hf_holds_done(struct hf_holds *h, struct hf_text *t, uint32_t index, const 
         if (s->runs_code)
             ran_code(h, q);
     }
-    if (tag != NULL)
+    if (tag != NULL || s->kind == HF_SQL_SET_CONFIG) /* it is done with its row */
         by_kind(h, t, index, s, tag);
 }
 
@@ -372,5 +378,5 @@ void hf_holds_settle(struct hf_holds *h)
             commit(h);
         h->wrote = h->tx_read_only = false;
     }
-    h->failed = h->committed_early = false;
+    h->failed = h->committed_early = h->committed = false;
 }

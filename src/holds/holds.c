@@ -79,9 +79,10 @@ void hf_holds_free(struct hf_holds *h)
     free(h);
 }
 
-void hf_holds_started(struct hf_holds *h)
+void hf_holds_started(struct hf_holds *h, bool failed)
 {
     h->started = true;
+    h->status = failed ? 'E' : 'I';
 }
 
 void hf_holds_set_read_only(struct hf_holds *h, bool yes)
@@ -96,7 +97,7 @@ void hf_holds_lost(struct hf_holds *h)
     h->pins &= ~((uint32_t)HF_HOLDS_VISIBLE | PIN(SEQUENCE));
     h->status = 'I';
     h->started = false;
-    h->batch = h->skipping = h->copying = h->failed = h->committed_early = h->wrote = false;
+    h->batch = h->skipping = h->copying = h->failed = h->committed_early = h->committed = h->wrote = false;
     h->tx_read_only = h->stale = h->unnamed_here = false;
 }
 
@@ -352,6 +353,8 @@ struct course {
     bool begun;                 /* by something under way, in this batch */
     bool wrote, read_only;
     bool commit; /* something could commit what it writes */
+    bool opens;  /* a BEGIN that its client does not rely on yet */
+    bool inside; /* as in hf_holds_stays_inside() */
 };
 
 static void step(struct course *c, const struct hf_sql_statement *s)
@@ -364,7 +367,7 @@ static void step(struct course *c, const struct hf_sql_statement *s)
         c->read_only = s->read_only;
         break;
     case HF_SQL_COMMIT:
-        if (c->tx != IN || (c->wrote && !c->read_only))
+        if (c->tx != IN || (c->wrote && !c->read_only) || s->commits)
             c->commit = true;
         c->tx = s->chain ? c->tx : OUT;
         c->wrote = c->read_only = false;
@@ -385,6 +388,19 @@ static void step(struct course *c, const struct hf_sql_statement *s)
     }
 }
 
+/* `s` NULL: it is not understood. */
+static void believe(struct course *c, const struct hf_sql_statement *s, bool simple)
+{
+    if (s != NULL && s->kind == HF_SQL_BEGIN) {
+        c->opens = simple;
+        c->inside = c->inside || !simple;
+        return;
+    }
+    c->inside = c->inside || c->opens;
+    if (s != NULL && s->kind == HF_SQL_COMMIT && !s->chain)
+        c->inside = c->opens = false;
+}
+
 static void course_op(struct course *c, const struct hf_op *op)
 {
     const struct hf_sql *q = op->text != NULL ? op->text->sql : NULL;
@@ -393,13 +409,17 @@ static void course_op(struct course *c, const struct hf_op *op)
     if (op->kind == HF_OP_FUNCTION) {
         c->wrote = true;
         c->commit = c->commit || c->tx != IN;
+        believe(c, NULL, true);
     } else if (op->kind == HF_OP_QUERY || op->kind == HF_OP_EXECUTE) {
-        if (q == NULL || !hf_sql_is_understood(q) || op->prepared)
+        if (q == NULL || !hf_sql_is_understood(q) || op->prepared) {
             c->commit = true;
-        else
-            for (size_t i = op->at;
-                 i < (many ? hf_sql_count(q) : op->at + 1u) && i < hf_sql_count(q); i++)
+            believe(c, NULL, many);
+        } else {
+            for (size_t i = op->at; i < (many ? hf_sql_count(q) : op->at + 1u) && i < hf_sql_count(q); i++) {
                 step(c, hf_sql_statement(q, i));
+                believe(c, hf_sql_statement(q, i), many);
+            }
+        }
     }
     if ((many || op->kind == HF_OP_SYNC) && c->begun) {
         c->begun = false;
@@ -408,22 +428,45 @@ static void course_op(struct course *c, const struct hf_op *op)
     }
 }
 
+static struct course course(const struct hf_holds *h)
+{
+    bool inside = h->status != 'I';
+    struct course c = {.tx = inside ? IN : OUT, .inside = inside, .wrote = h->wrote, .read_only = h->tx_read_only};
+
+    /* Statements of this batch that are answered and commit at its Sync; and of a text of several. And what is committed
+     * already of it. */
+    c.commit = (!inside && h->wrote) || h->committed_early || h->committed;
+    for (uint32_t i = 0; i < h->n; i++)
+        course_op(&c, hf_holds_op(h, i));
+    return c;
+}
+
+bool hf_holds_stays_inside(const struct hf_holds *h)
+{
+    return course(h).inside;
+}
+
+struct hf_owed hf_holds_owed(const struct hf_holds *h)
+{
+    struct hf_owed owed = {.failed = h->failed, .batch = h->batch && !h->over};
+
+    for (uint32_t i = 0; i < h->n; i++) {
+        enum hf_op_kind kind = hf_holds_op(h, i)->kind;
+        bool ends = kind == HF_OP_QUERY || kind == HF_OP_FUNCTION || kind == HF_OP_SYNC;
+        owed.ready += ends;
+        if (kind != HF_OP_COPY_END)
+            owed.batch = !ends;
+    }
+    return owed;
+}
+
 enum hf_doing hf_holds_doing(const struct hf_holds *h)
 {
-    struct course c = {
-        .tx = h->status == 'I' ? OUT : IN, .wrote = h->wrote, .read_only = h->tx_read_only};
-
     if (h->over)
         return h->read_only ? HF_DOING_READ : HF_DOING_COMMIT;
     if (is_between(h))
         return h->status == 'I' ? HF_DOING_NOTHING : HF_DOING_TRANSACTION;
-    /* Statements of this batch that are answered and commit at its Sync; and of a text of several.
-     */
-    if (c.tx == OUT && h->wrote)
-        c.commit = true;
-    for (uint32_t i = 0; i < h->n; i++)
-        course_op(&c, hf_holds_op(h, i));
-    if (c.commit && !h->read_only)
+    if (course(h).commit && !h->read_only)
         return HF_DOING_COMMIT;
     return h->status == 'I' ? HF_DOING_READ : HF_DOING_TRANSACTION;
 }

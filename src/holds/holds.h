@@ -71,8 +71,9 @@ struct hf_holds;
  * server's answer. `cache` must outlive it. NULL: out of memory. */
 struct hf_holds *hf_holds_new(struct hf_sql_cache *cache, const uint8_t *packet, size_t len);
 void hf_holds_free(struct hf_holds *h); /* NULL is fine */
-/* The login was done by the owner: ReadyForQuery has been heard. */
-void hf_holds_started(struct hf_holds *h);
+/* The login was done by the owner: ReadyForQuery has been heard. `failed`: the owner has brought the server into a failed
+ * transaction. */
+void hf_holds_started(struct hf_holds *h, bool failed);
 /* The server is a standby: nothing that is under way can write. */
 void hf_holds_set_read_only(struct hf_holds *h, bool yes);
 /* What code the database has; `code` must live until it is replaced. NULL: not known (any more). */
@@ -93,6 +94,17 @@ bool hf_holds_may_survive(const struct hf_holds *h);
 enum hf_doing hf_holds_doing(const struct hf_holds *h); /* looks at all that is under way */
 /* As last heard; failed ones too, and always if nothing is followed any more. */
 bool hf_holds_in_transaction(const struct hf_holds *h);
+/* What the client waits for. Nothing if nothing is followed any more. */
+struct hf_owed {
+    unsigned ready; /* ReadyForQuery */
+    bool batch;     /* behind those, messages without their Sync */
+    bool failed;    /* the first of all this has had its ErrorResponse */
+};
+struct hf_owed hf_holds_owed(const struct hf_holds *h);
+/* If all that is under way is answered by an error: may its client believe to be inside a transaction then? After a COMMIT it does
+ * not; after a ROLLBACK it may, since drivers believe that it was not done; after a BEGIN only if there is something behind
+ * it, or if it was sent by the extended protocol, where clients send what comes next without waiting. */
+bool hf_holds_stays_inside(const struct hf_holds *h);
 /* A statement that may have changed the database's code has been done since the last call, or nobody
  * knows. */
 bool hf_holds_code_altered(struct hf_holds *h);

@@ -224,10 +224,12 @@ struct hf_holds {
     bool copying;         /* COPY FROM STDIN, and the client has not ended it */
     bool failed;          /* an error came since the last ReadyForQuery */
     bool committed_early; /* a statement that may have committed by itself came since */
+    bool committed;       /* a COMMIT was done since, and what is behind it can still fail */
     bool wrote;           /* the open transaction may have */
     bool tx_read_only;
     bool stale; /* what the probe would clear may be gone */
     bool altered;
+    bool beyond_ascii; /* the text of a setting */
     bool over; /* nothing more is followed or kept: pinned for good */
 };
 

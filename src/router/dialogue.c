@@ -50,7 +50,13 @@ static void client_message(struct hf_dialogue *d)
         break;
     case 'c':
     case 'f':
+        if (d->copying && d->pending == 0)
+            d->batch = true; /* its Sync is to come: those before it were swallowed */
+        d->copied = !d->copying && hf_dialogue_owes(d);
         d->copying = false;
+        break;
+    case 'X':
+        d->goodbye = true;
         break;
     default:
         break; /* password, copy data, terminate: nothing is owed for them */
@@ -92,13 +98,15 @@ static void server_message(struct hf_dialogue *d)
     switch (d->last) {
     case 'Z':
         d->started = true;
-        d->copying = false;
+        d->copying = d->copied = false;
         d->status = d->kept > 0 ? (char)d->keep[0] : 'E';
         answered(d);
         break;
     case 'G':
-        /* A Sync that was sent along with the COPY is swallowed by it. */
-        d->copying = true;
+        /* A Sync that was sent along with the COPY is swallowed by it; unless it is the one behind the data. */
+        d->copying = !d->copied;
+        if (d->copied)
+            break;
         while (d->pending > 0 && (d->syncs & 1) != 0)
             answered(d);
         break;
@@ -124,7 +132,7 @@ static void server_message(struct hf_dialogue *d)
         break;
     case 'E':
         d->fatal = memmem(d->keep, d->kept, "\0VFATAL", 8) != NULL;
-        d->copying = false;
+        d->copying = d->copied = false;
         break;
     case 'C':
         d->copying = false;
@@ -167,20 +175,25 @@ void hf_dialogue_settle(struct hf_dialogue *d, char status)
     d->client = d->server = (struct hf_scan){0};
     d->pending = 0;
     d->syncs = 0;
-    d->batch = d->copying = d->fatal = d->leaving = d->left = false;
+    d->batch = d->copying = d->copied = d->fatal = d->leaving = d->left = false;
     d->status = status;
     d->last = 'Z';
     d->kept = 0;
 }
 
+bool hf_dialogue_owes(const struct hf_dialogue *d)
+{
+    return d->pending > 0 || d->batch || d->copying;
+}
+
 bool hf_dialogue_is_idle(const struct hf_dialogue *d)
 {
-    return d->started && d->status == 'I' && d->pending == 0 && !d->batch && d->client.have == 0 &&
+    return d->started && d->status == 'I' && !hf_dialogue_owes(d) && d->client.have == 0 &&
            d->server.have == 0 && !d->client.broken && !d->server.broken;
 }
 
 bool hf_dialogue_may_speak(const struct hf_dialogue *d)
 {
     return d->server.have == 0 && !d->server.broken && d->last != 'E' &&
-           (!d->started || (d->pending == 0 && !d->batch));
+           (!d->started || !hf_dialogue_owes(d));
 }

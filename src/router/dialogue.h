@@ -6,9 +6,7 @@
  * synchronous replication (SAFETY S11). Bytes may come in any pieces.
  *
  * Where a client's conduct makes the count uncertain, it errs towards "busy": a drain then takes
- * until its bound, and nothing worse. The exception is a CopyDone sent before the server said that
- * it takes a COPY: such a session may be thought idle a moment early, and is closed then without
- * loss of anything that was acknowledged. */
+ * until its bound, and nothing worse. */
 #ifndef HF_ROUTER_DIALOGUE_H
 #define HF_ROUTER_DIALOGUE_H
 
@@ -29,6 +27,8 @@ struct hf_dialogue {
     uint64_t syncs;   /* bit i: the i-th pending one was asked for by Sync */
     bool batch;       /* extended-protocol messages without their Sync */
     bool copying;     /* COPY FROM STDIN: Sync is ignored */
+    bool copied;      /* CopyDone was sent before the server said that it takes a COPY */
+    bool goodbye;     /* the client has said that it goes */
     bool started;     /* the first ReadyForQuery came */
     char status;      /* of the last ReadyForQuery: 'I', 'T', 'E' */
     bool fatal;       /* the server has said its last word itself */
@@ -50,6 +50,8 @@ void hf_dialogue_client(struct hf_dialogue *d, const uint8_t *p, size_t n);
 size_t hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n);
 /* Another server connection is to come: of what was under way nothing is known any more. */
 void hf_dialogue_settle(struct hf_dialogue *d, char status);
+/* Something was asked that is not answered. */
+bool hf_dialogue_owes(const struct hf_dialogue *d);
 /* Logged in, outside a transaction, nothing asked that is not answered, nothing half said. */
 bool hf_dialogue_is_idle(const struct hf_dialogue *d);
 /* May an ErrorResponse of ours follow what the server has said? Not in the middle of a message, not

@@ -170,7 +170,7 @@ static void shut_one(struct hf_session *s)
         return;
     if (hf_session_rehold(s))
         return;
-    if (s->from_tunnel)
+    if (s->from_tunnel && (s->t->r->follow || !s->answered))
         hf_session_leave(s); /* the other node's router waits for the next leader */
     else if (!hf_survive_loss(s))
         hf_session_refuse(s, "57P01", "the leader has changed", "Connect again.");
@@ -248,7 +248,11 @@ static void readers_run(void *arg)
 
     for (struct hf_session *s = o->t->sessions, *next; s != NULL; s = next) {
         next = s->next;
-        if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_READER && !hf_session_rehold(s) && !hf_survive_loss(s))
+        if (s->state != HF_SESSION_PIPE || s->kind != HF_KIND_READER)
+            continue;
+        if (s->from_tunnel && s->t->r->follow)
+            hf_session_close(s); /* the other node's router looks for another follower */
+        else if (!hf_session_rehold(s) && !hf_survive_loss(s))
             hf_session_refuse(s, "57P01", "this node is no follower any more", "Connect again.");
     }
     confirm(o->round);

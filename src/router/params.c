@@ -39,8 +39,11 @@ void hf_params_set(struct hf_params *p, const uint8_t *body, size_t n)
     const char *had;
     char *more;
 
-    if (!is_pair(body, n))
+    if (!is_pair(body, n)) {
+        if (n > 0 && memchr(body, '\0', n) != NULL)
+            drop(p, (const char *)body); /* it was cut: what it was before it is not any more */
         return;
+    }
     had = find(p, (const char *)body);
     if (had != NULL && strcmp(had, (const char *)body + strlen((const char *)body) + 1) == 0)
         return;

@@ -13,7 +13,7 @@ struct hf_params {
     size_t len;
 };
 
-/* The body of a ParameterStatus. Badly formed ones, and those beyond the bound, are forgotten. */
+/* The body of a ParameterStatus. Badly formed ones, and those beyond the bound, are forgotten: what was told is told again then. */
 void hf_params_set(struct hf_params *p, const uint8_t *body, size_t n);
 /* ParameterStatus messages for what `now` has and `before` has not, or has otherwise. Returns their length; 0: none, or they do
  * not fit. */

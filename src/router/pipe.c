@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "router/login.h"
@@ -114,6 +115,12 @@ bool hf_session_send_back(struct hf_session *s, const uint8_t *p, size_t n)
 
     s->taken += n;
     return sent >= 0 && flow_keep(&s->up, p + sent, n - (size_t)sent);
+}
+
+void hf_session_say_back(struct hf_session *s, const uint8_t *p, size_t n)
+{
+    if (!hf_session_send_back(s, p, n))
+        (void)shutdown(s->back->fd, SHUT_RDWR);
 }
 
 /* -- client to server ---------------------------------------------------------------------- */

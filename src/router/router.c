@@ -190,7 +190,7 @@ static void stop_run(void *arg)
 
     t->stopping = true;
     while (t->sessions != NULL)
-        if (t->sessions->from_tunnel)
+        if (t->sessions->from_tunnel && t->r->follow)
             hf_session_close(t->sessions); /* the other node's router knows what to do */
         else
             hf_session_refuse(t->sessions, "57P01", "this node is being stopped",

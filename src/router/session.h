@@ -242,6 +242,7 @@ bool hf_session_passes(const struct hf_session *s); /* may what the server says 
 bool hf_session_flush_down(struct hf_session *s); /* all of it is with the client now */
 void hf_session_forget_unheard(struct hf_session *s);
 bool hf_session_send_back(struct hf_session *s, const uint8_t *p, size_t n); /* nothing else may be on its way. False: over */
+void hf_session_say_back(struct hf_session *s, const uint8_t *p, size_t n);  /* the same; if it is over, the back will say so */
 void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind);
 void hf_session_move(struct hf_session *s);
 /* Does a drain have to wait for it? */

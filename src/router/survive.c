@@ -185,6 +185,7 @@ static bool forget_unheard(struct hf_session *s)
     if (s->unheard != NULL) {
         s->dialogue = *s->unheard;
         hf_session_forget_unheard(s);
+        hf_params_clear(&s->survive->told); /* of that, some may not have been: it is all told again */
     } else if (s->down.len > 0) {
         /* Let pass in part. The leader's gate has looked at what came through a tunnel: it may still go; nothing else may. */
         if (s->kind != HF_KIND_TUNNEL || !hf_session_flush_down(s))
@@ -217,20 +218,12 @@ static bool keep_more(struct hf_session *s)
     return true;
 }
 
-static void refuse_pinned(struct hf_session *s, enum hf_doing doing)
+/* It ends, with a reason. */
+static void refuse(struct hf_session *s, enum hf_doing doing, const char *why)
 {
-    uint32_t pins = hf_holds_pins(s->holds);
     char detail[200];
-    unsigned by = HF_HOLD_TEMPORARY;
 
-    while (by < HF_HOLD_KINDS && (pins & HF_HOLD_BIT(by)) == 0)
-        by++;
-    if (by == HF_HOLD_UNSURE)
-        (void)snprintf(detail, sizeof detail, "The session could not move to another server: functions of its database have run in it, and "
-                                              "what they have left there could not be looked at any more (unsure).");
-    else
-        (void)snprintf(detail, sizeof detail, "The session could not move to another server because of: %s.",
-                       by < HF_HOLD_KINDS ? hf_hold_name((enum hf_hold)by) : "its state");
+    (void)snprintf(detail, sizeof detail, "The session could not move to another server because of: %s.", why);
     if (doing == HF_DOING_COMMIT)
         hf_session_end_with(s, "08007", "the leader has changed: whether this was committed is not known", detail,
                             "Connect again, and look before you do it again.");
@@ -238,14 +231,26 @@ static void refuse_pinned(struct hf_session *s, enum hf_doing doing)
         hf_session_end_with(s, "57P01", "the leader has changed", detail, "Connect again.");
 }
 
+static const char *pinned_by(const struct hf_session *s)
+{
+    uint32_t pins = hf_holds_pins(s->holds);
+    unsigned by = HF_HOLD_TEMPORARY;
+
+    while (by < HF_HOLD_KINDS && (pins & HF_HOLD_BIT(by)) == 0)
+        by++;
+    if (by == HF_HOLD_UNSURE)
+        return "functions of its database that have run in it, and what they have left there could not be looked at any more (unsure)";
+    return by < HF_HOLD_KINDS ? hf_hold_name((enum hf_hold)by) : "its state";
+}
+
 /* The session waits from now on. */
 static void move(struct hf_session *s, enum hf_doing doing)
 {
     struct hf_survive *v = s->survive;
     struct hf_dialogue *d = &s->dialogue;
-    bool in_transaction = hf_holds_in_transaction(s->holds) || d->status != 'I', knows = d->status == 'E';
-    bool batch = d->batch, idle = d->pending == 0 && !batch;
-    char status = in_transaction && doing != HF_DOING_COMMIT ? 'E' : 'I';
+    struct hf_owed owed = hf_holds_owed(s->holds);
+    bool idle = owed.ready == 0 && !owed.batch, knows = d->status == 'E';
+    char status = (idle ? d->status != 'I' : hf_holds_stays_inside(s->holds)) ? 'E' : 'I';
 
     hf_session_hold(s); /* not a byte from there after this */
     s->since_ms = now_ms(s);
@@ -254,7 +259,7 @@ static void move(struct hf_session *s, enum hf_doing doing)
     v->moving = true;
     v->failed = status == 'E';
     if (v->filter == HF_FILTER_NONE || !idle)
-        v->filter = batch ? HF_FILTER_SKIP : idle && v->failed && !knows ? HF_FILTER_TELL : HF_FILTER_NONE;
+        v->filter = owed.batch ? HF_FILTER_SKIP : idle && v->failed && !knows ? HF_FILTER_TELL : HF_FILTER_NONE;
     if (v->filter == HF_FILTER_TELL) {
         v->failed = false;
         status = 'T'; /* as it believes */
@@ -262,7 +267,7 @@ static void move(struct hf_session *s, enum hf_doing doing)
     v->spoiling = v->ends = false;
     v->told_late = v->told_late && v->filter == HF_FILTER_SKIP && idle;
     v->client = (struct hf_scan){0};
-    if (!hf_survive_answer_owed(s, doing, status)) {
+    if (!hf_survive_answer_owed(s, &owed, doing, status)) {
         hf_session_close(s);
         return;
     }
@@ -270,11 +275,42 @@ static void move(struct hf_session *s, enum hf_doing doing)
     hf_dialogue_settle(d, status);
 }
 
+/* What was sent counts as taken. As hf_survive_loss(). */
+static bool settle(struct hf_session *s)
+{
+    const struct hf_dialogue *d = &s->dialogue;
+    bool owes = hf_dialogue_owes(d);
+    enum hf_doing doing = owes ? hf_holds_doing(s->holds) : HF_DOING_NOTHING;
+
+    if (d->fatal || (d->last == 'E' && !owes))
+        return false; /* the server's own last word */
+    if (!hf_holds_may_survive(s->holds))
+        refuse(s, doing, pinned_by(s));
+    else if (d->client.have != 0 || d->client.broken)
+        refuse(s, doing, "a message that was not complete"); /* the rest would be taken for another */
+    else if (hf_holds_owed(s->holds).ready > HF_SURVIVE_OWED_MAX)
+        refuse(s, doing, "too many statements under way");
+    else
+        move(s, doing);
+    return true;
+}
+
+/* Nothing was under way. */
+static void leave(struct hf_session *s)
+{
+    hf_dialogue_settle(&s->dialogue, 'I');
+    if (!hf_holds_may_survive(s->holds)) {
+        refuse(s, HF_DOING_NOTHING, pinned_by(s));
+        return;
+    }
+    hf_holds_lost(s->holds); /* what was not taken is yet to be asked */
+    move(s, HF_DOING_NOTHING);
+}
+
 bool hf_survive_loss(struct hf_session *s)
 {
     struct hf_survive *v = s->survive;
     struct hf_dialogue *d = &s->dialogue;
-    enum hf_doing doing;
 
     if (v == NULL || s->state != HF_SESSION_PIPE)
         return false;
@@ -294,21 +330,10 @@ bool hf_survive_loss(struct hf_session *s)
         d->server = (struct hf_scan){0}; /* the gate's word is no message to the client */
         d->kept = 0;
     }
-    if (!d->started || !forget_unheard(s) || d->pending > HF_SURVIVE_OWED_MAX)
+    if (!d->started || d->goodbye || !forget_unheard(s))
         return false;
-    if (keep_more(s)) {
-        hf_dialogue_settle(d, 'I');
-        doing = HF_DOING_NOTHING;
-        if (hf_holds_may_survive(s->holds))
-            hf_holds_lost(s->holds);
-    } else {
-        if (d->client.have != 0 || d->client.broken || d->fatal || (d->last == 'E' && d->pending == 0 && !d->batch))
-            return false; /* the rest of a message would be taken for another; the server's own last word */
-        doing = hf_holds_doing(s->holds);
-    }
-    if (!hf_holds_may_survive(s->holds))
-        refuse_pinned(s, doing);
-    else
-        move(s, doing);
+    if (!keep_more(s))
+        return settle(s);
+    leave(s);
     return true;
 }

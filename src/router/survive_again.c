@@ -34,19 +34,20 @@ void hf_survive_restart(struct hf_session *s)
     v->heard = v->steps = v->n_failures = 0;
 }
 
-/* Logged in: settings and prepared statements, and a failed transaction if there is to be one. */
+/* Logged in: settings and prepared statements, and a failed transaction if there is to be one. False: over, or it is to be tried on
+ * another connection. */
 static bool make_again(struct hf_session *s)
 {
     struct hf_survive *v = s->survive;
-    uint8_t *bytes = NULL, *all;
+    uint8_t *bytes = NULL, *all = NULL;
     size_t len = 0;
     bool sent;
 
-    if (hf_holds_remake(s->holds, &bytes, &len, &v->steps) != 0)
-        return false;
-    all = realloc(bytes, len + HF_SURVIVE_SPOIL_MAX);
+    if (hf_holds_remake(s->holds, &bytes, &len, &v->steps) == 0)
+        all = realloc(bytes, len + HF_SURVIVE_SPOIL_MAX);
     if (all == NULL) {
         free(bytes);
+        hf_session_end_with(s, "53200", "out of memory", NULL, NULL);
         return false;
     }
     if (v->failed)
@@ -94,7 +95,7 @@ static int made(struct hf_session *s)
     v->fresh = (struct hf_params){0};
     map_key(s);
     v->moving = false;
-    hf_holds_started(s->holds);
+    hf_holds_started(s->holds, v->failed);
     s->dialogue.started = true;
     hf_debug("router: a session goes on with another server");
     return 1;
@@ -111,15 +112,24 @@ static int hear_ready(struct hf_session *s)
         return v->spoiling ? 0 : 1;
     }
     if (!v->asked) {
-        if (!make_again(s)) {
-            hf_session_end_with(s, "53200", "out of memory", NULL, NULL);
+        if (!make_again(s))
             return -1;
-        }
     } else {
         v->heard++;
     }
     all = v->steps + (v->failed ? 2 : 0);
     return v->heard == all ? made(s) : 0;
+}
+
+/* Is the error about what is not there, or means something else now? Not about time, locks, memory and so on. */
+static bool is_gone(const char *sqlstate)
+{
+    static const char *const classes[] = {"42", "3F", "22", "0A"};
+
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strncmp(sqlstate, classes[i], 2) == 0)
+            return true;
+    return false;
 }
 
 static int hear_error(struct hf_session *s, const uint8_t *body, size_t n)
@@ -134,7 +144,7 @@ static int hear_error(struct hf_session *s, const uint8_t *body, size_t n)
     }
     if (v->spoiling || (v->asked && v->heard >= v->steps))
         return 0; /* the transaction that is to be a failed one */
-    if (v->asked && v->n_failures < HF_SURVIVE_FAILED_MAX) {
+    if (v->asked && v->n_failures < HF_SURVIVE_FAILED_MAX && is_gone(sqlstate)) {
         if (!v->in_error)
             v->failures[v->n_failures++] = v->heard;
         v->in_error = true;
@@ -148,12 +158,15 @@ static int hear_error(struct hf_session *s, const uint8_t *body, size_t n)
 /* What is the client's, though its server is being talked to by us. */
 static int pass_on(struct hf_session *s, const uint8_t *p, size_t n)
 {
+    if (!hf_session_passes(s))
+        return 0;
+    if (!hf_survive_tell(s, p, n)) {
+        hf_session_close(s);
+        return -1;
+    }
     if (p[0] == 'S')
         hf_params_set(&s->survive->told, p + 5, n - 5);
-    if (!hf_session_passes(s) || hf_survive_tell(s, p, n))
-        return 0;
-    hf_session_close(s);
-    return -1;
+    return 0;
 }
 
 int hf_survive_hear(struct hf_session *s, const uint8_t *p, size_t n)

@@ -35,19 +35,17 @@ static size_t put_ready(uint8_t *out, char status)
     return 6;
 }
 
-bool hf_survive_answer_owed(struct hf_session *s, enum hf_doing doing, char status)
+bool hf_survive_answer_owed(struct hf_session *s, const struct hf_owed *owed, enum hf_doing doing, char status)
 {
-    struct hf_dialogue *d = &s->dialogue;
     uint8_t out[1024];
-    bool errored = d->last == 'E';
 
-    for (unsigned i = 0; i < d->pending; i++) {
-        size_t n = i == 0 && errored ? 0 : hf_survive_put_error(out, sizeof out, doing);
+    for (unsigned i = 0; i < owed->ready; i++) {
+        size_t n = i == 0 && owed->failed ? 0 : hf_survive_put_error(out, sizeof out, doing);
         n += put_ready(out + n, status);
         if (!hf_survive_tell(s, out, n))
             return false;
     }
-    if (d->batch && !(errored && d->pending == 0) && !hf_survive_tell(s, out, hf_survive_put_error(out, sizeof out, doing)))
+    if (owed->batch && !(owed->failed && owed->ready == 0) && !hf_survive_tell(s, out, hf_survive_put_error(out, sizeof out, doing)))
         return false;
     return true;
 }
@@ -80,7 +78,11 @@ static bool spoil_server(struct hf_session *s)
     v->spoiling = true;
     v->heard = 0;
     s->dialogue.status = 'E';
-    return hf_login_resume(s) && hf_session_send_back(s, out, hf_survive_put_spoil(out));
+    hf_holds_started(s->holds, true);
+    if (!hf_login_resume(s))
+        return false;
+    hf_session_say_back(s, out, hf_survive_put_spoil(out));
+    return true;
 }
 
 /* The statement's text in a Query or Parse that is complete; NULL: there is none. */

@@ -62,6 +62,6 @@ enum { HF_SURVIVE_SPOIL_MAX = 256 };
 size_t hf_survive_put_spoil(uint8_t *out);
 int hf_survive_hear_probe(struct hf_session *s, const uint8_t *p, size_t n);
 /* Everything that is owed is answered. False: the client does not take it. */
-bool hf_survive_answer_owed(struct hf_session *s, enum hf_doing doing, char status);
+bool hf_survive_answer_owed(struct hf_session *s, const struct hf_owed *owed, enum hf_doing doing, char status);
 
 #endif

@@ -25,7 +25,6 @@ void hf_survive_probe(struct hf_session *s)
     struct hf_survive *v = s->survive;
     uint8_t *bytes;
     size_t len;
-    bool sent;
 
     if (!is_wanted(s))
         return;
@@ -40,10 +39,8 @@ void hf_survive_probe(struct hf_session *s)
     v->probing = true;
     v->probe_failed = true; /* until there is a row */
     v->probe_len = 0;
-    sent = hf_session_send_back(s, bytes, len);
+    hf_session_say_back(s, bytes, len);
     free(bytes);
-    if (!sent)
-        hf_session_close(s);
 }
 
 /* The one column of a DataRow. */

@@ -145,8 +145,8 @@ static void step(struct pair *p, uint8_t first, const uint8_t *data, size_t n)
     if (type == LOST) {
         hf_holds_lost(p->whole);
         hf_holds_lost(p->cut);
-        hf_holds_started(p->whole);
-        hf_holds_started(p->cut);
+        hf_holds_started(p->whole, false);
+        hf_holds_started(p->cut, false);
     } else if (type == PROBE && n == 0) {
         hf_holds_probe_failed(p->whole);
         hf_holds_probe_failed(p->cut);
@@ -183,8 +183,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     hf_holds_set_code(p.whole, code);
     hf_holds_set_code(p.cut, code);
-    hf_holds_started(p.whole);
-    hf_holds_started(p.cut);
+    hf_holds_started(p.whole, false);
+    hf_holds_started(p.cut, false);
     while (size >= 2) {
         size_t n = data[1] < size - 2 ? data[1] : size - 2;
         step(&p, data[0], data + 2, n);

@@ -332,6 +332,15 @@ static bool is_doing(const struct talk *t, const char *what)
     return strcmp(names[hf_holds_doing(t->h)], what) == 0;
 }
 
+static bool is_owed(const struct hf_holds *h, const char *what)
+{
+    struct hf_owed o = hf_holds_owed(h);
+    char is[32];
+
+    (void)snprintf(is, sizeof is, "%u%s%s%s", o.ready, o.batch ? "b" : "", o.failed ? "f" : "", hf_holds_stays_inside(h) ? "i" : "");
+    return strcmp(is, what) == 0;
+}
+
 /* Takes its line off what is to come of `*made`. */
 static bool is_step(char **made, const char *step)
 {
@@ -362,6 +371,8 @@ static bool play_line(struct talk *t, char *line, char **made)
         return strcmp(hf_hold_name(hf_holds_by(t->h)), strcmp(hold, "free") == 0 ? "nothing" : hold) == 0;
     case '?':
         return is_doing(t, line + 2);
+    case '#':
+        return is_owed(t->h, hold) && (t->cut == NULL || is_owed(t->cut, hold));
     case '@':
         return is_step(made, line[1] != '\0' ? line + 2 : "");
     default:

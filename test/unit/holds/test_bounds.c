@@ -50,7 +50,7 @@ static void assert_too_much(struct talk *t)
     assert_false(hf_holds_may_survive(t->h));
     ran(t, "DISCARD ALL", "DISCARD ALL", 'I');
     hf_holds_lost(t->h);
-    hf_holds_started(t->h);
+    hf_holds_started(t->h, false);
     assert_by(t, HF_HOLD_TOO_MUCH);
     assert_doing(t, HF_DOING_COMMIT);
     assert_false(hf_holds_wants_probe(t->h));
@@ -365,7 +365,7 @@ static void given_back(void **state)
         ran(&t, "DISCARD ALL", "DISCARD ALL", 'I');
     }
     hf_holds_lost(t.h);
-    hf_holds_started(t.h);
+    hf_holds_started(t.h, false);
     assert_in_range(hf_holds_bytes(t.h), idle, idle + 1024); /* the table of names */
     talk_end(&t);
 }

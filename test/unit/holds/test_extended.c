@@ -60,9 +60,113 @@ static void begin_in_a_batch(void **state)
                     "> S\n"
                     "? commit\n"
                     "< ran COMMIT\n"
-                    "? read\n"
+                    "? commit\n"
                     "< Z I\n"
                     "= free\n");
+}
+
+/* What a client waits for, at every point, and where it is when all of it has failed. */
+static void owed(void **state)
+{
+    (void)state;
+    talk_all(QUIET, "# 0\n"
+                    "> run SELECT a FROM t\n"
+                    "# 0b\n"
+                    "> S\n"
+                    "> run SELECT b FROM t\n"
+                    "# 1b\n"
+                    "< 1 2\n"
+                    "< E 22012\n"
+                    "# 1bf\n"
+                    "> S\n"
+                    "# 2f\n"
+                    "< Z I\n"
+                    "# 1\n"
+                    "< ran SELECT 1\n"
+                    "< Z I\n"
+                    "# 0\n"
+                    "> run SELECT a FROM t\n" /* up to the Sync nothing counts, a Query neither */
+                    "< E 22012\n"
+                    "# 0bf\n"
+                    "> Q SELECT 1\n"
+                    "# 0bf\n"
+                    "> S\n"
+                    "# 1f\n"
+                    "< Z I\n"
+                    "# 0\n"
+                    "> run COPY t FROM STDIN\n" /* the Sync before its end is swallowed */
+                    "> S\n"
+                    "# 1\n"
+                    "< 1 2 G\n"
+                    "# 0b\n"
+                    "> c\n"
+                    "# 0b\n"
+                    "> S\n"
+                    "# 1\n"
+                    "< C COPY 1\n"
+                    "# 1\n"
+                    "< Z I\n"
+                    "# 0\n"
+                    "> run COPY t FROM STDIN\n" /* and the one behind is not */
+                    "> c\n"
+                    "> S\n"
+                    "# 1\n"
+                    "< 1 2 G\n"
+                    "# 1\n"
+                    "< C COPY 1\n"
+                    "< Z I\n"
+                    "> Q BEGIN\n"
+                    "# 1\n"
+                    "> Q SELECT 1\n"
+                    "# 2i\n"
+                    "> Q COMMIT\n"
+                    "# 3\n");
+    talk_all(QUIET, "> run BEGIN\n"
+                    "# 0bi\n"
+                    "> run COMMIT AND CHAIN\n"
+                    "# 0bi\n"
+                    "> run ROLLBACK\n"
+                    "# 0bi\n"
+                    "> run COMMIT\n"
+                    "# 0b\n");
+}
+
+/* It is prepared, though nothing was written. */
+static void two_phases(void **state)
+{
+    (void)state;
+    talk_all(QUIET, "* BEGIN => BEGIN T\n"
+                    "> Q PREPARE TRANSACTION 'x'\n"
+                    "? commit\n"
+                    "# 1\n");
+}
+
+/* A row is all that set_config() answers: it is done when that has come. */
+static void suspended_set_config(void **state)
+{
+    (void)state;
+    talk_all(QUIET, "> P - SELECT set_config('app.tenant', 'seven', false)\n"
+                    "> B - -\n"
+                    "> E -\n"
+                    "> S\n"
+                    "< 1 2\n"
+                    "< D seven\n"
+                    "< s\n"
+                    "< Z I\n"
+                    "= free\n"
+                    "@ SELECT pg_catalog.set_config('app.tenant', 'seven', false)\n"
+                    "@ SELECT set_config('app.tenant', 'seven', false)\n"); /* the unnamed statement */
+}
+
+/* What a setting's text says depends on the encoding that it came in. */
+static void encoded_settings(void **state)
+{
+    (void)state;
+    talk_all(QUIET, "* SET client_encoding = 'UTF8' => SET I\n"
+                    "* SET app.name = 'a\xc3\xa9' => SET I\n"
+                    "= free\n"
+                    "* SET NAMES 'LATIN1' => SET I\n"
+                    "= setting\n");
 }
 
 static void named(void **state)
@@ -520,8 +624,8 @@ static void lost(void **state)
     talk_play(&t, "@ SET a.b = 1\n"
                   "@ s1: SELECT 1\n"
                   "= login\n");
-    hf_holds_started(t.h);
-    hf_holds_started(t.cut);
+    hf_holds_started(t.h, false);
+    hf_holds_started(t.cut, false);
     talk_play(&t, "= free\n"
                   "> B - s1\n"
                   "> E -\n"
@@ -564,7 +668,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch),          cmocka_unit_test(begin_in_a_batch),
-        cmocka_unit_test(named),          cmocka_unit_test(unnamed),
+        cmocka_unit_test(owed), cmocka_unit_test(two_phases), cmocka_unit_test(suspended_set_config),
+        cmocka_unit_test(encoded_settings), cmocka_unit_test(named),          cmocka_unit_test(unnamed),
         cmocka_unit_test(errors),         cmocka_unit_test(unnamed_in_doubt),
         cmocka_unit_test(names_in_doubt), cmocka_unit_test(settings_by_parameter),
         cmocka_unit_test(mixed),          cmocka_unit_test(copy),

@@ -646,7 +646,7 @@ static void follow(double *prepared_us, double *simple_us)
     struct hf_holds *h = hf_holds_new(cache, NULL, 0);
     struct timespec t[3];
 
-    hf_holds_started(h);
+    hf_holds_started(h, false);
     hf_holds_client(h, parse, sizeof parse - 1);
     hf_holds_server(h, parsed, sizeof parsed - 1);
     (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t[0]);

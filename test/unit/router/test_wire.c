@@ -258,9 +258,20 @@ static void dialogue_copy(void **state)
     assert_true(hf_dialogue_is_idle(&d));
     client(&d, "PBDES"); /* extended, as libpq does it: the Sync is swallowed */
     server(&d, 'G', "\0\0\0", 3);
-    client(&d, "ddcS");
+    for (const char *types = "ddcS"; *types != '\0'; types++) {
+        assert_false(hf_dialogue_is_idle(&d));
+        assert_false(hf_dialogue_may_speak(&d));
+        client(&d, (char[]){*types, '\0'});
+    }
     assert_false(hf_dialogue_is_idle(&d));
     server(&d, 'C', "x", 2);
+    assert_false(hf_dialogue_is_idle(&d));
+    server(&d, 'Z', "I", 1);
+    assert_true(hf_dialogue_is_idle(&d));
+    client(&d, "PBEdcS"); /* without waiting: that Sync is answered */
+    server(&d, 'G', "\0\0\0", 3);
+    server(&d, 'C', "x", 2);
+    assert_false(hf_dialogue_is_idle(&d));
     server(&d, 'Z', "I", 1);
     assert_true(hf_dialogue_is_idle(&d));
 }
