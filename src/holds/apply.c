@@ -15,9 +15,8 @@ static void ran_code(struct hf_holds *h, const struct hf_sql *q)
 {
     enum hf_code_leaves leaves, named;
 
-    if (h->code == NULL) {
-        h->pins |= PIN(DATABASE) | PIN(UNSURE);
-        h->stale = true;
+    if (h->code == NULL || h->altered) { /* nobody has looked since */
+        h->pins |= PIN(DATABASE);
         return;
     }
     leaves = hf_code_unnamed(h->code);
@@ -321,7 +320,6 @@ void hf_holds_done(struct hf_holds *h, struct hf_text *t, uint32_t index, const 
         return;
     }
     h->wrote = h->wrote || (s->writes && s->kind != HF_SQL_PREPARE);
-    h->altered = h->altered || s->alters_code;
     h->stale = h->stale || s->releases;
     h->committed_early = h->committed_early || s->commits;
     if (s->kind != HF_SQL_PREPARE) {
@@ -331,6 +329,7 @@ void hf_holds_done(struct hf_holds *h, struct hf_text *t, uint32_t index, const 
         if (s->runs_code)
             ran_code(h, q);
     }
+    h->altered = h->altered || s->alters_code;
     if (tag != NULL || s->kind == HF_SQL_SET_CONFIG) /* it is done with its row */
         by_kind(h, t, index, s, tag);
 }

@@ -116,8 +116,10 @@ void hf_holds_set_code(struct hf_holds *h, const struct hf_code *code)
     h->pins &= ~PIN(DATABASE);
     if (hf_code_worst(code) == HF_CODE_HIDDEN)
         h->pins |= PIN(CODE);
-    if (hf_code_worst(code) == HF_CODE_NOTHING && (h->pins & PIN(UNSURE)) != 0)
-        h->pins &= ~PIN(UNSURE);
+    if (hf_code_worst(code) != HF_CODE_NOTHING) {
+        h->pins |= PIN(UNSURE);
+        h->stale = true;
+    }
 }
 
 /* -- the queue --------------------------------------------------------------------------------- */

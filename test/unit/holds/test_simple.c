@@ -547,6 +547,33 @@ static void code(void **state)
     hf_holds_set_code(t.h, t.code);
     assert_free(&t);
     talk_end(&t);
+    /* What a block may have left is not the database's code: it stays. */
+    talk_begin(&t, NULL);
+    talk_play(&t, "* DO $$ BEGIN CREATE TEMP TABLE t (a int); END $$ => DO I\n"
+                  "= unknown functions\n");
+    assert_int_equal(hf_code_read(&t.code, QUIET, 3), 0);
+    hf_holds_set_code(t.h, t.code);
+    assert_by(&t, HF_HOLD_UNSURE);
+    assert_true(hf_holds_wants_probe(t.h));
+    talk_end(&t);
+    /* And where there is code. */
+    talk_begin(&t, NULL);
+    talk_play(&t, "* SELECT a FROM t => SELECT 1 I\n");
+    assert_int_equal(hf_code_read(&t.code, "0:61=1.", 7), 0);
+    hf_holds_set_code(t.h, t.code);
+    assert_by(&t, HF_HOLD_UNSURE);
+    assert_true(hf_holds_wants_probe(t.h));
+    talk_end(&t);
+    /* What it has just made nobody has looked at. */
+    talk_begin(&t, QUIET);
+    talk_play(&t, "> Q CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; SELECT f()\n"
+                  "< C CREATE FUNCTION\n"
+                  "< C SELECT 1\n"
+                  "< Z I\n"
+                  "= unknown functions\n");
+    talk_end(&t);
+    talk_all(QUIET, "* CREATE TABLE t (a int) => CREATE TABLE I\n"
+                    "= free\n");
 
     talk_begin(&t, "0:6c6f636b6572=1,736574746572=2."); /* locker, setter */
     talk_play(&t, "* SELECT other() => SELECT 1 I\n"
