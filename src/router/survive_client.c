@@ -1,7 +1,6 @@
 /* What a client hears when its server is lost, and what becomes of what it says then. */
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "router/login.h"
 #include "router/survive_private.h"
@@ -99,24 +98,26 @@ static const char *text_in(const uint8_t *p, size_t n)
     return memchr(end + 1, '\0', (size_t)(p + len - (end + 1))) != NULL ? (const char *)end + 1 : NULL;
 }
 
-/* COMMIT, or ROLLBACK, alone. */
-static bool is_word(const char *text, const char *a, const char *b)
+/* HF_SQL_COMMIT or HF_SQL_ROLLBACK, alone and with no transaction after it; else HF_SQL_QUERY. `text` may be NULL. */
+static enum hf_sql_kind kind_of(struct hf_session *s, const char *text)
 {
-    size_t n;
+    size_t share = HF_SQL_SHARE_BYTES, len = text != NULL ? strlen(text) : 0;
+    struct hf_sql *q = text != NULL && len <= HF_SQL_PARSE_MAX ? hf_sql_get(s->t->sql, &share, text, len, false) : NULL;
+    const struct hf_sql_statement *one = q != NULL && hf_sql_count(q) == 1 ? hf_sql_statement(q, 0) : NULL;
+    enum hf_sql_kind kind = HF_SQL_QUERY;
 
-    if (text == NULL)
-        return false;
-    text += strspn(text, " \t\n");
-    n = strcspn(text, " \t\n;");
-    return text[n + strspn(text + n, " \t\n;")] == '\0' &&
-           ((n == strlen(a) && strncasecmp(text, a, n) == 0) || (n == strlen(b) && strncasecmp(text, b, n) == 0));
+    if (one != NULL && !one->chain && (one->kind == HF_SQL_COMMIT || one->kind == HF_SQL_ROLLBACK))
+        kind = one->kind;
+    hf_sql_unref(q);
+    return kind;
 }
 
 /* What the client's next statement is answered with, in the simple protocol. False: over. */
 static bool tell_simple(struct hf_session *s, const char *text)
 {
     struct hf_survive *v = s->survive;
-    bool undone = is_word(text, "rollback", "abort"), ends = undone || is_word(text, "commit", "end");
+    enum hf_sql_kind kind = kind_of(s, text);
+    bool undone = kind == HF_SQL_ROLLBACK, ends = undone || kind == HF_SQL_COMMIT;
     uint8_t out[512];
     size_t n;
 
@@ -143,7 +144,7 @@ static bool filter_message(struct hf_session *s, char type, const char *text)
     if (v->filter == HF_FILTER_SKIP) {
         bool spoils = v->told_late && !v->ends;
         if (type != 'S') {
-            v->ends |= type == 'P' && (is_word(text, "commit", "end") || is_word(text, "rollback", "abort"));
+            v->ends |= type == 'P' && kind_of(s, text) != HF_SQL_QUERY;
             return true;
         }
         v->filter = HF_FILTER_NONE;
@@ -157,7 +158,7 @@ static bool filter_message(struct hf_session *s, char type, const char *text)
         return tell_simple(s, text);
     v->filter = HF_FILTER_SKIP;
     v->told_late = true;
-    v->ends = type == 'P' && (is_word(text, "commit", "end") || is_word(text, "rollback", "abort"));
+    v->ends = type == 'P' && kind_of(s, text) != HF_SQL_QUERY;
     return hf_survive_tell(s, out, hf_survive_put_error(out, sizeof out, HF_DOING_TRANSACTION));
 }
 

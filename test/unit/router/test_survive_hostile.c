@@ -214,6 +214,38 @@ static void failed_twice(void **state)
     over(f, fd, server);
 }
 
+/* The end of a transaction that its client still believes in, in all the ways to say it. */
+static void ends(void **state)
+{
+    static const struct {
+        const char *text;
+        int type;
+        char status;
+    } cases[] = {{"/* a */ COMMIT WORK; -- b", 'E', 'I'}, {"END TRANSACTION", 'E', 'I'}, {"ABORT", 'C', 'I'}, {"rollback work", 'C', 'I'},
+                 {"ROLLBACK AND CHAIN", 'E', 'E'}, {"COMMIT; INSERT INTO t VALUES (1)", 'E', 'E'}, {"ROLLBACK TO SAVEPOINT a", 'E', 'E'}};
+    struct fixture *f = follow(0);
+    uint64_t epoch = 1;
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, epoch);
+    fd = session_open(f, &server);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        done(f, fd, server, "BEGIN", "BEGIN", 'T');
+        lose(f, server);
+        server = again(f, ++epoch);
+        say(fd, 'Q', cases[i].text, strlen(cases[i].text) + 1);
+        assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), cases[i].type);
+        hear_ready(f, fd, cases[i].status);
+        if (cases[i].status == 'E') {
+            spoil(f, server);
+            done(f, fd, server, "ROLLBACK", "ROLLBACK", 'I');
+        }
+        hear_nothing(f, server, 10);
+    }
+    over(f, fd, server);
+}
+
 /* A text of which a part was committed, and this part was heard of. */
 static void committed_in_part(void **state)
 {
@@ -414,7 +446,7 @@ int main(void)
         cmocka_unit_test(failed_twice),      cmocka_unit_test(committed_in_part),
         cmocka_unit_test(lost_before_the_remake), cmocka_unit_test(half_a_message),
         cmocka_unit_test(unheard_parameter), cmocka_unit_test(remake_fails),
-        cmocka_unit_test(silent_gate),       cmocka_unit_test(far_reader),
+        cmocka_unit_test(ends),              cmocka_unit_test(silent_gate),       cmocka_unit_test(far_reader),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
