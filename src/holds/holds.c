@@ -403,6 +403,14 @@ static void believe(struct course *c, const struct hf_sql_statement *s, bool sim
         c->inside = c->opens = false;
 }
 
+/* A BEGIN that was parsed in a batch without its Sync is about to be run, or has been. */
+static bool is_about_to_begin(const struct hf_holds *h)
+{
+    const struct hf_sql *q = h->batch && h->unnamed_here && h->unnamed != NULL ? h->unnamed->sql->sql : NULL;
+
+    return q != NULL && hf_sql_count(q) == 1 && hf_sql_statement(q, 0)->kind == HF_SQL_BEGIN;
+}
+
 static void course_op(struct course *c, const struct hf_op *op)
 {
     const struct hf_sql *q = op->text != NULL ? op->text->sql : NULL;
@@ -445,7 +453,7 @@ static struct course course(const struct hf_holds *h)
 
 bool hf_holds_stays_inside(const struct hf_holds *h)
 {
-    return course(h).inside;
+    return course(h).inside || is_about_to_begin(h);
 }
 
 struct hf_owed hf_holds_owed(const struct hf_holds *h)

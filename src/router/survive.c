@@ -250,7 +250,8 @@ static void move(struct hf_session *s, enum hf_doing doing)
     struct hf_dialogue *d = &s->dialogue;
     struct hf_owed owed = hf_holds_owed(s->holds);
     bool idle = owed.ready == 0 && !owed.batch, knows = d->status == 'E';
-    char status = (idle ? d->status != 'I' : hf_holds_stays_inside(s->holds)) ? 'E' : 'I';
+    bool inside = !idle ? hf_holds_stays_inside(s->holds) : v->filter == HF_FILTER_SKIP ? v->inside : d->status != 'I';
+    char status = inside ? 'E' : 'I';
 
     hf_session_hold(s); /* not a byte from there after this */
     s->since_ms = now_ms(s);
@@ -264,8 +265,8 @@ static void move(struct hf_session *s, enum hf_doing doing)
         v->failed = false;
         status = 'T'; /* as it believes */
     }
-    v->spoiling = v->ends = false;
-    v->told_late = v->told_late && v->filter == HF_FILTER_SKIP && idle;
+    v->spoiling = false;
+    v->inside = inside;
     v->client = (struct hf_scan){0};
     if (!hf_survive_answer_owed(s, &owed, doing, status)) {
         hf_session_close(s);

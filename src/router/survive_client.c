@@ -98,7 +98,7 @@ static const char *text_in(const uint8_t *p, size_t n)
     return memchr(end + 1, '\0', (size_t)(p + len - (end + 1))) != NULL ? (const char *)end + 1 : NULL;
 }
 
-/* HF_SQL_COMMIT or HF_SQL_ROLLBACK, alone and with no transaction after it; else HF_SQL_QUERY. `text` may be NULL. */
+/* HF_SQL_BEGIN; HF_SQL_COMMIT or HF_SQL_ROLLBACK with no transaction after it; each alone. Else HF_SQL_QUERY. `text` may be NULL. */
 static enum hf_sql_kind kind_of(struct hf_session *s, const char *text)
 {
     size_t share = HF_SQL_SHARE_BYTES, len = text != NULL ? strlen(text) : 0;
@@ -106,7 +106,7 @@ static enum hf_sql_kind kind_of(struct hf_session *s, const char *text)
     const struct hf_sql_statement *one = q != NULL && hf_sql_count(q) == 1 ? hf_sql_statement(q, 0) : NULL;
     enum hf_sql_kind kind = HF_SQL_QUERY;
 
-    if (one != NULL && !one->chain && (one->kind == HF_SQL_COMMIT || one->kind == HF_SQL_ROLLBACK))
+    if (one != NULL && !one->chain && (one->kind == HF_SQL_BEGIN || one->kind == HF_SQL_COMMIT || one->kind == HF_SQL_ROLLBACK))
         kind = one->kind;
     hf_sql_unref(q);
     return kind;
@@ -133,6 +133,28 @@ static bool tell_simple(struct hf_session *s, const char *text)
     return hf_survive_tell(s, out, n) && (ends || spoil_server(s));
 }
 
+/* Of a text that is not for the server any more: where does its client believe to be after it? */
+static void believe(struct hf_session *s, const char *text)
+{
+    enum hf_sql_kind kind = kind_of(s, text);
+
+    if (kind != HF_SQL_QUERY)
+        s->survive->inside = kind == HF_SQL_BEGIN;
+}
+
+/* Sync, behind what was skipped. False: over. */
+static bool end_skipping(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+    uint8_t out[8];
+
+    v->filter = HF_FILTER_NONE;
+    if (v->failed) /* and so is the server's */
+        return hf_survive_tell(s, out, put_ready(out, 'E'));
+    s->dialogue.status = 'I';
+    return hf_survive_tell(s, out, put_ready(out, v->inside ? 'E' : 'I')) && (!v->inside || spoil_server(s));
+}
+
 /* A message that is not for the server, complete; `text`: its statement's. False: over. */
 static bool filter_message(struct hf_session *s, char type, const char *text)
 {
@@ -141,24 +163,15 @@ static bool filter_message(struct hf_session *s, char type, const char *text)
 
     if (type == 'd' || type == 'c' || type == 'f')
         return true; /* of a COPY that is no more: dropped by PostgreSQL, too */
-    if (v->filter == HF_FILTER_SKIP) {
-        bool spoils = v->told_late && !v->ends;
-        if (type != 'S') {
-            v->ends |= type == 'P' && kind_of(s, text) != HF_SQL_QUERY;
-            return true;
-        }
-        v->filter = HF_FILTER_NONE;
-        if (v->told_late)
-            s->dialogue.status = 'I';
-        return hf_survive_tell(s, out, put_ready(out, spoils || v->failed ? 'E' : 'I')) && (!spoils || spoil_server(s));
-    }
+    if (type == 'P')
+        believe(s, text);
+    if (v->filter == HF_FILTER_SKIP)
+        return type != 'S' || end_skipping(s);
     if (type == 'S')
         return hf_survive_tell(s, out, put_ready(out, 'T'));
     if (type == 'Q' || type == 'F')
         return tell_simple(s, text);
     v->filter = HF_FILTER_SKIP;
-    v->told_late = true;
-    v->ends = type == 'P' && kind_of(s, text) != HF_SQL_QUERY;
     return hf_survive_tell(s, out, hf_survive_put_error(out, sizeof out, HF_DOING_TRANSACTION));
 }
 

@@ -26,8 +26,7 @@ struct hf_survive {
     bool moving;           /* from the loss until the session is made again */
     bool failed;           /* the transaction that the client believes in is to be a failed one */
     enum hf_filter filter; /* what becomes of the client's next messages */
-    bool ends;             /* FILTER_SKIP: what is skipped would have ended the transaction */
-    bool told_late;        /* FILTER_SKIP: at the statement after the loss; the server knows of no transaction */
+    bool inside;           /* FILTER_SKIP: a transaction, if the client is believed to be there after what is skipped */
     bool spoiling;         /* the new server is brought into a failed transaction, while the client waits */
     struct hf_scan client;
 

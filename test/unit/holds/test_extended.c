@@ -121,6 +121,12 @@ static void owed(void **state)
                     "# 2i\n"
                     "> Q COMMIT\n"
                     "# 3\n");
+    talk_all(QUIET, "> P - BEGIN\n" /* about to be run */
+                    "# 0bi\n"
+                    "< 1\n"
+                    "# 0bi\n"
+                    "> S\n"
+                    "# 1\n");
     talk_all(QUIET, "> run BEGIN\n"
                     "# 0bi\n"
                     "> run COMMIT AND CHAIN\n"

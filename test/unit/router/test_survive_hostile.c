@@ -243,6 +243,38 @@ static void ends(void **state)
         }
         hear_nothing(f, server, 10);
     }
+    /* By messages: the last statement counts. */
+    done(f, fd, server, "BEGIN", "BEGIN", 'T');
+    lose(f, server);
+    server = again(f, ++epoch);
+    say(fd, 'P', "\0COMMIT\0\0\0", 10);
+    say(fd, 'P', "\0BEGIN\0\0\0", 9);
+    say(fd, 'S', "", 0);
+    hear_plain_error(f, fd, "40001");
+    hear_ready(f, fd, 'E');
+    spoil(f, server);
+    done(f, fd, server, "ROLLBACK", "ROLLBACK", 'I');
+    /* A BEGIN of which only the Parse was sent, or that is skipped: what comes behind the Sync belongs to it. */
+    for (unsigned i = 0; i < 3; i++) {
+        say(fd, 'P', i == 2 ? "\0SELECT 1\0\0\0" : "\0BEGIN\0\0\0", i == 2 ? 12 : 9);
+        assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'P');
+        if (i == 1)
+            say(server, '1', "", 0), assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), '1');
+        lose(f, server);
+        hear_plain_error(f, fd, "40001");
+        server = again(f, ++epoch);
+        if (i < 2)
+            spoil(f, server);
+        else
+            say(fd, 'P', "\0BEGIN\0\0\0", 9);
+        say(fd, 'B', "\0\0\0\0\0\0\0\0", 8);
+        say(fd, 'E', "\0\0\0\0\0", 5);
+        say(fd, 'S', "", 0);
+        hear_ready(f, fd, 'E');
+        if (i == 2)
+            spoil(f, server);
+        done(f, fd, server, "ROLLBACK", "ROLLBACK", 'I');
+    }
     over(f, fd, server);
 }
 
@@ -381,11 +413,12 @@ static void remake_fails(void **state)
         while (hear(f, server, PATIENCE_MS, NULL, 0) != 'S')
             ;
         say(server, 'E', states[i], 26);
-        say_ready(server, 'I');
-        if (i == 0)
+        if (i == 0) {
+            say_ready(server, 'I');
             done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
-        else
+        } else {
             hear_fatal(f, fd, "57P01");
+        }
         over(f, fd, server);
     }
 }
