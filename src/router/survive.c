@@ -267,7 +267,6 @@ static void move(struct hf_session *s, enum hf_doing doing)
     }
     v->spoiling = false;
     v->inside = inside;
-    v->client = (struct hf_scan){0};
     if (!hf_survive_answer_owed(s, &owed, doing, status)) {
         hf_session_close(s);
         return;

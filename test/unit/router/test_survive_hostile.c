@@ -362,6 +362,30 @@ static void half_a_message(void **state)
     over(f, fd, server);
 }
 
+/* A second loss, in the middle of a message that is passed over. */
+static void half_a_message_skipped(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    send_all(f, fd, server, "P", "SELECT 1");
+    lose(f, server);
+    hear_plain_error(f, fd, "40001");
+    server = again(f, 2);
+    assert_int_equal(send(fd, "B\0\0\0\x0c\0\0\0", 8, MSG_NOSIGNAL), 8);
+    run_for(f, 20);
+    lose(f, server);
+    server = again(f, 3);
+    assert_int_equal(send(fd, "\0\0\0\0\0", 5, MSG_NOSIGNAL), 5);
+    say(fd, 'S', "", 0);
+    hear_ready(f, fd, 'I');
+    done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    over(f, fd, server);
+}
+
 /* A parameter whose change was not let pass is told when the session goes on with it. */
 static void unheard_parameter(void **state)
 {
@@ -479,7 +503,7 @@ int main(void)
         cmocka_unit_test(failed_twice),      cmocka_unit_test(committed_in_part),
         cmocka_unit_test(lost_before_the_remake), cmocka_unit_test(half_a_message),
         cmocka_unit_test(unheard_parameter), cmocka_unit_test(remake_fails),
-        cmocka_unit_test(ends),              cmocka_unit_test(silent_gate),       cmocka_unit_test(far_reader),
+        cmocka_unit_test(half_a_message_skipped), cmocka_unit_test(ends),              cmocka_unit_test(silent_gate),       cmocka_unit_test(far_reader),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

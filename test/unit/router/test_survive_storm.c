@@ -303,6 +303,17 @@ static size_t ask_something(struct client *c, uint8_t *out, bool *inside)
     return len;
 }
 
+static void show(const struct client *c)
+{
+    for (unsigned i = 0; i < c->n; i++) {
+        print_message("part %u: %s %s", i, c->parts[i].tag, c->parts[i].sqlstate);
+        for (unsigned k = 0; k < c->parts[i].n; k++)
+            print_message(", %u %s", c->parts[i].ids[k],
+                          ids[c->parts[i].ids[k]].committed ? "committed" : ids[c->parts[i].ids[k]].seen ? "seen" : "");
+        print_message("\n");
+    }
+}
+
 /* -- the storm -------------------------------------------------------------------------------------- */
 
 static unsigned n_losses, n_ended, n_unknown, n_undone, n_done;
@@ -319,17 +330,6 @@ static void check_alone(const struct part *p)
             assert_true(ids[p->ids[i]].committed), n_done++;
         else if (!unknown)
             assert_false(ids[p->ids[i]].committed);
-    }
-}
-
-static void show(const struct client *c)
-{
-    for (unsigned i = 0; i < c->n; i++) {
-        print_message("part %u: %s %s", i, c->parts[i].tag, c->parts[i].sqlstate);
-        for (unsigned k = 0; k < c->parts[i].n; k++)
-            print_message(", %u %s", c->parts[i].ids[k],
-                          ids[c->parts[i].ids[k]].committed ? "committed" : ids[c->parts[i].ids[k]].seen ? "seen" : "");
-        print_message("\n");
     }
 }
 
@@ -429,8 +429,13 @@ static void converse(struct fixture *f, struct client *c, struct model *m, const
             m->fd = -1;
         }
     }
-    if (!c->over && c->at < c->n)
-        fail_msg("no answer to part %u of %u, seed %llu", c->at, c->n, (unsigned long long)seed);
+    if (c->over || c->at == c->n)
+        return;
+    show(c);
+    for (unsigned i = 0; i < HF_ROUTER_THREADS; i++)
+        for (const struct hf_session *s = f->r->threads[i].sessions; s != NULL; s = s->next)
+            print_message("session: state %d, status %c, %u owed\n", (int)s->state, s->dialogue.status, s->dialogue.pending);
+    fail_msg("no answer to part %u of %u: %zu of %zu bytes sent, the server has %zu and the client %zu", c->at, c->n, sent, len, m->in_len, c->len);
 }
 
 static void storm(void **state)
