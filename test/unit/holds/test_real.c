@@ -661,7 +661,7 @@ static void follow(double *prepared_us, double *simple_us)
     }
     (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t[2]);
     assert_int_equal(hf_holds_by(h), HF_HOLD_DATABASE);
-    assert_int_equal(hf_holds_pins(h), HF_HOLD_BIT(HF_HOLD_DATABASE) | HF_HOLD_BIT(HF_HOLD_UNSURE));
+    assert_int_equal(hf_holds_pins(h), HF_HOLD_BIT(HF_HOLD_DATABASE));
     assert_int_equal(hf_holds_doing(h), HF_DOING_NOTHING);
     print_message("memory: %zu bytes\n", hf_holds_bytes(h));
     *prepared_us =
