@@ -14,7 +14,7 @@ enum {
 
 bool hf_link_is_over(const struct hf_link *l)
 {
-    return atomic_load(l->stopping) || (l->database != NULL && !atomic_load(&l->r->readable)) ||
+    return atomic_load(l->stopping) || (l->as_follower && !atomic_load(&l->r->readable)) ||
            (l->opening != 0 && atomic_load(&l->r->opening) != l->opening);
 }
 

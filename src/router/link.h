@@ -15,7 +15,8 @@ struct hf_link {
     const char *dir;              /* of PostgreSQL's socket */
     const atomic_bool *stopping;  /* every wait ends soon after it is set */
     uint64_t opening;             /* and when the gate is no more open as it was then; 0: no gate is asked */
-    const char *database;         /* NULL: postgres. Another is of interest on a follower only (warm.h) */
+    const char *database;         /* NULL: postgres */
+    bool as_follower;             /* and when this node is no follower any more (warm.h) */
     PGconn *conn;                 /* NULL: closed */
     bool given_up;                /* a wait of our own for replication was cut short */
 };

@@ -28,6 +28,7 @@ void hf_warm_step(struct hf_warm *w, const struct hf_link *l)
     }
     one.conn = NULL;
     one.database = PQgetvalue(w->names, w->next++, 0);
+    one.as_follower = true;
     /* To log in is all. It may fail: the database may be gone, or a trigger of the login may not like a standby. */
     (void)hf_link_open(&one);
     hf_link_close(&one);
