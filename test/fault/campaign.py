@@ -183,5 +183,6 @@ def leave_tidily():
 
 
 def pool(jobs):
-    """For runs at the same time, each in a process of its own: threads there move between hosts."""
-    return multiprocessing.Pool(jobs, leave_tidily, maxtasksperchild=1)
+    """For runs at the same time, each in a process of its own: threads there move between hosts. None is forked from this
+    process: it would keep the pipes of what runs here meanwhile (gnuplot), which then would not end."""
+    return multiprocessing.get_context("forkserver").Pool(jobs, leave_tidily, maxtasksperchild=1)
