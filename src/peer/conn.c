@@ -31,10 +31,18 @@ static void handle_closed(uv_handle_t *handle)
     free(c);
 }
 
+/* The only trace of why a node was called gone. Those that end before are dialed again, and told by who dials. */
+static void log_end(const struct conn *c, const char *text)
+{
+    if (c->state == CONN_OPEN && c->purpose == HF_PURPOSE_CONTROL && !c->pump->stopping)
+        hf_info("peer: messages %s %s ended: %s", c->dialed ? "to" : "from", c->dialed ? c->name : c->from.name, text);
+}
+
 void hf_conn_close(struct conn *c, int status, const char *text)
 {
     if (c->state == CONN_CLOSED)
         return;
+    log_end(c, text);
     if (c->state == CONN_OPEN && c->watched && !c->dialed && c->watch.news)
         hf_pumps_tell_flushed(c); /* its last word may have waited */
     if (c->dialed && !c->told_opened)

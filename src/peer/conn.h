@@ -100,6 +100,7 @@ struct conn {
     struct pipe_buf in, out; /* TLS to plain, plain to TLS */
     int in_net, in_plain, out_net, out_plain; /* what each direction waits for */
     bool ending;
+    char why[96]; /* it ended, for the log; "": it has not, or nobody knows */
     bool bare; /* TLS has done its part: see hf_peer_config.local */
     bool watched, named;
     struct hf_walwatch watch;

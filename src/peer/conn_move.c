@@ -2,6 +2,7 @@
 #include "peer/conn.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -57,6 +58,21 @@ static void held_cb(uv_timer_t *timer)
     move(c, false, true);
 }
 
+/* The network's end of it is gone, by a call that returned `rv`. The first reason counts: what follows it only shows
+ * that it is over. */
+static int net_over(struct conn *c, int rv)
+{
+    int e = errno;
+
+    if (c->why[0] != '\0')
+        return -1;
+    if (!c->bare)
+        hf_tls_why(c->ssl, rv, c->why, sizeof c->why);
+    else
+        (void)snprintf(c->why, sizeof c->why, "%s", rv == 0 ? "the other end closed it" : strerror(e));
+    return -1;
+}
+
 /* Reads into c->in, an empty buffer. >0: so many bytes, 0: w->net says what to wait for, -1: over. */
 static int net_read(struct conn *c, struct wants *w)
 {
@@ -67,7 +83,7 @@ static int net_read(struct conn *c, struct wants *w)
             rv = (int)read(c->fd, c->in.bytes, HF_PIPE_BYTES);
         while (rv < 0 && errno == EINTR);
         w->net = UV_READABLE;
-        return rv > 0 ? rv : rv < 0 && errno == EAGAIN ? 0 : -1;
+        return rv > 0 ? rv : rv < 0 && errno == EAGAIN ? 0 : net_over(c, rv);
     }
     ERR_clear_error(); /* SSL_get_error() looks at the thread's queue, whoever filled it */
     rv = SSL_read(c->ssl, c->in.bytes, HF_PIPE_BYTES);
@@ -75,7 +91,7 @@ static int net_read(struct conn *c, struct wants *w)
         return rv;
     e = SSL_get_error(c->ssl, rv);
     w->net = e == SSL_ERROR_WANT_READ ? UV_READABLE : UV_WRITABLE;
-    return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE ? 0 : -1;
+    return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE ? 0 : net_over(c, rv);
 }
 
 /* The same for writing what is in c->out. */
@@ -88,7 +104,7 @@ static int net_write(struct conn *c, struct wants *w)
             rv = (int)write(c->fd, c->out.bytes + c->out.at, c->out.len);
         while (rv < 0 && errno == EINTR);
         w->net = UV_WRITABLE;
-        return rv > 0 ? rv : rv < 0 && errno == EAGAIN ? 0 : -1;
+        return rv > 0 ? rv : rv < 0 && errno == EAGAIN ? 0 : net_over(c, rv);
     }
     ERR_clear_error();
     rv = SSL_write(c->ssl, c->out.bytes + c->out.at, (int)c->out.len);
@@ -96,7 +112,7 @@ static int net_write(struct conn *c, struct wants *w)
         return rv;
     e = SSL_get_error(c->ssl, rv);
     w->net = e == SSL_ERROR_WANT_WRITE ? UV_WRITABLE : UV_READABLE;
-    return e == SSL_ERROR_WANT_WRITE || e == SSL_ERROR_WANT_READ ? 0 : -1;
+    return e == SSL_ERROR_WANT_WRITE || e == SSL_ERROR_WANT_READ ? 0 : net_over(c, rv);
 }
 
 /* Network -> plain. False: over. */
@@ -227,7 +243,7 @@ static void move(struct conn *c, bool in, bool out)
         c->in_plain = w.plain;
     }
     if (!in_ok || !out_ok) {
-        hf_conn_close(c, HF_ECLOSED, "the tunnel ended");
+        hf_conn_close(c, HF_ECLOSED, c->why[0] != '\0' ? c->why : "this node ended it");
         return;
     }
     if (c->watched && c->dialed && uv_now(&c->pump->loop) - c->progress_ms >= PROGRESS_MS) {

@@ -31,8 +31,11 @@ def test_kill_9_of_the_leaders_node_process(cluster):
     leader = cluster.leader()
     postmaster = cluster.postmaster(leader)
     others = [cluster.node_process(n).pid for n in cluster.followers()]
+    marks = [cluster.log_mark(n) for n in cluster.followers()]
     crash(cluster, lambda n: cluster.node_process(n).send(signal.SIGKILL))
     assert not postmaster.alive(), "the dead node's PostgreSQL lives on"
+    for mark in marks:
+        cluster.wait_log(mark, rf"messages (to|from) {leader} ended: \w+")
     assert others == [cluster.node_process(n).pid for n in cluster.names() if n != leader]
 
 
