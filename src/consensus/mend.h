@@ -9,9 +9,12 @@
  *    be another leader's. The leader takes it for its own, and commits what is on no majority.
  *  - A follower commits up to the end of its log as far as the leader has (replicationAppend, appendFollowerCb), not
  *    up to "the index of the last new entry" (Ongaro's dissertation, figure 3.1): perhaps another leader's entry.
+ *  - Who refuses a pre-vote answers with the term it was asked about, not with its own (recvRequestVote). So who holds more of
+ *    the log, and is two terms behind, never learns of them: it asks in vain, refuses the other, who holds less, and nobody
+ *    ever leads. "Reply false if term < currentTerm", and the reply has the "currentTerm, for candidate to update itself".
  *
- * The first two were failing seeds of the simulator; the second is its schedule R1. The third needs a leader that says more
- * than libraft's own does; it costs nothing to be sure. */
+ * All but the third were failing seeds of the simulator; the second is its schedule R1, the fourth R3. The third needs a
+ * leader that says more than libraft's own does; it costs nothing to be sure. */
 #ifndef HF_CONSENSUS_MEND_H
 #define HF_CONSENSUS_MEND_H
 
@@ -49,10 +52,13 @@ static inline void hf_mend_received(struct hf_mend *k, struct raft_message *m)
 static inline void hf_mend_answer(const struct hf_mend *k, const struct raft *r, struct raft_message *m)
 {
     struct raft_append_entries_result *a = &m->append_entries_result;
+    struct raft_request_vote_result *v = &m->request_vote_result;
     raft_index last = k->term == r->current_term ? k->last : 0; /* 0: nothing is known of this leader's log */
 
     if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT && a->rejected == 0 && a->last_log_index > last)
         a->last_log_index = last;
+    if (m->type == RAFT_IO_REQUEST_VOTE_RESULT && !v->vote_granted && v->term < r->current_term)
+        v->term = r->current_term;
 }
 
 #endif

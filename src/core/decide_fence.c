@@ -97,7 +97,7 @@ static bool quorum_has(const struct hf_decide *d, const hf_node_id *ids, unsigne
 {
     if (HF_MUTATED(HF_MUT_COUNT_ONE_LESS)) {
         hf_node_id v[HF_MEMBERS_MAX];
-        return n + 1 > hf_cluster_voters(&d->cluster, v) / 2;
+        return n > 0 && n + 1 > hf_cluster_voters(&d->cluster, v) / 2;
     }
     return hf_quorum_has(&d->cluster, ids, n);
 }

@@ -96,6 +96,8 @@ static bool raft_agrees(struct hf_decide *d)
     return false;
 }
 
+enum { PASS_ON_MS = 50 };
+
 /* Raft's first configuration has all expected nodes. The founder, as the first leader, writes them into
  * the cluster state; only then may an epoch begin, so the first gate needs a majority of all expected
  * nodes (S15). Anybody else who gets here before passes leadership to the founder, who has the list. */
@@ -108,7 +110,9 @@ bool hf_member_found(struct hf_decide *d)
     if (d->cluster.n_branches > 0)
         return true;
     if (d->n_founding == 0) {
-        hf_yield_begin(d, 1);
+        /* Without hurry: a founder that is on its way out passes it back at once, and so on until it has ended. */
+        if (d->now_ns - d->lead_state_ns >= PASS_ON_MS * HF_MS)
+            hf_yield_begin(d, 1);
         return false;
     }
     if (d->propose_busy || d->config_busy)

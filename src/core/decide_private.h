@@ -74,6 +74,7 @@ struct hf_decide {
     unsigned n_founding;
     struct hf_member founding[HF_MEMBERS_MAX];
     uint64_t hint_ns; /* stand for election at this time; 0: no */
+    unsigned hint_rank, hints_left;
 
     /* PostgreSQL here. */
     enum hf_pg_state pg;

@@ -81,6 +81,9 @@ void hf_voter_release(struct hf_decide *d, const struct hf_msg *m)
         d->released_epoch = m->epoch;
 }
 
+/* An election takes 10 to 30 ms; on a machine that has other things to do it must not be disturbed either. */
+enum { HINTS = 3, HINT_AGAIN_MS = 120 };
+
 /* May an election start? Any hint will do: Raft is safe whatever the clock says. May a promise be let
  * off? Only on proof (S6). */
 void hf_voter_peer_down(struct hf_decide *d, hf_node_id id, bool proof)
@@ -101,6 +104,8 @@ void hf_voter_peer_down(struct hf_decide *d, hf_node_id id, bool proof)
         rank += d->order[i] != id;
     if (d->n_order == 0)
         rank = (unsigned)(hf_self(d) % HF_MEMBERS_MAX);
+    d->hint_rank = rank;
+    d->hints_left = HINTS;
     d->hint_ns = d->now_ns + rank * 15 * HF_MS;
 }
 
@@ -110,8 +115,14 @@ static void hint_run(struct hf_decide *d)
         return;
     d->hint_ns = 0;
     /* Somebody else may have won meanwhile. */
-    if (d->role == HF_RAFT_FOLLOWER && d->raft_leader == 0)
-        hf_emit(d, HF_ACT_HINT)->ok = true;
+    if (d->role == HF_RAFT_LEADER || d->raft_leader != 0 || hf_voter_is_unfit(d))
+        return;
+    hf_emit(d, HF_ACT_HINT)->ok = true;
+    /* It may come to nothing: the others had not noticed yet, or two stood at once. Raft's own timeout is long. */
+    if (d->hints_left > 0) {
+        d->hints_left--;
+        d->hint_ns = d->now_ns + HINT_AGAIN_MS * HF_MS + d->hint_rank * 40 * HF_MS;
+    }
 }
 
 /* Promises made before this process started are waited out from its start (S12). */

@@ -58,6 +58,8 @@ void s13_raft_barrier_hangs(void);
 void s18_old_appointment(void);
 void s18_committed_by_another(void);
 void raft_anothers_entry(void);
+void raft_hinted_in_vain(void);
+void raft_terms_behind(void);
 
 /* directed_members.c */
 void s14_two_incarnations(void);
@@ -128,6 +130,8 @@ const struct directed directed_all[] = {
     {"I3f", "a former voter is asked", i3_former_voter_is_asked, {{HF_MUT_NONE, 0}}},
     {"I4", "a crash between report and fence", i4_fence_forgotten, {{HF_MUT_FENCE_NOT_DURABLE, BREAKS}}},
     {"R1", "an answer that tells of another's entry", raft_anothers_entry, {{HF_MUT_NONE, 0}}},
+    {"R2", "an election that comes to nothing", raft_hinted_in_vain, {{HF_MUT_NONE, 0}}},
+    {"R3", "who holds more is two terms behind", raft_terms_behind, {{HF_MUT_NONE, 0}}},
     {"I6", "a data directory is deleted", i6_directory_deleted, {{HF_MUT_ANY_LINEAGE, BREAKS}}},
 };
 const unsigned directed_n = sizeof directed_all / sizeof directed_all[0];

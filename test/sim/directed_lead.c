@@ -115,3 +115,37 @@ void raft_anothers_entry(void)
     host_start(C);
     settle();
 }
+
+/* A's process is gone, and both others are told at once, each stands, and is not heard by the other. Nobody waits for
+ * Raft's timeout, which is 500 ms at the least. */
+void raft_hinted_in_vain(void)
+{
+    begin(3);
+    cut(LANE_RAFT, B, C, true);
+    host_crash(A);
+    run_for(60);
+    HAPPENED(B->role != HF_RAFT_LEADER && C->role != HF_RAFT_LEADER);
+    cut(LANE_RAFT, B, C, false);
+    MUST(300, B->role == HF_RAFT_LEADER || C->role == HF_RAFT_LEADER);
+    MUST(2000, another_open(A));
+    host_start(A);
+    settle();
+}
+
+/* C hears nothing of B's election, but it has stood itself, in terms of which nobody else has heard. Then A, who is one of
+ * B's majority, is gone. B and C are a majority: B has to lead, who holds more of the log, and C has to say which term it is. */
+void raft_terms_behind(void)
+{
+    begin(3);
+    isolate_lane(LANE_RAFT, C, true);
+    switchover(A, B);
+    C->disk.term = C->raft.current_term = B->raft.current_term + 3;
+    vanish(A);
+    vanish(B);
+    run_for(600);
+    host_start(B);
+    isolate_lane(LANE_RAFT, C, false);
+    MUST(8000, opened(B));
+    host_start(A);
+    settle();
+}

@@ -417,9 +417,13 @@ void sim_raft_crash(struct node *n)
         return;
     n->closing = true;
     n->raft_on = false;
+    /* The newest first, as src/consensus does: libraft forgets with one entry all that follow. */
     while (n->pending != NULL) {
-        struct raft_pending *p = n->pending;
-        n->pending = p->next;
+        struct raft_pending *p, **at = &n->pending;
+        while ((*at)->next != NULL)
+            at = &(*at)->next;
+        p = *at;
+        *at = NULL;
         p->req->cb(p->req, RAFT_CANCELED);
         free(p);
     }
