@@ -15,7 +15,7 @@
 
 /* What is read before it is checked and put in its place. */
 struct raw {
-    char host[128], sql_host[128], log_level[16], guard[16], client_tls[16], credentials[HF_PATH_MAX];
+    char host[128], sql_host[128], log_level[16], guard[16], client_tls[16], follow[16], credentials[HF_PATH_MAX];
     char dir[HF_PATH_MAX];
     unsigned sql_port, ro_port, peer_port, http_port;
     struct hf_option_list seeds, settings, allow;
@@ -80,9 +80,8 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "clients at a time, those carried here from other nodes included (default 1000)"},
         {"login-timeout-ms", 0, HF_OPT_NUMBER, &c->login_ms, 0, 100, 3600000,
          "HOLDFAST_LOGIN_TIMEOUT_MS", "MS", "for a client to log in (default 60000)"},
-        {"follow-sessions", 0, HF_OPT_FLAG, &c->follow_sessions, 0, 0, 0, "HOLDFAST_FOLLOW_SESSIONS", NULL,
-         "an experiment: free sessions survive a change of leader, and \"holdfast sessions\" says what the others hold "
-         "(docs/clients.md says what it may cost)"},
+        {"follow-sessions", 0, HF_OPT_TEXT, r->follow, sizeof r->follow, 0, 0, "HOLDFAST_FOLLOW_SESSIONS", "WHEN",
+         "sessions that hold nothing that cannot be made again survive a change of leader: on (with the guard; default), off"},
         {"allow", 0, HF_OPT_LIST, &r->allow, 0, 0, 0, "HOLDFAST_ALLOW", "CIDR",
          "networks that clients may come from, as 10.0.0.0/8,fd00::/8 (default: all)"},
         {"wal-keep-mb", 0, HF_OPT_NUMBER, &c->wal_keep_mb, 0, 64, 1u << 20, "HOLDFAST_WAL_KEEP_MB",
@@ -335,15 +334,18 @@ static int take_words(struct hf_node_config *c, const struct raw *r, struct hf_e
                                         {"required", HF_ROUTER_TLS_REQUIRED},
                                         {"off", HF_ROUTER_TLS_OFF},
                                         {NULL, 0}};
-    int level = 0, guard = 0, mode = 0, rv;
+    static const struct word follow[] = {{"on", true}, {"off", false}, {NULL, 0}};
+    int level = 0, guard = 0, mode = 0, follows = 0, rv;
 
     if ((rv = choose("--log-level", r->log_level, levels, &level, err)) != 0 ||
         (rv = choose("--guard", r->guard, guards, &guard, err)) != 0 ||
-        (rv = choose("--client-tls", r->client_tls, modes, &mode, err)) != 0)
+        (rv = choose("--client-tls", r->client_tls, modes, &mode, err)) != 0 ||
+        (rv = choose("--follow-sessions", r->follow, follow, &follows, err)) != 0)
         return rv;
     c->log_level = (enum hf_log_level)level;
     c->guard = (enum hf_pg_guard)guard;
     c->client_tls = (enum hf_router_tls)mode;
+    c->follow_sessions = follows != 0;
     return 0;
 }
 
@@ -464,7 +466,7 @@ static int write_settings(struct hf_node_config *c, const struct hf_option_list 
 
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err)
 {
-    struct raw r = {.log_level = "info", .guard = "auto", .client_tls = "offered", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
+    struct raw r = {.log_level = "info", .guard = "auto", .client_tls = "offered", .follow = "on", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
                     .peer_port = 7000};
     struct hf_option o[OPTIONS_MAX];
     unsigned n;

@@ -66,7 +66,7 @@
  *
  * Load it as the last of shared_preload_libraries: then no other module's emit_log_hook stands
  * before it. */
-#include "postgres.h"
+#include "guard.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -278,8 +278,13 @@ static void on_utility(PlannedStmt *stmt, const char *query,
         next_utility_hook != NULL ? next_utility_hook : standard_ProcessUtility;
     const TransactionStmt *t = (const TransactionStmt *)stmt->utilityStmt;
 
-    if (!IsA(t, TransactionStmt) ||
-        (t->kind != TRANS_STMT_COMMIT_PREPARED && t->kind != TRANS_STMT_ROLLBACK_PREPARED)) {
+    if (!IsA(t, TransactionStmt)) {
+        enum hf_guard_after after = hf_guard_report_begin(stmt->utilityStmt, context);
+        next(stmt, query, UTILITY_TREE context, params, env, dest, qc);
+        hf_guard_report_end(after);
+        return;
+    }
+    if (t->kind != TRANS_STMT_COMMIT_PREPARED && t->kind != TRANS_STMT_ROLLBACK_PREPARED) {
         next(stmt, query, UTILITY_TREE context, params, env, dest, qc);
         return;
     }
@@ -324,4 +329,5 @@ void _PG_init(void)
     next_utility_hook = ProcessUtility_hook;
     ProcessUtility_hook = on_utility;
     RegisterXactCallback(on_xact, NULL);
+    hf_guard_report_init();
 }

@@ -5,32 +5,6 @@
 
 #include "holds/private.h"
 
-/* What an error does not undo. */
-#define LASTING                                                                                    \
-    (PIN(LOCK) | PIN(SEED) | PIN(LOAD) | PIN(SLOT) | PIN(CODE) | PIN(SEQUENCE) | PIN(UNSURE))
-/* What DISCARD ALL leaves. */
-#define INDELIBLE (PIN(SEED) | PIN(LOAD) | PIN(CODE) | PIN(SLOT) | PIN(DATABASE))
-
-static void ran_code(struct hf_holds *h, const struct hf_sql *q)
-{
-    enum hf_code_leaves leaves, named;
-
-    if (h->code == NULL || h->altered) { /* nobody has looked since */
-        h->pins |= PIN(DATABASE);
-        return;
-    }
-    leaves = hf_code_unnamed(h->code);
-    named = q != NULL ? hf_code_named(h->code, q) : hf_code_worst(h->code);
-    if (named > leaves)
-        leaves = named;
-    if (leaves >= HF_CODE_VISIBLE) {
-        h->pins |= PIN(UNSURE);
-        h->stale = true;
-    }
-    if (leaves == HF_CODE_HIDDEN)
-        h->pins |= PIN(CODE);
-}
-
 static bool is_one_of(const char *tag, const char *const *names)
 {
     for (; *names != NULL; names++)
@@ -76,7 +50,7 @@ static bool fits(const struct hf_sql_statement *s, const char *tag)
     case HF_SQL_DISCARD_ALL:
         return strcmp(tag, "DISCARD ALL") == 0;
     default:
-        return !is_one_of(tag, special) || (s->pins == PIN(SEED) && strcmp(tag, "SET") == 0);
+        return !is_one_of(tag, special);
     }
 }
 
@@ -87,14 +61,12 @@ static void commit(struct hf_holds *h)
     if (!hf_journal_commit(&h->journal, &h->log))
         hf_holds_too_much(h);
     h->wrote = h->tx_read_only = false;
-    h->stale = true;
 }
 
 static void roll_back(struct hf_holds *h)
 {
     hf_journal_clear(&h->journal);
     h->wrote = h->tx_read_only = false;
-    h->stale = true;
 }
 
 /* What takes effect when the transaction commits, and what counts until then. */
@@ -142,8 +114,6 @@ static void set_config(struct hf_holds *h, const struct hf_sql_statement *s)
     FILE *f = h->value != NULL ? open_memstream(&text, &len) : NULL;
     bool bad;
 
-    if (h->value == NULL || memmem(h->value, h->value_len, "pg_temp", 7) != NULL)
-        h->pins |= PIN(SETTING);
     if (f == NULL) {
         h->pins |= PIN(SETTING);
         return;
@@ -193,12 +163,7 @@ void hf_holds_done_prepared(struct hf_holds *h, const struct hf_sql *q, uint32_t
     s = hf_sql_statement(q, index);
     if (s->kind != HF_SQL_PREPARE && s->kind != HF_SQL_QUERY && s->kind != HF_SQL_NONE)
         h->pins |= PIN(UNKNOWN); /* EXECUTE of what a message has prepared and is no query */
-    h->pins |= s->pins;
-    h->stale = h->stale || s->releases;
-    h->altered = h->altered || s->alters_code;
     h->wrote = h->wrote || s->writes;
-    if (s->runs_code)
-        ran_code(h, q);
 }
 
 static void execute(struct hf_holds *h, const struct hf_sql_statement *s)
@@ -225,7 +190,7 @@ static void discard_all(struct hf_holds *h)
 {
     hf_journal_clear(&h->journal);
     hf_log_remove_all(&h->log);
-    h->pins &= (uint32_t)INDELIBLE;
+    h->pins = 0;
 }
 
 /* -- statements -------------------------------------------------------------------------------- */
@@ -242,7 +207,6 @@ static void savepoint(struct hf_holds *h, const struct hf_sql_statement *s)
         hf_holds_too_much(h);
     if (!known)
         h->pins |= PIN(UNKNOWN); /* made by something that was not understood */
-    h->stale = h->stale || s->kind == HF_SQL_ROLLBACK_TO;
 }
 
 static void by_kind(struct hf_holds *h, struct hf_text *t, uint32_t index,
@@ -310,7 +274,7 @@ void hf_holds_done(struct hf_holds *h, struct hf_text *t, uint32_t index, const 
 
     if (q == NULL || !hf_sql_is_understood(q) || index >= hf_sql_count(q)) {
         h->pins |= PIN(UNKNOWN);
-        h->wrote = h->altered = true;
+        h->wrote = true;
         return;
     }
     s = hf_sql_statement(q, index);
@@ -320,49 +284,19 @@ void hf_holds_done(struct hf_holds *h, struct hf_text *t, uint32_t index, const 
         return;
     }
     h->wrote = h->wrote || (s->writes && s->kind != HF_SQL_PREPARE);
-    h->stale = h->stale || s->releases;
     h->committed_early = h->committed_early || s->commits;
-    if (s->kind != HF_SQL_PREPARE) {
-        h->pins |= s->pins;
-        if (s->pins != 0)
-            h->stale = h->stale || (s->pins & PIN(UNSURE)) != 0;
-        if (s->runs_code)
-            ran_code(h, q);
-    }
-    h->altered = h->altered || s->alters_code;
+    h->pins |= s->pins;
+    if (tag != NULL)
+        h->configs += s->configs;
     if (tag != NULL || s->kind == HF_SQL_SET_CONFIG) /* it is done with its row */
         by_kind(h, t, index, s, tag);
 }
 
-void hf_holds_undone(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
-                     const char *sqlstate)
+void hf_holds_undone(struct hf_holds *h, const struct hf_sql *q, uint32_t index)
 {
-    const struct hf_sql_statement *s;
-
     h->failed = true;
-    h->stale = true; /* what the transaction had made is gone */
-    if (q == NULL || !hf_sql_is_understood(q) || index >= hf_sql_count(q)) {
-        if (strcmp(sqlstate, "42601") == 0)
-            return; /* a syntax error: nothing has run */
-        h->pins |= PIN(UNSURE);
-        ran_code(h, NULL);
-        return;
-    }
-    s = hf_sql_statement(q, index);
-    h->wrote = h->wrote || s->writes;
-    if (s->kind == HF_SQL_PREPARE)
-        return;
-    h->pins |= s->pins & (uint32_t)LASTING;
-    if (s->runs_code)
-        ran_code(h, s->kind == HF_SQL_EXECUTE ? NULL : q);
-    if (s->kind == HF_SQL_EXECUTE) {
-        const struct hf_item *i = hf_log_find(&h->log, s->name, strlen(s->name));
-        const struct hf_sql *made = i != NULL ? i->sql->sql : NULL;
-        if (i != NULL && hf_sql_is_understood(made) && i->index < hf_sql_count(made))
-            h->pins |= hf_sql_statement(made, i->index)->pins & (uint32_t)LASTING;
-        else if (i != NULL)
-            h->pins |= PIN(UNSURE);
-    }
+    if (q != NULL && hf_sql_is_understood(q) && index < hf_sql_count(q))
+        h->wrote = h->wrote || hf_sql_statement(q, index)->writes;
 }
 
 /* Outside a transaction the implicit one is over: committed, unless something failed. */

@@ -221,32 +221,12 @@ static void close_message(struct hf_holds *h, const uint8_t *body, size_t have)
             op->item->refs++;
             hf_log_close(&h->log, op->item);
         }
-    } else if (portal(h, name, len, false) == NULL) {
-        h->stale = true; /* a cursor that was declared WITH HOLD */
     }
 }
 
 /* -- others
  * -----------------------------------------------------------------------------------------------
  */
-
-/* The fast path is what libpq uses for large objects; other functions could do anything. */
-static void function(struct hf_holds *h, const uint8_t *body, size_t have)
-{
-    static const uint32_t large_objects[] = {715, 952, 953,  954,  955,  956, 957,
-                                             958, 964, 1004, 3170, 3171, 3172};
-    struct hf_op *op = hf_holds_push(h, HF_OP_FUNCTION);
-    uint32_t oid = have >= 4 ? hf_scan_number(body) : 0;
-    bool known = false;
-
-    if (op == NULL)
-        return;
-    for (size_t i = 0; i < sizeof large_objects / sizeof *large_objects; i++)
-        known = known || large_objects[i] == oid;
-    op->at = known ? oid : 0;
-    if (!known)
-        h->pins |= PIN(UNKNOWN);
-}
 
 static void copy_end(struct hf_holds *h)
 {
@@ -275,7 +255,6 @@ size_t hf_holds_client_keep(const struct hf_holds *h, char type)
     case 'B':
     case 'E':
     case 'C':
-    case 'F':
         return NAMES_KEEP;
     default:
         return 0;
@@ -316,7 +295,7 @@ void hf_holds_client_message(struct hf_holds *h, char type, const uint8_t *body,
         close_message(h, body, have);
         break;
     case 'F':
-        function(h, body, have);
+        (void)hf_holds_push(h, HF_OP_FUNCTION);
         break;
     case 'S':
         sync(h);

@@ -26,8 +26,6 @@ struct hf_holds *hf_holds_new(struct hf_sql_cache *cache, const uint8_t *packet,
     h->log.cache = cache;
     h->log.budget = h->journal.budget = &h->budget;
     h->status = 'I';
-    if (memmem(h->packet, len, "pg_temp", 7) != NULL)
-        h->pins = PIN(SETTING); /* what is created without a schema may be temporary */
     return h;
 }
 
@@ -94,32 +92,18 @@ void hf_holds_lost(struct hf_holds *h)
 {
     forget_traffic(h);
     hf_log_remove_pending(&h->log);
-    h->pins &= ~((uint32_t)HF_HOLDS_VISIBLE | PIN(SEQUENCE));
+    h->guard = (struct hf_guarded){0};
+    h->configs = 0;
     h->status = 'I';
     h->started = false;
     h->batch = h->skipping = h->copying = h->failed = h->committed_early = h->committed = h->wrote = false;
-    h->tx_read_only = h->stale = h->unnamed_here = false;
+    h->tx_read_only = h->unnamed_here = false;
 }
 
 void hf_holds_too_much(struct hf_holds *h)
 {
     h->over = true;
     h->pins = PIN(TOO_MUCH);
-}
-
-void hf_holds_set_code(struct hf_holds *h, const struct hf_code *code)
-{
-    h->code = code;
-    if (code == NULL || (h->pins & PIN(DATABASE)) == 0)
-        return;
-    /* What has run before it was known: anything that is there. */
-    h->pins &= ~PIN(DATABASE);
-    if (hf_code_worst(code) == HF_CODE_HIDDEN)
-        h->pins |= PIN(CODE);
-    if (hf_code_worst(code) != HF_CODE_NOTHING) {
-        h->pins |= PIN(UNSURE);
-        h->stale = true;
-    }
 }
 
 /* -- the queue --------------------------------------------------------------------------------- */
@@ -288,7 +272,6 @@ static void feed(struct hf_holds *h, bool client, const uint8_t *p, size_t n)
     forget_all(h);
     if ((h->pins & PIN(TOO_MUCH)) != 0)
         h->pins = PIN(TOO_MUCH);
-    h->altered = true; /* nobody looks any more */
 }
 
 void hf_holds_client(struct hf_holds *h, const uint8_t *p, size_t n)
@@ -319,34 +302,28 @@ bool hf_holds_in_transaction(const struct hf_holds *h)
 
 uint32_t hf_holds_pins(const struct hf_holds *h)
 {
-    return h->pins;
+    return h->over ? h->pins : h->pins | (h->guard.is_there ? h->guard.held : PIN(GUARD));
 }
 
 bool hf_holds_may_survive(const struct hf_holds *h)
 {
-    return (h->pins & ~PIN(SEQUENCE)) == 0;
+    return (hf_holds_pins(h) & ~PIN(SEQUENCE)) == 0;
 }
 
 enum hf_hold hf_holds_by(const struct hf_holds *h)
 {
+    uint32_t pins = hf_holds_pins(h);
+
     if (!h->started)
         return HF_HOLD_START;
     for (unsigned hold = HF_HOLD_TEMPORARY; hold < HF_HOLD_KINDS; hold++)
-        if ((h->pins & HF_HOLD_BIT(hold)) != 0)
+        if ((pins & HF_HOLD_BIT(hold)) != 0)
             return (enum hf_hold)hold;
     if (h->copying)
         return HF_HOLD_COPY;
     if (h->status != 'I')
         return HF_HOLD_TRANSACTION;
     return is_between(h) ? HF_HOLD_NOTHING : HF_HOLD_STATEMENT;
-}
-
-bool hf_holds_code_altered(struct hf_holds *h)
-{
-    bool altered = h->altered;
-
-    h->altered = false;
-    return altered;
 }
 
 /* Walks what is under way in the order in which the server does it. */

@@ -6,26 +6,23 @@
  * *pinned* by something otherwise (enum hf_hold in holds/sql.h says by what). When in doubt it is
  * pinned.
  *
- * ## The rule about functions
+ * ## Who knows what
  *
- * `SELECT f()` may do anything, and so may a plain INSERT, by a trigger. The names in a statement
- * prove nothing by themselves. So the question is split in two:
+ * `SELECT f()` may do anything, and so may a plain INSERT, by a trigger; and no text tells. So there are two that look:
  *
- * 1. *What can the code in this database do at all?* The owner asks PostgreSQL now and then, once
- * for all sessions of a database (hf_code_query() in holds/code.h). Most databases have no
- * function, trigger, view or extension that could leave anything in a session; then only
- * PostgreSQL's own functions can, whose names are known, and a statement without such a name leaves
- * the session free. Where there are some, the answer has their names and says whether they can be
- * reached without being named (by a trigger, a view, a default, another function), and for each
- * whether what it may leave can be seen in catalogues.
- * 2. *What does this connection hold?* Where something may have been left that can be seen, the
- * session is pinned by HF_HOLD_UNSURE until the owner has run hf_holds_probe_query() on the idle
- * connection. What cannot be seen (custom settings, the state of other languages, an extension's
- * memory) pins for good: HF_HOLD_CODE.
+ * - *The guard* (src/guard), a module inside the server, sees whatever runs, and says on the session's own connection, before each
+ * ReadyForQuery, what the session holds: temporary objects, cursors, locks, channels, and what cannot be undone
+ * (HF_HOLDS_PARAMETER, hf_holds_report()). A session whose server does not say it is pinned by HF_HOLD_GUARD: what it holds is not known.
+ * - *The texts* that the client sends are read here, for what has to be made again: SET, set_config() alone in a SELECT, PREPARE, and when
+ * transactions begin and end. The guard says nothing about the client's own SET, PREPARE and DEALLOCATE, and everything about
+ * those that functions run.
  *
- * Until the owner has given an answer to the first question (hf_holds_set_code), every statement
- * that may run code pins by HF_HOLD_DATABASE. Code that is made elsewhere counts from the next look
- * at the database on.
+ * Where the two meet is set_config(), which both see. The guard counts its calls, and transactions that have left a
+ * setting changed after one. As many calls as were read are accounted for; where there were more, and their transaction has
+ * changed a setting of the session, it is not known which: HF_HOLD_SETTING.
+ *
+ * What the guard has said counts from ReadyForQuery on. What a statement has done whose ReadyForQuery never came is as if it were not
+ * there: its client hears an error for it, and may rely on nothing of it.
  *
  * What is not seen, and documented in docs/clients.md: pg_backend_pid() changes with the
  * connection; currval() and lastval() pin from their first use on, and what they would say of an
@@ -37,7 +34,7 @@
  * One hf_holds for each session where its client is connected. All bytes that are sent to the
  * server, and only those, go through hf_holds_client() first; all bytes that come from it through
  * hf_holds_server(). Not the startup packet (given to hf_holds_new()) and not what the owner says
- * to the server on its own (authentication, the remake, the probe) or hears in answer. */
+ * to the server on its own (authentication, the remake) or hears in answer. */
 #ifndef HF_HOLDS_H
 #define HF_HOLDS_H
 
@@ -45,7 +42,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "holds/code.h"
+#include "base/error.h"
 #include "holds/sql.h"
 
 /* What is under way, as it matters if the server died now. */
@@ -65,6 +62,9 @@ enum {
     HF_HOLDS_BYTES_MAX = 1024 * 1024,
 };
 
+/* The name of the ParameterStatus in which the guard speaks. */
+#define HF_HOLDS_PARAMETER "holdfast.holds"
+
 struct hf_holds;
 
 /* `packet`: the startup packet as it went to the server; kept. The first thing expected is the
@@ -76,8 +76,8 @@ void hf_holds_free(struct hf_holds *h); /* NULL is fine */
 void hf_holds_started(struct hf_holds *h, bool failed);
 /* The server is a standby: nothing that is under way can write. */
 void hf_holds_set_read_only(struct hf_holds *h, bool yes);
-/* What code the database has; `code` must live until it is replaced. NULL: not known (any more). */
-void hf_holds_set_code(struct hf_holds *h, const struct hf_code *code);
+/* What the guard has said in a ParameterStatus that did not go through hf_holds_server(): at another connection's start. */
+void hf_holds_report(struct hf_holds *h, const char *value);
 
 void hf_holds_client(struct hf_holds *h, const uint8_t *p, size_t n);
 void hf_holds_server(struct hf_holds *h, const uint8_t *p, size_t n);
@@ -105,9 +105,6 @@ struct hf_owed hf_holds_owed(const struct hf_holds *h);
  * not; after a ROLLBACK it may, since drivers believe that it was not done; after a BEGIN only if there is something behind
  * it, or if it was sent by the extended protocol, where clients send what comes next without waiting. */
 bool hf_holds_stays_inside(const struct hf_holds *h);
-/* A statement that may have changed the database's code has been done since the last call, or nobody
- * knows. */
-bool hf_holds_code_altered(struct hf_holds *h);
 
 /* -- another connection ---------------------------------------------------------------------- */
 
@@ -124,43 +121,8 @@ int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsi
 bool hf_holds_remake_failed(struct hf_holds *h, const unsigned *failed, size_t n);
 /* The server connection is gone, or is given away: what was under way and what the connection held
  * is forgotten; settings and prepared statements, as committed, stay. What follows begins with a
- * login, or hf_holds_started(), and at the beginning of a message in both directions. */
+ * login, or hf_holds_report() and hf_holds_started(), and at the beginning of a message in both directions. */
 void hf_holds_lost(struct hf_holds *h);
-
-/* -- the probe: a look at what the connection really holds ------------------------------------
- *
- * For the owner to run when hf_holds_wants_probe(), on the session's own connection and by its own role:
- *
- * 1. keep back what the client sends from now on (nothing of it is under way then);
- * 2. send hf_holds_probe_make()'s messages, and read what comes until one ReadyForQuery. None of this goes through
- *    hf_holds_client() or hf_holds_server(), and none to the client. Notices and notifications
- *    among it are the client's, and can go to it;
- * 3. the value of the one DataRow's one column goes to hf_holds_probe_read(). If an ErrorResponse
- *    came, or no row: hf_holds_probe_failed().
- *
- * It sees advisory locks, channels that are listened to, anything in the temporary schema, cursors
- * WITH HOLD, and how many prepared statements there are. These are clear afterwards, or known to be there. It takes
- * about as long as ten times SELECT 1 (docs/clients.md). It leaves the session as it was, the unnamed statement too: a
- * simple query would drop that. A timeout that the client has set for its statements is the probe's as well. */
-
-/* Is there something that the probe can clear, and may it be run now: idle, outside a transaction?
- */
-bool hf_holds_wants_probe(const struct hf_holds *h);
-/* The query alone: one row of one text column. */
-const char *hf_holds_probe_query(void);
-/* The messages: of the extended protocol, with a name of our own. The bytes are the caller's to free. HF_ENOMEM. */
-int hf_holds_probe_make(uint8_t **bytes, size_t *len);
-/* The row's value, not NUL-terminated: words with spaces between, of
- *
- *   lock listen temporary cursor     each if there is such a thing
- *   prepared N                       prepared statements, without the probe's
- *   end                              always, and the last
- *
- * Words that are not known are of a later version's, and say nothing. A value that is cut, or another number of prepared
- * statements than has been followed, pins by HF_HOLD_UNKNOWN. */
-void hf_holds_probe_read(struct hf_holds *h, const char *value, size_t len);
-/* The server did not answer it: what pins stays, and it is not wanted again before something changes. */
-void hf_holds_probe_failed(struct hf_holds *h);
 
 size_t hf_holds_bytes(const struct hf_holds *h); /* kept for it: at most HF_HOLDS_BYTES_MAX */
 

@@ -7,12 +7,8 @@
 
 #define PIN(hold) HF_HOLD_BIT(HF_HOLD_##hold)
 
-#define HF_HOLDS_PROBE_NAME "holdfast probe" /* its prepared statement, while it runs */
-
 enum {
     HF_PIECE = 16, /* what a piece of memory costs besides its bytes */
-    HF_HOLDS_VISIBLE = PIN(TEMPORARY) | PIN(CURSOR) | PIN(LOCK) | PIN(LISTEN) |
-                       PIN(UNSURE), /* the probe clears these */
     HF_PORTALS_MAX = 8,
 };
 
@@ -168,7 +164,7 @@ enum hf_op_kind {
 
 struct hf_op {
     enum hf_op_kind kind;
-    uint32_t at;          /* QUERY: statements answered; EXECUTE: which; FUNCTION: its OID */
+    uint32_t at;          /* QUERY: statements answered; EXECUTE: which */
     struct hf_text *text; /* QUERY, EXECUTE; NULL: not understood */
     struct hf_item *item; /* PARSE, CLOSE; or NULL */
     bool prepared;        /* EXECUTE: of what an SQL PREPARE has made */
@@ -191,10 +187,20 @@ struct hf_part {
     size_t len, cap;
 };
 
+/* What the guard has said (report.c). */
+struct hf_guarded {
+    bool is_there;
+    uint32_t held;             /* HF_HOLD_BIT()s */
+    uint32_t configs, settings; /* as last heard */
+    uint32_t configs_before, settings_before; /* at the last ReadyForQuery */
+    bool unclear; /* the open transaction has called set_config() in a way that was not read */
+};
+
 struct hf_holds {
     struct hf_sql_cache *cache;
     size_t share; /* of the grammar, for the piece that is being looked at */
-    const struct hf_code *code;
+    struct hf_guarded guard;
+    uint32_t configs; /* calls of set_config() that were read and done since the last ReadyForQuery */
     struct hf_budget budget;
     uint8_t *packet;
     size_t packet_len;
@@ -227,8 +233,6 @@ struct hf_holds {
     bool committed;       /* a COMMIT was done since, and what is behind it can still fail */
     bool wrote;           /* the open transaction may have */
     bool tx_read_only;
-    bool stale; /* what the probe would clear may be gone */
-    bool altered;
     bool beyond_ascii; /* the text of a setting */
     bool over; /* nothing more is followed or kept: pinned for good */
 };
@@ -257,13 +261,15 @@ void hf_holds_server_message(struct hf_holds *h, char type, const uint8_t *body,
 size_t hf_holds_client_keep(const struct hf_holds *h, char type); /* bytes of the body to look at */
 size_t hf_holds_server_keep(struct hf_holds *h, char type);
 
+/* report.c */
+void hf_holds_reported(struct hf_holds *h); /* ReadyForQuery, and what was said before it counts */
+
 /* apply.c: what a statement that was answered has done. */
 void hf_holds_done(struct hf_holds *h, struct hf_text *t, uint32_t index,
                    const char *tag); /* NULL: a part */
 /* Of a statement that was prepared by name with SQL. */
 void hf_holds_done_prepared(struct hf_holds *h, const struct hf_sql *q, uint32_t index);
-void hf_holds_undone(struct hf_holds *h, const struct hf_sql *q, uint32_t index,
-                     const char *sqlstate);
+void hf_holds_undone(struct hf_holds *h, const struct hf_sql *q, uint32_t index);
 void hf_holds_settle(struct hf_holds *h); /* ReadyForQuery */
 
 #endif

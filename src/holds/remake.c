@@ -1,4 +1,4 @@
-/* The messages that make a session again on another connection, and those of the probe. */
+/* The messages that make a session again on another connection. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,39 +110,6 @@ int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsi
     o.len = 0;
     (void)put_all(&o, h);
     *bytes = o.bytes;
-    return 0;
-}
-
-static void put_close(struct out *o, const char *statement)
-{
-    size_t len = strlen(statement) + 1;
-
-    put(o, "C", 1);
-    put_number(o, (uint32_t)(4 + 1 + len), 4);
-    put(o, "S", 1);
-    put(o, statement, len);
-}
-
-static void put_probe(struct out *o)
-{
-    put_close(o, HF_HOLDS_PROBE_NAME); /* an earlier one that failed on its way has left it */
-    put_parse(o, HF_HOLDS_PROBE_NAME, hf_holds_probe_query(), strlen(hf_holds_probe_query()), NULL);
-    put_run(o, HF_HOLDS_PROBE_NAME);
-    put_close(o, HF_HOLDS_PROBE_NAME);
-    put_sync(o);
-}
-
-int hf_holds_probe_make(uint8_t **bytes, size_t *len)
-{
-    struct out o = {0};
-
-    put_probe(&o);
-    *len = o.len;
-    *bytes = o.bytes = malloc(o.len);
-    if (o.bytes == NULL)
-        return HF_ENOMEM;
-    o.len = 0;
-    put_probe(&o);
     return 0;
 }
 

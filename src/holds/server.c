@@ -97,24 +97,6 @@ static void empty(struct hf_holds *h)
 
 /* -- errors ------------------------------------------------------------------------------------ */
 
-/* ErrorResponse's field C. */
-static void sqlstate_of(const uint8_t *body, size_t have, char out[6])
-{
-    const uint8_t *p = body, *end = body + have;
-
-    memset(out, 0, 6);
-    while (p < end && *p != '\0') {
-        const uint8_t *nul = memchr(p, '\0', (size_t)(end - p));
-        if (nul == NULL)
-            return;
-        if (*p == 'C' && nul - p == 6) {
-            memcpy(out, p + 1, 5);
-            return;
-        }
-        p = nul + 1;
-    }
-}
-
 /* What is passed over never was. */
 static void pass_over(struct hf_holds *h, struct hf_op *op)
 {
@@ -126,27 +108,23 @@ static void pass_over(struct hf_holds *h, struct hf_op *op)
         unknown(h);
 }
 
-static void error(struct hf_holds *h, const uint8_t *body, size_t have)
+static void error(struct hf_holds *h)
 {
     struct hf_op *op = hf_holds_head(h);
-    char sqlstate[6];
 
-    sqlstate_of(body, have, sqlstate);
     h->copying = false;
     h->failed = true;
-    h->stale = true;
     if (op == NULL)
         return; /* the server's own, such as a timeout: it is its last word */
     if (op->kind == HF_OP_QUERY)
-        hf_holds_undone(h, sql_of(op), op->at, sqlstate);
+        hf_holds_undone(h, sql_of(op), op->at);
     if (op->kind == HF_OP_QUERY || op->kind == HF_OP_FUNCTION || op->kind == HF_OP_SYNC)
         return; /* ReadyForQuery comes next */
     for (uint32_t i = 0; i < h->n && hf_holds_op(h, i)->kind != HF_OP_SYNC; i++) {
         const struct hf_op *e = hf_holds_op(h, i);
         if (e->kind != HF_OP_EXECUTE)
             continue;
-        hf_holds_undone(h, sql_of(e), e->at,
-                        sqlstate); /* it, or what led to it: Bind may run functions */
+        hf_holds_undone(h, sql_of(e), e->at); /* it, or what led to it: Bind may run functions */
         break;
     }
     while ((op = hf_holds_head(h)) != NULL && op->kind != HF_OP_SYNC) {
@@ -189,6 +167,7 @@ static void ready(struct hf_holds *h, char status)
 
     h->status = status;
     h->copying = false;
+    hf_holds_reported(h);
     if (!h->started) {
         h->started = true;
         return;
@@ -222,9 +201,16 @@ static void parameter(struct hf_holds *h, const uint8_t *body, size_t have)
     const char *name = (const char *)body, *value;
     const uint8_t *nul = memchr(body, '\0', have);
 
-    if (nul == NULL || memchr(nul + 1, '\0', have - (size_t)(nul + 1 - body)) == NULL)
+    if (nul == NULL)
         return;
+    if (memchr(nul + 1, '\0', have - (size_t)(nul + 1 - body)) == NULL) {
+        if (strcmp(name, HF_HOLDS_PARAMETER) == 0)
+            unknown(h); /* cut: it is longer than any guard's */
+        return;
+    }
     value = (const char *)nul + 1;
+    if (strcmp(name, HF_HOLDS_PARAMETER) == 0)
+        hf_holds_report(h, value);
     if (strcmp(name, "standard_conforming_strings") == 0 && strcmp(value, "on") != 0)
         unknown(h);
     for (size_t i = 0; strcmp(name, "client_encoding") == 0 && odd[i] != NULL; i++)
@@ -271,7 +257,7 @@ size_t hf_holds_server_keep(struct hf_holds *h, char type)
         return 0;
     if (type == 'D')
         return wants_value(h) ? VALUE_KEEP : 0;
-    return type == 'C' || type == 'Z' || type == 'E' || type == 'S' ? KEEP : 0;
+    return type == 'C' || type == 'Z' || type == 'S' ? KEEP : 0;
 }
 
 void hf_holds_server_message(struct hf_holds *h, char type, const uint8_t *body, size_t have,
@@ -316,7 +302,7 @@ void hf_holds_server_message(struct hf_holds *h, char type, const uint8_t *body,
             row(h, body, have);
         break;
     case 'E':
-        error(h, body, have);
+        error(h);
         break;
     case 'Z':
         ready(h, have > 0 ? (char)body[0] : 'E');

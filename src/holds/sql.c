@@ -43,23 +43,13 @@ const char *hf_hold_name(enum hf_hold hold)
         [HF_HOLD_CODE] = "function",
         [HF_HOLD_UNKNOWN] = "not understood",
         [HF_HOLD_TOO_MUCH] = "too much to remember",
-        [HF_HOLD_DATABASE] = "unknown functions",
-        [HF_HOLD_UNSURE] = "unsure",
+        [HF_HOLD_GUARD] = "no guard",
     };
 
     return (unsigned)hold < HF_HOLD_KINDS ? names[hold] : "?";
 }
 
 /* -- making one -------------------------------------------------------------------------------- */
-
-uint32_t hf_sql_hash(const char *name, size_t len)
-{
-    uint32_t h = 2166136261u; /* FNV-1a */
-
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (uint8_t)name[i]) * 16777619u;
-    return h;
-}
 
 struct hf_sql_statement *hf_sql_add(struct hf_sql *q)
 {
@@ -84,39 +74,10 @@ static void drop_statements(struct hf_sql *q)
     q->n = q->cap = 0;
 }
 
-void hf_sql_add_word(struct hf_sql *q, const char *name, size_t len)
-{
-    uint32_t h = hf_sql_hash(name, len);
-
-    if (q->many)
-        return; /* all words count as there */
-    for (unsigned i = 0; i < q->n_words; i++)
-        if (q->words[i] == h)
-            return;
-    if (q->n_words == HF_SQL_WORDS_MAX)
-        q->many = true;
-    else
-        q->words[q->n_words++] = h;
-}
-
 static void destroy(struct hf_sql *q)
 {
     drop_statements(q);
-    free(q->words);
     free(q);
-}
-
-/* Shrinks the words to what there are. False: out of memory. */
-static bool keep_words(struct hf_sql *q, const uint32_t *words)
-{
-    q->words = NULL;
-    if (q->n_words == 0)
-        return true;
-    q->words = malloc(q->n_words * sizeof *words);
-    if (q->words == NULL)
-        return false;
-    memcpy(q->words, words, q->n_words * sizeof *words);
-    return true;
 }
 
 /* May a text of this length be given to the grammar? */
@@ -156,8 +117,7 @@ static void finish(struct hf_sql *q, bool copied)
         drop_statements(q);
     if (!copied)
         q->text = NULL;
-    q->bytes = 3 * PIECE + sizeof *q + (copied ? q->len + 1 : 0) + q->cap * sizeof *q->statements +
-               q->n_words * sizeof *q->words;
+    q->bytes = 2 * PIECE + sizeof *q + (copied ? q->len + 1 : 0) + q->cap * sizeof *q->statements;
     for (uint32_t i = 0; i < q->n; i++) {
         const struct hf_sql_statement *s = &q->statements[i];
         q->bytes += s->name != NULL ? PIECE + strlen(s->name) + 1 : 0;
@@ -170,14 +130,12 @@ static void finish(struct hf_sql *q, bool copied)
 static struct hf_sql *make(struct hf_sql_cache *c, size_t *share, const char *text, size_t len,
                            uint64_t hash, bool again, bool *keep)
 {
-    uint32_t words[HF_SQL_WORDS_MAX];
     struct hf_sql *q = allocate(text, len, hash, again);
     enum hf_sql_look look;
     bool parse;
 
     if (q == NULL)
         return NULL;
-    q->words = words;
     look = hf_sql_look(q);
     *keep = again;
     if (look == HF_LOOK_ODD) {
@@ -187,7 +145,7 @@ static struct hf_sql *make(struct hf_sql_cache *c, size_t *share, const char *te
         *keep = parse || (again && len > HF_SQL_PARSE_MAX);
     }
     q->understood = look == HF_LOOK_DONE;
-    if (!keep_words(q, words) || look == HF_LOOK_NOMEM) {
+    if (look == HF_LOOK_NOMEM) {
         destroy(q);
         return NULL;
     }
@@ -349,12 +307,4 @@ size_t hf_sql_len(const struct hf_sql *q)
 bool hf_sql_renames(const struct hf_sql *q)
 {
     return q->renames;
-}
-
-const uint32_t *hf_sql_words(const struct hf_sql *q, size_t *n)
-{
-    static const uint32_t none;
-
-    *n = q->many ? 0 : q->n_words;
-    return q->many ? NULL : q->n_words == 0 ? &none : q->words;
 }

@@ -1,15 +1,10 @@
-/* What the text of a statement does to the session that runs it. Pure.
+/* What the text of a statement does to the session that runs it, as far as the guard does not say it (holds/holds.h): to
+ * transactions, settings and prepared statements. Pure.
  *
  * A first look at the words decides what is frequent: BEGIN, COMMIT, ROLLBACK, and SELECT, INSERT,
- * UPDATE or DELETE in which no word appears that could leave something behind. Whatever else there
+ * UPDATE or DELETE in which set_config() does not appear. Whatever else there
  * is goes to PostgreSQL's own grammar (libpg_query, of PostgreSQL 15) and the answer into a bounded
  * cache. What that does not parse is *not understood*.
- *
- * The verdict is about the statement alone: its own words, and PostgreSQL's own functions by their
- * names. What the database's own code does (functions, triggers, views) is not in it: see
- * holds/code.h. To look that up, the hash of each word that may be a name is kept. A function of a
- * user's that is named like one of PostgreSQL's is either harmless, and the verdict too strict, or
- * found by the look at the database.
  *
  * Texts are taken to be in an encoding in which no byte of a longer character looks like ASCII, and
  * standard_conforming_strings to be on; the caller sees to that. */
@@ -21,8 +16,8 @@
 #include <stdint.h>
 
 enum hf_sql_kind {
-    HF_SQL_QUERY, /* SELECT, INSERT, DDL...: what `pins` says, and what the database's code does */
-    HF_SQL_NONE,  /* leaves nothing, runs nothing: SHOW, SET TRANSACTION, UNLISTEN, CLOSE... */
+    HF_SQL_QUERY, /* SELECT, INSERT, DDL...: what it leaves the guard says */
+    HF_SQL_NONE,  /* changes no setting, runs no function: SHOW, LISTEN, CLOSE... */
     HF_SQL_BEGIN,
     HF_SQL_COMMIT, /* END, PREPARE TRANSACTION */
     HF_SQL_ROLLBACK,
@@ -31,11 +26,11 @@ enum hf_sql_kind {
     HF_SQL_ROLLBACK_TO, /* name */
     HF_SQL_SET, /* name; the statement's text sets it again. RESET x too: on a new connection it
                    is no error, and what SESSION CHARACTERISTICS did before is undone */
-    HF_SQL_SET_LOCAL, /* name; until the end of the transaction */
+    HF_SQL_SET_LOCAL, /* name; until the end of the transaction. And SET seed, which is no setting */
     HF_SQL_RESET_ALL,
     HF_SQL_SET_CONFIG, /* SELECT set_config('name', ..., false), alone: name; the value is the
                           answer */
-    HF_SQL_PREPARE,    /* name; pins, runs_code, writes and words are of the prepared statement */
+    HF_SQL_PREPARE,    /* name; writes is of the prepared statement */
     HF_SQL_EXECUTE,    /* name */
     HF_SQL_DEALLOCATE, /* name */
     HF_SQL_DEALLOCATE_ALL,
@@ -58,14 +53,12 @@ enum hf_hold {
     HF_HOLD_SEED,     /* setseed(), SET seed */
     HF_HOLD_LOAD,
     HF_HOLD_SETTING,  /* set in a way that cannot be followed */
-    HF_HOLD_PREPARED, /* a statement was prepared under a setting of its transaction */
+    HF_HOLD_PREPARED, /* a statement was prepared under a setting of its transaction, or by a function */
     HF_HOLD_SLOT,     /* a temporary replication slot, a replication origin, a backup */
-    HF_HOLD_CODE,     /* code of the database has run that may leave what no catalogue shows */
+    HF_HOLD_CODE,     /* a function has run whose language or library may leave anything */
     HF_HOLD_UNKNOWN,  /* a statement or message that is not understood */
     HF_HOLD_TOO_MUCH, /* more than is remembered of one session, or out of memory */
-    HF_HOLD_DATABASE, /* code of the database may have run, and the database has not been looked at
-                       */
-    HF_HOLD_UNSURE,   /* code of the database has run, or a lock was released: the probe tells */
+    HF_HOLD_GUARD,    /* its server has no guard that says what it holds */
     HF_HOLD_KINDS,
 };
 #define HF_HOLD_BIT(hold) (1u << (hold))
@@ -74,21 +67,18 @@ const char *hf_hold_name(enum hf_hold hold); /* a word or a few, for people: "te
 
 struct hf_sql_statement {
     enum hf_sql_kind kind;
-    uint32_t pins;    /* HF_HOLD_BIT()s: what it may leave in its connection */
-    bool runs_code;   /* functions, triggers, operators may run */
-    bool writes;      /* it may write to the database, or this is not known */
-    bool commits;     /* it may commit by itself before it is over: CALL, VACUUM... */
-    bool alters_code; /* it may change what code the database has */
-    bool read_only;   /* BEGIN READ ONLY */
-    bool releases;    /* it may give up something that pins: UNLISTEN, CLOSE, DROP... */
-    bool chain;       /* COMMIT AND CHAIN */
-    bool parses;      /* SET: of something that changes how a later statement is parsed */
+    uint32_t pins;   /* HF_HOLD_BIT()s: what it leaves that the guard does not say */
+    bool writes;     /* it may write to the database, or this is not known */
+    bool commits;    /* it may commit by itself before it is over: CALL, VACUUM... */
+    bool read_only;  /* BEGIN READ ONLY */
+    bool chain;      /* COMMIT AND CHAIN */
+    bool parses;     /* SET: of something that changes how a later statement is parsed */
+    uint32_t configs; /* SET_LOCAL, SET_CONFIG: calls of set_config() */
     const char *name; /* of the setting (lower case), savepoint, prepared statement */
     uint32_t at, len; /* where it is in the text */
 };
 
 enum {
-    HF_SQL_WORDS_MAX = 64,
     HF_SQL_STATEMENTS_MAX = 1024, /* in one text; more: not understood */
     HF_SQL_TEXT_MAX = 256 * 1024,
     /* The grammar takes up to 4 us for each byte, and stack for each level that a text nests. Longer texts
@@ -124,9 +114,6 @@ const struct hf_sql_statement *hf_sql_statement(const struct hf_sql *q, size_t i
 const char *hf_sql_text(const struct hf_sql *q);
 size_t hf_sql_len(const struct hf_sql *q);
 bool hf_sql_renames(const struct hf_sql *q); /* names of prepared statements: PREPARE, DEALLOCATE... */
-/* The hashes of its words that may be names. NULL: any name may be among them. */
-const uint32_t *hf_sql_words(const struct hf_sql *q, size_t *n);
-uint32_t hf_sql_hash(const char *name, size_t len); /* not keyed: whose name meets another's is judged like it */
 size_t hf_sql_bytes(const struct hf_sql *q); /* of memory */
 
 #endif

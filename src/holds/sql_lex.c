@@ -97,12 +97,8 @@ static void string(struct hf_lexer *l, struct hf_token *t, bool escapes)
 
 static void put(struct hf_token *t, char c)
 {
-    if ((c & 0x80) != 0)
-        t->ascii = false;
     if (t->len < HF_SQL_NAME_MAX)
         t->name[t->len++] = c;
-    else
-        t->cut = true;
 }
 
 static void name(struct hf_lexer *l, struct hf_token *t)
@@ -168,8 +164,6 @@ void hf_lexer_next(struct hf_lexer *l, struct hf_token *t)
     char c;
 
     t->len = 0;
-    t->ascii = true;
-    t->cut = false;
     t->c = '\0';
     t->kind = HF_TOKEN_BAD;
     t->body = NULL;

@@ -9,7 +9,6 @@ struct look {
     struct hf_token t;
     unsigned depth; /* of parentheses */
     bool odd;       /* the grammar is needed */
-    bool may_make;  /* behind a word that TEMP may follow where it means a temporary relation */
 };
 
 static bool is_word(const struct hf_token *t, const char *word)
@@ -25,23 +24,14 @@ static bool is_one_of(const struct hf_token *t, const char *const *names)
     return false;
 }
 
-/* The next token, with what every token has to be looked at for. */
+/* The next token. Where set_config() may be called, the whole statement has to be looked at. */
 static void next(struct look *k)
 {
-    static const char *const makers[] = {"create", "into", "table", "global", "local", "replace", NULL},
-                             *const temporary[] = {"temp", "temporary", NULL};
-
     hf_lexer_next(&k->lexer, &k->t);
-    if (k->may_make && is_one_of(&k->t, temporary))
-        k->odd = true;
-    k->may_make = is_one_of(&k->t, makers);
     switch (k->t.kind) {
     case HF_TOKEN_WORD:
     case HF_TOKEN_QUOTED:
-        if (!k->t.ascii || k->t.cut)
-            k->q->many = true;
-        hf_sql_add_word(k->q, k->t.name, k->t.len);
-        if (hf_sql_is_telling(k->t.name))
+        if (strcmp(k->t.name, "set_config") == 0)
             k->odd = true;
         break;
     case HF_TOKEN_CHAR:
@@ -52,7 +42,6 @@ static void next(struct look *k)
         break;
     case HF_TOKEN_BAD:
         k->odd = true;
-        k->q->many = true;
         break;
     default:
         break;
@@ -107,7 +96,7 @@ static void query(struct look *k, struct hf_sql_statement *s)
         after_as = is_word(&k->t, "as") && !after_as;
     }
     s->kind = constant ? HF_SQL_NONE : HF_SQL_QUERY;
-    s->writes = s->runs_code = !constant;
+    s->writes = !constant;
 }
 
 static enum hf_sql_look statement(struct look *k)
@@ -146,9 +135,5 @@ enum hf_sql_look hf_sql_look(struct hf_sql *q)
             break;
         k.depth = 0;
     }
-    if (!k.odd)
-        return HF_LOOK_DONE;
-    while (k.t.kind != HF_TOKEN_END && k.t.kind != HF_TOKEN_BAD)
-        next(&k); /* the words are wanted, all of them */
-    return HF_LOOK_ODD;
+    return k.odd ? HF_LOOK_ODD : HF_LOOK_DONE;
 }

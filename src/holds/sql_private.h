@@ -23,8 +23,6 @@ struct hf_lexer {
 struct hf_token {
     enum hf_token_kind kind;
     char c;     /* CHAR */
-    bool ascii; /* names: nothing but ASCII in it, so that its lower case is certain */
-    bool cut;   /* names: longer than PostgreSQL's */
     size_t len; /* of name */
     char name[HF_SQL_NAME_MAX + 1];
     const char *at, *body; /* where it begins; a string's inside */
@@ -37,12 +35,9 @@ void hf_lexer_next(struct hf_lexer *l, struct hf_token *t);
 struct hf_sql {
     unsigned refs;
     bool understood;
-    bool many; /* words: there are more, or they are not known */
     bool kept; /* in the cache */
     uint32_t n, cap;
     struct hf_sql_statement *statements; /* their names are malloc'ed */
-    uint16_t n_words;
-    uint32_t *words; /* HF_SQL_WORDS_MAX while it is made */
     bool renames;
     size_t len, bytes;
     uint64_t hash;                /* of the text */
@@ -54,23 +49,15 @@ struct hf_sql {
 
 /* NULL: out of memory. The statement is all zero: QUERY that does nothing. */
 struct hf_sql_statement *hf_sql_add(struct hf_sql *q);
-void hf_sql_add_word(struct hf_sql *q, const char *name, size_t len);
 
 enum hf_sql_look { HF_LOOK_DONE, HF_LOOK_ODD, HF_LOOK_NOMEM };
-/* sql_look.c: the first look. ODD: the grammar is needed; the words are there already. */
+/* sql_look.c: the first look. ODD: the grammar is needed. */
 enum hf_sql_look hf_sql_look(struct hf_sql *q);
 /* sql_tree.c: by the grammar. ODD: not understood. */
 enum hf_sql_look hf_sql_parse(struct hf_sql *q);
 
-/* sql_words.c: what PostgreSQL's own functions of this name may leave; 0: nothing. `write`: for
- * words that need a look at the whole statement. */
-uint32_t hf_sql_function_pins(const char *name);
-/* Must the grammar look at a statement that has this word in it? */
-bool hf_sql_is_telling(const char *word);
-/* A setting whose value has a part in how a later statement is parsed and what its names stand for.
+/* sql_words.c: a setting whose value has a part in how a later statement is parsed and what its names stand for.
  */
 bool hf_sql_setting_parses(const char *name);
-/* Source of a DO block: what may it leave? */
-uint32_t hf_sql_block_pins(const char *body, size_t len);
 
 #endif

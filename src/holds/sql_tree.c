@@ -7,8 +7,6 @@
 
 #include "holds/sql_private.h"
 
-enum { CURSOR_HOLD = 0x0020 }; /* CURSOR_OPT_HOLD in nodes/parsenodes.h */
-
 #define BIT(hold) HF_HOLD_BIT(HF_HOLD_##hold)
 
 static const char *text_of(const json_t *o, const char *key)
@@ -35,62 +33,6 @@ static bool set_name(struct hf_sql_statement *s, const char *name, bool lower)
     free((char *)s->name);
     s->name = copy;
     return true;
-}
-
-/* -- anywhere in a statement ------------------------------------------------------------------- */
-
-/* Names are looked at wherever they stand, since `(1).f` calls f as well; a string of the same text
- * costs a pin too many. */
-static uint32_t look_at(const char *key, const char *value)
-{
-    if (is(key, "relpersistence"))
-        return is(value, "t") ? BIT(TEMPORARY) : 0;
-    if (is(key, "schemaname") || is(key, "sval"))
-        return (strncmp(value, "pg_temp", 7) == 0 ? BIT(TEMPORARY) : 0) |
-               hf_sql_function_pins(value);
-    return 0;
-}
-
-static uint32_t pins_in(const json_t *node)
-{
-    uint32_t pins = 0;
-    const char *key;
-    json_t *v;
-    size_t i;
-
-    if (json_is_array(node)) {
-        json_array_foreach(node, i, v) pins |= pins_in(v);
-    } else if (json_is_object(node)) {
-        /* An UPDATE of it sets what it is about. */
-        if (is(text_of(json_object_get(node, "relation"), "relname"), "pg_settings"))
-            pins |= BIT(SETTING);
-        json_object_foreach((json_t *)node, key, v)
-        {
-            if (json_is_string(v))
-                pins |= look_at(key, json_string_value(v));
-            else if (is(key, "ExecuteStmt"))
-                pins |= BIT(UNKNOWN); /* inside another statement */
-            else
-                pins |= pins_in(v);
-        }
-    }
-    return pins;
-}
-
-static bool mentions(const json_t *node, const char *part)
-{
-    const char *key;
-    json_t *v;
-    size_t i;
-
-    if (json_is_string(node))
-        return strstr(json_string_value(node), part) != NULL;
-    if (json_is_array(node)) {
-        json_array_foreach(node, i, v) if (mentions(v, part)) return true;
-    } else if (json_is_object(node)) {
-        json_object_foreach((json_t *)node, key, v) if (mentions(v, part)) return true;
-    }
-    return false;
 }
 
 /* -- set_config() alone ------------------------------------------------------------------------ */
@@ -165,9 +107,8 @@ static int set_configs(struct hf_sql_statement *s, const json_t *select)
     if (!set_name(s, name, true))
         return -1;
     s->parses = hf_sql_setting_parses(s->name) || n > 1;
-    if (mentions(targets, "pg_temp"))
-        s->pins |= BIT(SETTING);
-    s->runs_code = s->writes = false;
+    s->configs = (uint32_t)n;
+    s->writes = false;
     return 1;
 }
 
@@ -195,7 +136,7 @@ static bool transaction(struct hf_sql_statement *s, const json_t *o)
     const json_t *options = json_object_get(o, "options"), *v;
     size_t k;
 
-    s->writes = s->runs_code = false;
+    s->writes = false;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (!is(kind, kinds[i].name))
             continue;
@@ -224,7 +165,7 @@ static bool variable(struct hf_sql_statement *s, const json_t *o)
     const char *kind = text_of(o, "kind"), *name = text_of(o, "name");
     bool multi = is(kind, "VAR_SET_MULTI");
 
-    s->writes = s->runs_code = false;
+    s->writes = false;
     s->kind = json_is_true(json_object_get(o, "is_local")) ? HF_SQL_SET_LOCAL : HF_SQL_SET;
     if (is(kind, "VAR_RESET_ALL")) {
         s->kind = HF_SQL_RESET_ALL;
@@ -238,9 +179,7 @@ static bool variable(struct hf_sql_statement *s, const json_t *o)
     if (strncmp(s->name, "transaction", 11) == 0)
         s->kind = HF_SQL_SET_LOCAL;
     else if (is(s->name, "seed"))
-        s->pins = BIT(SEED), s->kind = HF_SQL_QUERY;
-    else if (mentions(json_object_get(o, "args"), "pg_temp"))
-        s->pins = BIT(SETTING); /* what is created without a schema may be temporary then */
+        s->kind = HF_SQL_SET_LOCAL; /* and no setting that could be made again */
     if (is(kind, "VAR_SET_CURRENT"))
         s->pins = BIT(SETTING); /* to what it happens to be */
     if (is(s->name, "standard_conforming_strings"))
@@ -253,9 +192,8 @@ static bool discard(struct hf_sql_statement *s, const json_t *o)
 {
     const char *target = text_of(o, "target");
 
-    s->writes = s->runs_code = false;
+    s->writes = false;
     s->kind = is(target, "DISCARD_ALL") ? HF_SQL_DISCARD_ALL : HF_SQL_NONE;
-    s->releases = is(target, "DISCARD_TEMP");
     return true;
 }
 
@@ -263,7 +201,7 @@ static bool deallocate(struct hf_sql_statement *s, const json_t *o)
 {
     const char *name = text_of(o, "name");
 
-    s->writes = s->runs_code = false;
+    s->writes = false;
     s->kind = name[0] != '\0' ? HF_SQL_DEALLOCATE : HF_SQL_DEALLOCATE_ALL;
     return set_name(s, name, false);
 }
@@ -271,111 +209,40 @@ static bool deallocate(struct hf_sql_statement *s, const json_t *o)
 static bool prepare(struct hf_sql_statement *s, const json_t *o)
 {
     s->kind = HF_SQL_PREPARE;
-    s->pins = pins_in(json_object_get(o, "query"));
     return set_name(s, text_of(o, "name"), false);
 }
 
 static bool execute(struct hf_sql_statement *s, const json_t *o)
 {
     s->kind = HF_SQL_EXECUTE;
-    s->pins = pins_in(o);
     return set_name(s, text_of(o, "name"), false);
-}
-
-static bool listen(struct hf_sql_statement *s, const json_t *o)
-{
-    (void)o;
-    s->writes = s->runs_code = false;
-    s->pins = BIT(LISTEN);
-    return true;
-}
-
-static bool release(struct hf_sql_statement *s, const json_t *o)
-{
-    (void)o;
-    s->writes = s->runs_code = false;
-    s->kind = HF_SQL_NONE;
-    s->releases = true;
-    return true;
 }
 
 static bool none(struct hf_sql_statement *s, const json_t *o)
 {
     (void)o;
-    s->writes = s->runs_code = false;
-    s->kind = HF_SQL_NONE;
-    return true;
-}
-
-static bool cursor(struct hf_sql_statement *s, const json_t *o)
-{
-    s->pins = pins_in(o);
-    if ((json_integer_value(json_object_get(o, "options")) & CURSOR_HOLD) != 0)
-        s->pins |= BIT(CURSOR);
-    return true;
-}
-
-static bool load(struct hf_sql_statement *s, const json_t *o)
-{
-    (void)o;
     s->writes = false;
-    s->pins = BIT(LOAD);
-    return true;
-}
-
-static bool block(struct hf_sql_statement *s, const json_t *o)
-{
-    const json_t *args = json_object_get(o, "args"), *v;
-    size_t i;
-
-    s->commits = true;
-    s->pins = BIT(UNSURE);
-    json_array_foreach(args, i, v)
-    {
-        const json_t *e = json_object_get(v, "DefElem");
-        const char *text = text_of(json_object_get(json_object_get(e, "arg"), "String"), "sval");
-        if (is(text_of(e, "defname"), "language") && !is(text, "plpgsql"))
-            s->pins |= BIT(CODE);
-        if (is(text_of(e, "defname"), "as"))
-            s->pins |= hf_sql_block_pins(text, strlen(text));
-    }
+    s->kind = HF_SQL_NONE;
     return true;
 }
 
 static bool query(struct hf_sql_statement *s, const json_t *o)
 {
-    s->pins = pins_in(o);
-    s->releases = (s->pins & BIT(UNSURE)) != 0; /* pg_advisory_unlock() */
-    s->pins &= ~BIT(UNSURE);
+    (void)s;
+    (void)o;
     return true;
 }
 
 static bool select_(struct hf_sql_statement *s, const json_t *o)
 {
-    int rv = set_configs(s, o);
-
-    return rv == 0 ? query(s, o) : rv > 0;
+    return set_configs(s, o) >= 0;
 }
 
-static bool call(struct hf_sql_statement *s, const json_t *o)
-{
-    s->commits = true;
-    return query(s, o);
-}
-
-static bool drop(struct hf_sql_statement *s, const json_t *o)
-{
-    s->releases = true;
-    s->pins = pins_in(o) & ~BIT(TEMPORARY);
-    return true;
-}
-
-/* What makes, changes and does other things. */
+/* What makes, changes, calls and does other things. */
 static bool other(struct hf_sql_statement *s, const json_t *o)
 {
+    (void)o;
     s->commits = true;
-    s->pins = pins_in(o);
-    s->alters_code = (s->pins & BIT(TEMPORARY)) == 0;
     return true;
 }
 
@@ -403,20 +270,18 @@ static const struct {
     {"DeallocateStmt", deallocate},
     {"PrepareStmt", prepare},
     {"ExecuteStmt", execute},
-    {"ListenStmt", listen},
-    {"UnlistenStmt", release},
-    {"ClosePortalStmt", release},
-    {"DeclareCursorStmt", cursor},
-    {"LoadStmt", load},
-    {"DoStmt", block},
-    {"CallStmt", call},
-    {"DropStmt", drop},
+    {"ListenStmt", none},
+    {"UnlistenStmt", none},
+    {"ClosePortalStmt", none},
+    {"LoadStmt", none},
+    {"DeclareCursorStmt", query},
+    {"DropStmt", query},
 };
 
 static bool fill(struct hf_sql_statement *s, const char *node, const json_t *o)
 {
     s->kind = HF_SQL_QUERY;
-    s->writes = s->runs_code = true;
+    s->writes = true;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (is(node, types[i].node))
             return types[i].fill(s, o);
@@ -437,8 +302,6 @@ static enum hf_sql_look statements(struct hf_sql *q, const json_t *all)
         struct hf_sql_statement *s;
         if (q->n == HF_SQL_STATEMENTS_MAX || node == NULL || at < 0 || len < 0 || (size_t)at + (size_t)len > q->len)
             return HF_LOOK_ODD;
-        if (is(node, "DoStmt"))
-            q->many = true; /* its words are in a string */
         s = hf_sql_add(q);
         if (s == NULL)
             return HF_LOOK_NOMEM;

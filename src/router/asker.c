@@ -10,14 +10,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "core/types.h"
-#include "router/codes.h"
 #include "router/link.h"
 #include "router/login.h"
 #include "router/session.h"
-#include "router/survive.h"
 #include "router/warm.h"
 
-enum { ASK_MS = 2000, LOOK_MS = 2000, ITERATIONS = 4096 /* PostgreSQL's default */, LATER_MS = 1000, AGAIN_MS = 120000 };
+enum { ASK_MS = 2000, ITERATIONS = 4096 /* PostgreSQL's default */, LATER_MS = 1000, AGAIN_MS = 120000 };
 
 struct hf_asker {
     struct hf_router *r;
@@ -126,48 +124,19 @@ static void prepare(struct hf_link *l, struct hf_warm *w)
     }
 }
 
-/* What code is there? In a database of a client's, so with a connection of its own. */
-static void look(struct hf_asker *a, const char *database, uint64_t round)
-{
-    struct hf_link l = {.r = a->r, .dir = a->dir, .database = database, .stopping = &a->stopping};
-    struct hf_code *code = NULL;
-    PGresult *res = hf_link_open(&l) ? hf_link_ask(&l, hf_code_query(), LOOK_MS) : NULL;
-
-    if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1 &&
-        hf_code_read(&code, PQgetvalue(res, 0, 0), (size_t)PQgetlength(res, 0, 0)) != 0)
-        code = NULL;
-    PQclear(res);
-    hf_link_close(&l);
-    hf_codes_answer(&a->r->codes, database, round, code);
-    hf_survive_news(a->r);
-}
-
-/* Nothing is asked: a database is looked at, other databases are made ready, one at a time, or we wait. With the lock, which it lets go. */
+/* Nothing is asked: other databases are made ready, one at a time, or we wait. With the lock, which it lets go. */
 static void idle(struct hf_asker *a, struct hf_link *l, struct hf_warm *w)
 {
     bool follower = atomic_load(&a->r->readable);
-    char database[HF_CODES_NAME];
-    uint64_t now_ns = hf_clock_ns(), round, wait, left;
+    uint64_t now_ns = hf_clock_ns();
     bool begin = a->prepare_ns <= now_ns;
 
-    if (hf_codes_next(&a->r->codes, database, &round)) {
-        uv_mutex_unlock(&a->mutex);
-        look(a, database, round);
-        uv_mutex_lock(&a->mutex);
-        return;
-    }
-    wait = hf_codes_wait_ns(&a->r->codes);
-    if (w->names == NULL && !follower && wait > 0) {
-        (void)uv_cond_timedwait(&a->cond, &a->mutex, wait);
-        return;
-    }
     if (w->names == NULL && !follower) {
         uv_cond_wait(&a->cond, &a->mutex);
         return;
     }
     if (w->names == NULL && !begin) {
-        left = a->prepare_ns - now_ns;
-        (void)uv_cond_timedwait(&a->cond, &a->mutex, wait > 0 && wait < left ? wait : left);
+        (void)uv_cond_timedwait(&a->cond, &a->mutex, a->prepare_ns - now_ns);
         return;
     }
     if (begin)
@@ -225,13 +194,6 @@ void hf_asker_prepare(struct hf_asker *a)
 {
     uv_mutex_lock(&a->mutex);
     a->prepare_ns = hf_clock_ns() + LATER_MS * HF_MS;
-    uv_cond_signal(&a->cond);
-    uv_mutex_unlock(&a->mutex);
-}
-
-void hf_asker_poke(struct hf_asker *a)
-{
-    uv_mutex_lock(&a->mutex);
     uv_cond_signal(&a->cond);
     uv_mutex_unlock(&a->mutex);
 }

@@ -49,8 +49,6 @@ void hf_asker_close(struct hf_asker *a); /* after stop; NULL is fine */
 /* From any thread; takes q, and posts it to hf_login_answered() on its session's thread. */
 void hf_asker_ask(struct hf_asker *a, struct hf_question *q);
 void hf_asker_prepare(struct hf_asker *a); /* a follower, soon: connect, and make every database ready (warm.h) */
-/* There may be a database to look at (codes.h). From any thread. */
-void hf_asker_poke(struct hf_asker *a);
 /* What salts of roles that are not there are made from; the same on all nodes, and secret. From any thread. */
 void hf_asker_secret(struct hf_asker *a, const uint8_t secret[HF_SCRAM_KEY]);
 

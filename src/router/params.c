@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *find(const struct hf_params *p, const char *name)
+const char *hf_params_get(const struct hf_params *p, const char *name)
 {
     for (size_t at = 0; at < p->len;) {
         const char *key = p->bytes + at, *value = key + strlen(key) + 1;
@@ -16,7 +16,7 @@ static const char *find(const struct hf_params *p, const char *name)
 
 static void drop(struct hf_params *p, const char *name)
 {
-    const char *value = find(p, name);
+    const char *value = hf_params_get(p, name);
     size_t from, to;
 
     if (value == NULL)
@@ -44,7 +44,7 @@ void hf_params_set(struct hf_params *p, const uint8_t *body, size_t n)
             drop(p, (const char *)body); /* it was cut: what it was before it is not any more */
         return;
     }
-    had = find(p, (const char *)body);
+    had = hf_params_get(p, (const char *)body);
     if (had != NULL && strcmp(had, (const char *)body + strlen((const char *)body) + 1) == 0)
         return;
     drop(p, (const char *)body);
@@ -61,7 +61,7 @@ size_t hf_params_differ(const struct hf_params *before, const struct hf_params *
     size_t used = 0;
 
     for (size_t at = 0; at < now->len;) {
-        const char *name = now->bytes + at, *value = name + strlen(name) + 1, *had = find(before, name);
+        const char *name = now->bytes + at, *value = name + strlen(name) + 1, *had = hf_params_get(before, name);
         size_t n = strlen(name) + strlen(value) + 2;
         if (had == NULL || strcmp(had, value) != 0) {
             if (used + 5 + n > cap)

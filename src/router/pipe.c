@@ -41,7 +41,7 @@ bool hf_session_is_busy(const struct hf_session *s)
         return false;
     if (!s->dialogue.started)
         return false; /* who logs in has no transaction to lose */
-    return hf_survive_is_probing(s) || s->down.len > 0 || s->up.len > 0 || !hf_dialogue_is_idle(&s->dialogue);
+    return s->down.len > 0 || s->up.len > 0 || !hf_dialogue_is_idle(&s->dialogue);
 }
 
 static bool is_paused(const struct hf_session *s)
@@ -352,8 +352,6 @@ void hf_session_move(struct hf_session *s)
         }
         down = down_once(s);
     }
-    if (s->state == HF_SESSION_PIPE && is_paused(s))
-        hf_survive_probe(s);
     if (s->state != HF_SESSION_PIPE)
         return;
     if (s->key != NULL)

@@ -338,12 +338,8 @@ static struct hf_router *allocate(uv_loop_t *loop)
         goto no_tls;
     if (RAND_bytes(r->failures_secret, sizeof r->failures_secret) != 1 || uv_mutex_init(&r->failures_lock) != 0)
         goto no_failures;
-    if (hf_codes_open(&r->codes) != 0)
-        goto no_codes;
     if (hf_keyring_open(&r->keyring) == 0)
         return r;
-    hf_codes_close(&r->codes);
-no_codes:
     uv_mutex_destroy(&r->failures_lock);
 no_failures:
     hf_client_tls_close(&r->tls);
@@ -414,7 +410,6 @@ void hf_router_close(struct hf_router *r)
         d->t = NULL; /* the host still has it */
     }
     hf_keyring_close(&r->keyring);
-    hf_codes_close(&r->codes);
     uv_mutex_destroy(&r->failures_lock);
     OPENSSL_cleanse(r->failures_secret, sizeof r->failures_secret);
     for (int i = 0; i < 2; i++) {

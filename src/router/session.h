@@ -8,7 +8,6 @@
 #include "base/allow.h"
 #include "router/asker.h"
 #include "router/cancel.h"
-#include "router/codes.h"
 #include "router/dialogue.h"
 #include "router/failures.h"
 #include "holds/holds.h"
@@ -67,7 +66,6 @@ struct hf_router {
     struct hf_asker *asker;
     uv_mutex_t failures_lock; /* guards failures */
     struct hf_failures failures;
-    struct hf_codes codes;
     uint8_t failures_secret[HF_SCRAM_KEY];
     struct hf_keyring keyring;
     struct hf_client_tls tls;

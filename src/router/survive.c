@@ -10,7 +10,6 @@
 #include "router/survive_private.h"
 
 enum {
-    CODE_MS = 1000,   /* how often a session that is in use looks whether more is known */
     TRIES_SOON = 10,  /* tries of hf_session_hold()'s pace */
     REFUSED_MS = 100, /* then, and after a new server has refused it */
 };
@@ -21,20 +20,6 @@ static uint64_t now_ms(const struct hf_session *s)
 }
 
 /* -- begin and end ----------------------------------------------------------------------------- */
-
-static void learn_code(struct hf_session *s, bool again)
-{
-    struct hf_survive *v = s->survive;
-    struct hf_codebook *old = v->code;
-    bool asking;
-
-    v->code_ms = now_ms(s);
-    v->code = hf_codes_get(&s->t->r->codes, s->who->database, again, &asking);
-    hf_holds_set_code(s->holds, v->code != NULL ? v->code->code : NULL);
-    hf_codebook_unref(old);
-    if (asking)
-        hf_asker_poke(s->t->r->asker);
-}
 
 void hf_survive_begin(struct hf_session *s)
 {
@@ -61,9 +46,6 @@ void hf_survive_free(struct hf_session *s)
     if (v == NULL)
         return;
     hf_key_remove(&s->t->r->keyring, v->alias);
-    if (s->holds != NULL)
-        hf_holds_set_code(s->holds, NULL);
-    hf_codebook_unref(v->code);
     hf_params_clear(&v->told);
     hf_params_clear(&v->fresh);
     free(v->sent);
@@ -71,21 +53,6 @@ void hf_survive_free(struct hf_session *s)
     free(v);
     s->survive = NULL;
     s->dialogue.params = NULL;
-}
-
-static void news_run(void *arg)
-{
-    struct hf_thread *t = arg;
-
-    for (struct hf_session *s = t->sessions; s != NULL; s = s->next)
-        if (s->survive != NULL && s->survive->code_ms != 0)
-            learn_code(s, false);
-}
-
-void hf_survive_news(struct hf_router *r)
-{
-    for (unsigned i = 0; i < r->n_threads; i++)
-        hf_mailbox_post(r->threads[i].mailbox, news_run, &r->threads[i]);
 }
 
 uint32_t hf_survive_pid(const struct hf_session *s)
@@ -117,10 +84,6 @@ void hf_survive_server(struct hf_session *s, const uint8_t *p, size_t n)
         v->sent_lost = true;
         return;
     }
-    if (hf_holds_code_altered(s->holds))
-        learn_code(s, true);
-    else if (s->dialogue.started && now_ms(s) - v->code_ms >= CODE_MS)
-        learn_code(s, false); /* for the first time once it is let in: there is such a database */
     if (v->sent != NULL && hf_dialogue_is_idle(&s->dialogue))
         drop_sent(v);
 }
@@ -238,8 +201,6 @@ static const char *pinned_by(const struct hf_session *s)
 
     while (by < HF_HOLD_KINDS && (pins & HF_HOLD_BIT(by)) == 0)
         by++;
-    if (by == HF_HOLD_UNSURE)
-        return "functions of its database that have run in it, and what they have left there could not be looked at any more (unsure)";
     return by < HF_HOLD_KINDS ? hf_hold_name((enum hf_hold)by) : "its state";
 }
 
@@ -321,10 +282,7 @@ bool hf_survive_loss(struct hf_session *s)
         return true;
     }
     if (hf_survive_is_moving(s)) {
-        hf_login_free(s); /* it was being spoilt, or looked at */
-        if (v->probing)
-            hf_holds_probe_failed(s->holds);
-        v->probing = false;
+        hf_login_free(s); /* it was being spoilt */
     }
     if (d->leaving) {
         d->server = (struct hf_scan){0}; /* the gate's word is no message to the client */

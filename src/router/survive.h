@@ -11,8 +11,7 @@
  *     take it.
  *   - Otherwise it ends with 57P01, and a word about what pinned it.
  *
- * survive.c is the loss, survive_client.c what the client hears of it, survive_again.c the new server, survive_probe.c the look at the
- * old one in a hand-over. Private to src/router. */
+ * survive.c is the loss, survive_client.c what the client hears of it, survive_again.c the new server. Private to src/router. */
 #ifndef HF_ROUTER_SURVIVE_H
 #define HF_ROUTER_SURVIVE_H
 
@@ -40,7 +39,7 @@ void hf_survive_server(struct hf_session *s, const uint8_t *p, size_t n);
 bool hf_survive_has_more(const struct hf_session *s);
 size_t hf_survive_take_more(struct hf_session *s, uint8_t *out);
 
-/* Is it being made again on another server, or looked at? Then the server's messages come here. */
+/* Is it being made again on another server? Then the server's messages come here. */
 bool hf_survive_is_moving(const struct hf_session *s);
 /* The client's messages are not all for the server. */
 bool hf_survive_is_filtering(const struct hf_session *s);
@@ -51,13 +50,6 @@ int hf_survive_hear(struct hf_session *s, const uint8_t *p, size_t n);
 /* It is to be tried on another connection. */
 void hf_survive_restart(struct hf_session *s);
 
-/* The gate drains, and the session is idle: asks the server what the session holds, if that is all that keeps it. May end the session. */
-void hf_survive_probe(struct hf_session *s);
-bool hf_survive_is_probing(const struct hf_session *s);
-
 uint32_t hf_survive_pid(const struct hf_session *s); /* of its present backend, if it has moved; else 0 */
-
-/* The asker has looked at a database. */
-void hf_survive_news(struct hf_router *r);
 
 #endif

@@ -14,12 +14,12 @@ bool hf_survive_is_filtering(const struct hf_session *s)
 
 bool hf_survive_is_moving(const struct hf_session *s)
 {
-    return s->survive != NULL && (s->survive->moving || s->survive->spoiling || s->survive->probing);
+    return s->survive != NULL && (s->survive->moving || s->survive->spoiling);
 }
 
 bool hf_survive_is_dull(const struct hf_session *s, uint8_t type)
 {
-    return strchr(s->survive->probing ? "SKZEAD" : s->survive->moving ? "SKZE" : "SKZEA", type) == NULL;
+    return strchr(s->survive->moving ? "SKZE" : "SKZEA", type) == NULL;
 }
 
 void hf_survive_restart(struct hf_session *s)
@@ -81,6 +81,7 @@ static int made(struct hf_session *s)
     struct hf_survive *v = s->survive;
     uint8_t out[HF_PARAMS_MAX * 2];
     size_t n = hf_params_differ(&v->told, &v->fresh, out, sizeof out);
+    const char *held;
 
     if (!hf_holds_remake_failed(s->holds, v->failures, v->n_failures)) {
         hf_session_end_with(s, "57P01", "the leader has changed", "A setting could not be made again.", "Connect again.");
@@ -93,8 +94,11 @@ static int made(struct hf_session *s)
     hf_params_clear(&v->told);
     v->told = v->fresh;
     v->fresh = (struct hf_params){0};
+    held = hf_params_get(&v->told, HF_HOLDS_PARAMETER); /* the remake's own SETs are counted in it */
     map_key(s);
     v->moving = false;
+    if (held != NULL)
+        hf_holds_report(s->holds, held);
     hf_holds_started(s->holds, v->failed);
     s->dialogue.started = true;
     hf_debug("router: a session goes on with another server");
@@ -164,8 +168,10 @@ static int pass_on(struct hf_session *s, const uint8_t *p, size_t n)
         hf_session_close(s);
         return -1;
     }
-    if (p[0] == 'S')
+    if (p[0] == 'S') {
         hf_params_set(&s->survive->told, p + 5, n - 5);
+        hf_holds_server(s->holds, p, n);
+    }
     return 0;
 }
 
@@ -176,8 +182,6 @@ int hf_survive_hear(struct hf_session *s, const uint8_t *p, size_t n)
     assert(v != NULL && hf_survive_is_moving(s) && n >= 5);
     if (!v->moving && (p[0] == 'S' || p[0] == 'A'))
         return pass_on(s, p, n);
-    if (v->probing)
-        return hf_survive_hear_probe(s, p, n);
     switch (p[0]) {
     case 'S':
         hf_params_set(&v->fresh, p + 5, n - 5);

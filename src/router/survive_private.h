@@ -9,7 +9,6 @@
 enum {
     HF_SURVIVE_OWED_MAX = 256,  /* answers that are made up for a pipeline; longer ones end the session */
     HF_SURVIVE_FAILED_MAX = 64, /* prepared statements that cannot be made again */
-    HF_SURVIVE_PROBE_MAX = 128, /* of the probe's answer */
 };
 
 enum hf_filter {
@@ -19,8 +18,6 @@ enum hf_filter {
 };
 
 struct hf_survive {
-    struct hf_codebook *code;
-    uint64_t code_ms;      /* when it was got */
     struct hf_params told; /* to the client */
 
     bool moving;           /* from the loss until the session is made again */
@@ -39,11 +36,6 @@ struct hf_survive {
     unsigned tries; /* connections since the loss */
     struct hf_key *alias; /* the key that the client has */
 
-    /* The probe, on the old one. */
-    bool probing, probe_failed;
-    char probe[HF_SURVIVE_PROBE_MAX];
-    size_t probe_len;
-
     /* A tunnel: what was sent since the session was last idle, from byte sent_from of the connection on. */
     uint8_t *sent;
     size_t sent_len, sent_cap;
@@ -59,7 +51,6 @@ size_t hf_survive_put_error(uint8_t *out, size_t cap, enum hf_doing doing);
 /* "BEGIN", and an error in it. Returns the length, at most HF_SURVIVE_SPOIL_MAX. */
 enum { HF_SURVIVE_SPOIL_MAX = 256 };
 size_t hf_survive_put_spoil(uint8_t *out);
-int hf_survive_hear_probe(struct hf_session *s, const uint8_t *p, size_t n);
 /* Everything that is owed is answered. False: the client does not take it. */
 bool hf_survive_answer_owed(struct hf_session *s, const struct hf_owed *owed, enum hf_doing doing, char status);
 

@@ -28,7 +28,7 @@ def metrics(cluster, node):
 
 
 def test_holds():
-    with harness.Cluster(env={"HOLDFAST_FOLLOW_SESSIONS": "1"}) as cluster:
+    with harness.Cluster() as cluster:
         follower = cluster.followers()[0]
         there = cluster.connect(follower, application_name="c-holds")
 
@@ -47,10 +47,11 @@ def test_holds():
         there.close()
 
 
-def test_not_followed(cluster):
-    there = cluster.connect(application_name="c-not-followed")
-    assert mine(cluster, "c-not-followed")[0]["holds"] == ""
-    there.close()
+def test_not_followed():
+    with harness.Cluster(env={"HOLDFAST_FOLLOW_SESSIONS": "off"}) as cluster:
+        there = cluster.connect(application_name="c-not-followed")
+        assert mine(cluster, "c-not-followed")[0]["holds"] == ""
+        there.close()
 
 
 def test_list_and_kill(cluster):

@@ -1,4 +1,4 @@
-"""Sessions that stay when the leader goes (--follow-sessions): handed over, and killed."""
+"""Sessions that stay when the leader goes: handed over, and killed."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ _followed = {}
 @pytest.fixture(name="cluster")
 def followed(request):
     if "c" not in _followed:
-        _followed["c"] = harness.Cluster(env={"HOLDFAST_FOLLOW_SESSIONS": "1"})
+        _followed["c"] = harness.Cluster()
     _followed["c"].heal()
     yield _followed["c"]
     if getattr(request.node, "report_call", None) is None or not request.node.report_call.passed:
@@ -155,40 +155,39 @@ def test_pinned_is_told_by_what(cluster, kept, how):
     assert "FATAL:  the leader has changed" in out and "LISTEN" in out and "two" not in out
 
 
-@pytest.fixture(name="locker")
-def fixture_locker(cluster):
-    """A function of which the router knows that it may leave a lock, in every node's book."""
-    cluster.execute("CREATE OR REPLACE FUNCTION c_locker(yes bool) RETURNS void LANGUAGE plpgsql AS"
-                    " 'BEGIN IF yes THEN PERFORM pg_advisory_lock(1); END IF; END'")
+@pytest.fixture
+def function(cluster):
+    """Makes a function through the leader's node, when nobody can have heard of it yet."""
+    def make(body):
+        cluster.execute("DROP FUNCTION IF EXISTS c_young(bool); CREATE FUNCTION c_young(yes bool) RETURNS void LANGUAGE plpgsql"
+                        f" AS $$ BEGIN IF yes THEN {body}; END IF; END $$")
 
-    def known(node):
-        conn = cluster.connect(node, application_name="c-locker")
-        conn.cursor().execute("SELECT c_locker(false)")
-        held = holds(cluster, "c-locker")
+    yield make
+    cluster.execute("DROP FUNCTION IF EXISTS c_young(bool)")
+
+
+@pytest.mark.parametrize("body, by", [("PERFORM pg_advisory_lock(1)", "advisory lock"),
+                                      ("CREATE TEMP TABLE c_young_made (i int)", "temporary table"),
+                                      ("SET app.x = 1", "setting")])
+def test_a_function_made_a_moment_ago(cluster, function, kept, how, body, by):
+    """What it leaves is seen at once, through whatever node it was made; and that it leaves nothing, too."""
+    function(body)
+    out = told_by_psql(cluster, kept, "SELECT c_young(true)", how)
+    assert "FATAL:  the leader has changed" in out and by in out and "two" not in out
+    cluster.heal()
+    assert told_by_psql(cluster, kept, "SELECT c_young(false)", how) == "two\n"
+
+
+def test_without_a_guard(kept):
+    """Nobody says what a session holds: it ends, as without following."""
+    assert kept
+    with harness.Cluster(env={"HOLDFAST_GUARD": "off"}) as cluster:
+        node = cluster.followers()[0]
+        conn = cluster.connect(node, application_name="c-no-guard")
+        assert holds(cluster, "c-no-guard") == ["no guard"]
         conn.close()
-        return held == ["unsure"]
-
-    for node in cluster.names():
-        harness.wait_until(f"{node} knows the function", lambda n=node: known(n), 30, 0.3)
-    yield
-    cluster.execute("DROP FUNCTION c_locker")
-
-
-@pytest.mark.parametrize("locks", [False, True])
-def test_looked_at_in_a_hand_over(cluster, locker, locks):
-    """Functions may leave something, and have or have not: the old server is asked."""
-    assert locker is None
-    out = told_by_psql(cluster, cluster.leader(), f"SELECT c_locker({locks})", "switchover")
-    if locks:
-        assert "FATAL:  the leader has changed" in out and "advisory lock" in out and "two" not in out
-    else:
-        assert out == "two\n"
-
-
-def test_cannot_be_looked_at_after_a_kill(cluster, locker, kept):
-    assert locker is None
-    out = told_by_psql(cluster, kept, "SELECT c_locker(false)", "kill")
-    assert "FATAL:  the leader has changed" in out and "functions of its database" in out and "two" not in out
+        out = told_by_psql(cluster, node, "SELECT 'zero'", "switchover")
+        assert "FATAL:  the leader has changed" in out and "no guard" in out and "two" not in out
 
 
 @pytest.mark.limit(300)

@@ -9,7 +9,7 @@ static uint32_t be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static void begin(struct talk *t, const char *code, bool alone)
+static void begin(struct talk *t, bool alone)
 {
     static const uint8_t packet[] = "\0\0\0\x13\0\3\0\0user\0me\0";
 
@@ -20,31 +20,25 @@ static void begin(struct talk *t, const char *code, bool alone)
     assert_by(t, HF_HOLD_START);
     s_parameter(t, "standard_conforming_strings", "on");
     s_parameter(t, "client_encoding", "UTF8");
+    s_parameter(t, HF_HOLDS_PARAMETER, "none");
     s_ready(t, 'I');
-    if (code != NULL) {
-        assert_int_equal(hf_code_read(&t->code, code, strlen(code)), 0);
-        hf_holds_set_code(t->h, t->code);
-        if (!alone)
-            hf_holds_set_code(t->cut, t->code);
-    }
     assert_free(t);
 }
 
-void talk_begin(struct talk *t, const char *code)
+void talk_begin(struct talk *t)
 {
-    begin(t, code, false);
+    begin(t, false);
 }
 
 void talk_begin_alone(struct talk *t)
 {
-    begin(t, QUIET, true);
+    begin(t, true);
 }
 
 void talk_end(struct talk *t)
 {
     hf_holds_free(t->h);
     hf_holds_free(t->cut);
-    hf_code_free(t->code);
     hf_sql_cache_free(t->cache);
 }
 
@@ -58,7 +52,6 @@ static void same(const struct talk *t)
     assert_int_equal(hf_holds_by(t->h), hf_holds_by(t->cut));
     assert_int_equal(hf_holds_pins(t->h), hf_holds_pins(t->cut));
     assert_int_equal(hf_holds_doing(t->h), hf_holds_doing(t->cut));
-    assert_int_equal(hf_holds_wants_probe(t->h), hf_holds_wants_probe(t->cut));
     other.h = t->cut;
     a = talk_remake(t);
     b = talk_remake(&other);
@@ -285,6 +278,8 @@ static void play_server(struct talk *t, char *line)
         s_plain(t, '1');
         s_plain(t, '2');
         s_complete(t, line);
+    } else if (strcmp(type, "held") == 0) {
+        s_parameter(t, HF_HOLDS_PARAMETER, line);
     } else if (type[0] == 'C') {
         s_complete(t, line);
     } else if (type[0] == 'Z') {
@@ -405,11 +400,11 @@ void talk_play(struct talk *t, const char *script)
     free(copy);
 }
 
-void talk_all(const char *code, const char *script)
+void talk_all(const char *script)
 {
     struct talk t;
 
-    talk_begin(&t, code);
+    talk_begin(&t);
     talk_play(&t, script);
     talk_end(&t);
 }

@@ -11,6 +11,7 @@
  *   < 1 2 n                the server: messages with no body
  *   < C TAG                CommandComplete; Z STATUS, E SQLSTATE, D VALUE, S NAME VALUE
  *   < ran TAG              1 2, C TAG
+ *   < held WHAT            the guard's word
  *   = NAME                 what pins it, as hf_hold_name() has it, or free
  *   ? nothing|read|transaction|commit   what is under way
  *   # 2bfi               what is owed: how often ReadyForQuery, and a batch, the first one failed; and may stay inside
@@ -27,16 +28,14 @@
 
 struct talk {
     struct hf_sql_cache *cache;
-    struct hf_code *code;
     struct hf_holds *h, *cut; /* cut: NULL if alone */
 };
 
-void talk_begin(struct talk *t,
-                const char *code); /* logged in; `code`: as hf_code_read(), NULL: not known */
-void talk_begin_alone(struct talk *t); /* followed once, in whole messages: for what takes many; a QUIET database */
+void talk_begin(struct talk *t);       /* logged in, to a server with a guard */
+void talk_begin_alone(struct talk *t); /* followed once, in whole messages: for what takes many */
 void talk_end(struct talk *t);
 void talk_play(struct talk *t, const char *script);
-void talk_all(const char *code, const char *script); /* begins, plays and ends */
+void talk_all(const char *script); /* begins, plays and ends */
 void talk_message(struct talk *t, bool client, char type, const void *body, size_t len);
 
 /* The client. */
@@ -74,7 +73,5 @@ char *talk_remake(const struct talk *t);
         assert_string_equal(made_, text);                                                          \
         free(made_);                                                                               \
     } while (0)
-
-#define QUIET "0:." /* a database with no code of its own */
 
 #endif

@@ -96,38 +96,6 @@ static void budget(void **state)
     assert_true(is_understood("SET a.d = 1"));
 }
 
-/* The word is a column's name too: there the grammar is not needed, and length does not matter. */
-static void temp(void **state)
-{
-    static char text[20000];
-    static const char *const made[] = {"SELECT 1 INTO TEMP t", "SELECT 1 INTO /* */ temporary t",
-                                       "SELECT 1 INTO LOCAL TEMP t", "SELECT 1 INTO GLOBAL TEMPORARY t",
-                                       "CREATE TEMP TABLE t (a int)", "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
-                                       "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1"};
-    size_t len = (size_t)sprintf(text, "INSERT INTO measured (id, temp, temporary) VALUES ");
-
-    (void)state;
-    for (unsigned i = 0; len < sizeof text - 128; i++)
-        len += (size_t)sprintf(text + len, "%s(%u, 20.5)", i > 0 ? ", " : "", i);
-    assert_true(is_understood(text));
-    (void)strcpy(text + len, " RETURNING temp");
-    assert_true(is_understood(text));
-    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
-        struct hf_sql *q;
-        share = HF_SQL_SHARE_BYTES;
-        q = get(made[i], strlen(made[i]), false);
-        if (!hf_sql_is_understood(q) || hf_sql_count(q) != 1 ||
-            (hf_sql_statement(q, 0)->pins & HF_HOLD_BIT(HF_HOLD_TEMPORARY)) == 0)
-            fail_msg("%s", made[i]);
-        hf_sql_unref(q);
-    }
-    /* Where it could mean one, a long text is not understood. */
-    memmove(text + 8, text, len + 1);
-    memset(text, ' ', 8);
-    (void)strcpy(text + len + 8, "; SELECT 1 INTO temp t");
-    assert_false(is_understood(text));
-}
-
 static void many_statements(void **state)
 {
     static char text[HF_SQL_TEXT_MAX + 1];
@@ -275,7 +243,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(long_texts, open_cache, close_cache),
         cmocka_unit_test_setup_teardown(budget, open_cache, close_cache),
-        cmocka_unit_test_setup_teardown(temp, open_cache, close_cache),
         cmocka_unit_test_setup_teardown(many_statements, open_cache, close_cache),
         cmocka_unit_test_setup_teardown(nesting, open_cache, close_cache),
         cmocka_unit_test_setup_teardown(keyed, open_cache, close_cache),

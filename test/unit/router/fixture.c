@@ -66,22 +66,6 @@ void hf_asker_secret(struct hf_asker *a, const uint8_t secret[HF_SCRAM_KEY])
     (void)secret;
 }
 
-/* Databases have no code of their own, unless a test says so. */
-void hf_asker_poke(struct hf_asker *a)
-{
-    struct hf_router *r = (struct hf_router *)a;
-    char database[HF_CODES_NAME];
-    const char *text = world.code != NULL ? world.code : "0:.";
-    struct hf_code *code;
-    uint64_t round;
-
-    while (hf_codes_next(&r->codes, database, &round)) {
-        assert_int_equal(hf_code_read(&code, text, strlen(text)), 0);
-        hf_codes_answer(&r->codes, database, round, code);
-    }
-    hf_survive_news(r);
-}
-
 void hf_asker_ask(struct hf_asker *a, struct hf_question *q)
 {
     static const uint8_t secret[HF_SCRAM_KEY] = "s";
@@ -447,7 +431,18 @@ void server_welcome(int fd)
 {
     say(fd, 'R', "\0\0\0\0", 4);
     say(fd, 'K', "\0\0\1\2\1\2\3\4", 8);
+    if (world.guard != NULL)
+        say_held(fd, world.guard);
     say_ready(fd, 'I');
+}
+
+void say_held(int fd, const char *what)
+{
+    char body[256] = HF_HOLDS_PARAMETER;
+    size_t at = sizeof HF_HOLDS_PARAMETER, n = strlen(what) + 1;
+
+    memcpy(body + at, what, n);
+    say(fd, 'S', body, at + n);
 }
 
 int hear(struct fixture *f, int fd, unsigned ms, char *body, size_t cap)

@@ -81,7 +81,7 @@ struct world {
     struct hf_scram_verifier verifier;
     struct hf_scram_keys keys;
     uint32_t version;
-    const char *code; /* what a look at any database says (holds/code.h); NULL: nothing is there */
+    const char *guard; /* what the guard says when a connection begins; NULL: there is none */
     uint64_t said;    /* bytes that the router has sent in the last server_check() */
 };
 extern struct world world;
@@ -91,6 +91,7 @@ int session_open(struct fixture *f, int *server);
 
 void say(int fd, char type, const char *body, size_t n);
 void say_ready(int fd, char status);
+void say_held(int fd, const char *what); /* the guard */
 /* One message; its type, 0 at the end of the stream, -1 if none comes in `ms`. */
 int hear(struct fixture *f, int fd, unsigned ms, char *body, size_t cap);
 void hear_error(struct fixture *f, int fd, const char *sqlstate); /* then the end of the stream */

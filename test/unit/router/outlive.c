@@ -5,7 +5,10 @@
 
 struct fixture *follow(unsigned hold_ms)
 {
-    return fixture_open_with(&(struct hf_router_config){.hold_ms = hold_ms, .follow = true});
+    struct fixture *f = fixture_open_with(&(struct hf_router_config){.hold_ms = hold_ms, .follow = true});
+
+    world.guard = "none";
+    return f;
 }
 
 void ask(struct fixture *f, int fd, int server, const char *sql)

@@ -37,13 +37,26 @@ static bool bin_dir(char *out, size_t cap)
     return found;
 }
 
+/* "/usr/lib/postgresql/15/bin" names its version. */
+static bool guard_find(char *out, size_t cap, const char *dir, const char *bin)
+{
+    unsigned major;
+
+    if (sscanf(bin, "/usr/lib/postgresql/%u/", &major) != 1)
+        return false;
+    (void)snprintf(out, cap, "%s/holdfast_guard_%u.so", dir, major);
+    return access(out, R_OK) == 0;
+}
+
 bool postgres_open(struct postgres *p)
 {
     const struct passwd *pw = getpwnam("postgres");
-    char bin[128];
+    char bin[128], guard[512] = "";
 
     (void)snprintf(p->dir, sizeof p->dir, "/tmp/hf-router-pg-XXXXXX");
     if (!bin_dir(bin, sizeof bin) || (geteuid() == 0 && pw == NULL) || mkdtemp(p->dir) == NULL)
+        return false;
+    if (p->guard_dir != NULL && !guard_find(guard, sizeof guard, p->guard_dir, bin))
         return false;
     if (geteuid() == 0 && chown(p->dir, pw->pw_uid, pw->pw_gid) != 0)
         return false;
@@ -51,8 +64,8 @@ bool postgres_open(struct postgres *p)
            run("sh -c \"printf 'local all holdfast trust\\nlocal all all scram-sha-256\\n' > %s/data/pg_hba.conf\"", p->dir) &&
            run("%s/pg_ctl -w -D %s/data -l %s/log -o \"-k %s -p 5432 -c listen_addresses= -c "
                "fsync=off "
-               "-c max_connections=30 -c shared_buffers=16MB\" start",
-               bin, p->dir, p->dir, p->dir);
+               "-c max_connections=30 -c shared_buffers=16MB -c max_prepared_transactions=2 %s%s\" start",
+               bin, p->dir, p->dir, p->dir, guard[0] != '\0' ? "-c shared_preload_libraries=" : "", guard);
 }
 
 void postgres_close(struct postgres *p)

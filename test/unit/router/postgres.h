@@ -5,10 +5,11 @@
 #include <stdbool.h>
 
 struct postgres {
-    char dir[64]; /* its socket's too */
+    char dir[64];          /* its socket's too */
+    const char *guard_dir; /* where its guard (src/guard) is; NULL: it has none */
 };
 
-bool postgres_open(struct postgres *p); /* false: there is none on this machine */
+bool postgres_open(struct postgres *p); /* false: there is none on this machine, or no guard for it */
 void postgres_close(struct postgres *p);
 
 #endif

@@ -1,4 +1,4 @@
-/* Sessions that are followed (--follow-sessions): on the router's threads, with what those have of stack and time. */
+/* Sessions that are followed: on the router's threads, with what those have of stack and time. */
 #include "fixture.h"
 
 #include <stdio.h>
@@ -67,6 +67,7 @@ static void deep(void **state)
     small.rlim_cur = 128 * 1024;
     assert_int_equal(setrlimit(RLIMIT_STACK, &small), 0);
     f = fixture_open_with(&(struct hf_router_config){.follow = true});
+    world.guard = "none";
     assert_int_equal(setrlimit(RLIMIT_STACK, &was), 0);
     fixture_open_gate(f, 1);
     fd = session_open(f, &server);
@@ -88,6 +89,7 @@ static void turns(void **state)
     int fd, server;
 
     (void)state;
+    world.guard = "none";
     fixture_open_gate(f, 1);
     fd = session_open(f, &server);
     for (unsigned i = 0; i < 3 * HF_SQL_TURN_BYTES / HF_SQL_PARSE_MAX; i++) {

@@ -135,6 +135,7 @@ static void withheld(void **state)
     hear_plain_error(f, fd, "08007");
     hear_ready(f, fd, 'I');
     server = again(f, 2);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'S'); /* what was withheld may have said something else */
     done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
     close(fd);
     close(server);
@@ -190,25 +191,6 @@ static void extended(void **state)
     fixture_close(f);
 }
 
-static void pinned(void **state)
-{
-    struct fixture *f = follow(0);
-    char body[512] = {0};
-    int fd, server;
-
-    (void)state;
-    fixture_open_gate(f, 1);
-    fd = session_open(f, &server);
-    done(f, fd, server, "LISTEN c", "LISTEN", 'I');
-    lose(f, server);
-    assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
-    assert_memory_equal(body, "SFATAL\0VFATAL\0C57P01\0", 21);
-    assert_non_null(memmem(body, sizeof body, "LISTEN", 6));
-    hear_end(f, fd);
-    close(fd);
-    fixture_close(f);
-}
-
 /* The server's own last word is not taken back. */
 static void ended_by_postgresql(void **state)
 {
@@ -247,61 +229,6 @@ static void ended_while_busy(void **state)
     fixture_close(f);
 }
 
-/* What is known of databases: bounded, and what was seen before something was altered does not count. */
-static void books(void **state)
-{
-    struct hf_codes c = {0};
-    struct hf_code *code;
-    struct hf_codebook *b;
-    char name[HF_CODES_NAME];
-    uint64_t round, later;
-    bool asking;
-
-    (void)state;
-    assert_int_equal(hf_codes_open(&c), 0);
-    assert_null(hf_codes_get(&c, "a", false, &asking));
-    assert_true(asking);
-    assert_true(hf_codes_next(&c, name, &round));
-    assert_string_equal(name, "a");
-    assert_null(hf_codes_get(&c, "a", true, &asking)); /* altered while it is looked at */
-    assert_int_equal(hf_code_read(&code, "0:.", 3), 0);
-    hf_codes_answer(&c, "a", round, code);
-    assert_null(hf_codes_get(&c, "a", false, &asking));
-    assert_false(asking); /* that is so already */
-    assert_true(hf_codes_next(&c, name, &later));
-    assert_false(hf_codes_next(&c, name, &round));
-    assert_int_equal(hf_code_read(&code, "0:.", 3), 0);
-    hf_codes_answer(&c, "a", later, code);
-    b = hf_codes_get(&c, "a", false, &asking);
-    assert_non_null(b);
-    hf_codes_answer(&c, "a", later, NULL); /* could not be looked at: what was seen has to do */
-    assert_ptr_equal(c.entries[0].book, b);
-    assert_false(hf_codes_next(&c, name, &round)); /* not at once, but soon again, though nobody asks */
-    assert_in_range(hf_codes_wait_ns(&c), 1, 1000000000);
-    c.entries[0].again_ns = 0;
-    assert_true(hf_codes_next(&c, name, &round));
-    assert_int_equal(hf_codes_wait_ns(&c), 0);
-    for (unsigned i = 0; i < 100; i++)
-        hf_codes_answer(&c, "a", round, NULL); /* nor for ever */
-    c.entries[0].again_ns = c.entries[0].wanted = 0;
-    hf_codes_answer(&c, "a", round, NULL);
-    assert_int_equal(hf_codes_wait_ns(&c), 0);
-    for (unsigned i = 0; i < HF_CODES_MAX; i++) {
-        (void)snprintf(name, sizeof name, "d%u", i);
-        assert_null(hf_codes_get(&c, name, false, &asking));
-        assert_int_equal(asking, i + 1 < HF_CODES_MAX); /* no room: all have been asked for just now */
-    }
-    c.entries[0].due_ns = 1; /* nobody has, for long */
-    assert_null(hf_codes_get(&c, "new", false, &asking));
-    assert_true(asking);
-    assert_int_equal(hf_code_read(&code, "0:.", 3), 0);
-    hf_codes_answer(&c, "a", later, code); /* late: of no database that is known */
-    assert_null(hf_codes_get(&c, "new", false, &asking));
-    assert_string_equal(c.entries[0].database, "new");
-    hf_codebook_unref(b);
-    hf_codes_close(&c);
-}
-
 /* Through tunnels; parameters that differ are told; the client's cancel key stays good. */
 static void tunnels(void **state)
 {
@@ -322,6 +249,7 @@ static void tunnels(void **state)
     say(leader, 'R', "\0\0\0\0", 4);
     say(leader, 'S', "a\0" "1\0", 4);
     say(leader, 'S', "b\0" "1\0", 4);
+    say_held(leader, "none");
     say(leader, 'K', "\0\0\1\2\1\2\3\4", 8);
     say_ready(leader, 'I');
     hear_ready(f, fd, 'I');
@@ -334,6 +262,7 @@ static void tunnels(void **state)
     say(leader, 'R', "\0\0\0\0", 4);
     say(leader, 'S', "a\0" "1\0", 4);
     say(leader, 'S', "b\0" "2\0", 4);
+    say_held(leader, "none");
     say(leader, 'K', "\0\0\7\7\5\5\5\5", 8);
     say_ready(leader, 'I');
     assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'S');
@@ -523,62 +452,47 @@ static void gates_word(void **state)
     fixture_close(f);
 }
 
-static void hear_probe(struct fixture *f, int server)
+/* What the guard says counts from the next ReadyForQuery on, whatever the texts look like; and so does that it says nothing. */
+static void guarded(void **state)
 {
-    static const char messages[] = "CPBECS";
-
-    for (const char *m = messages; *m != '\0'; m++)
-        assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), *m);
-}
-
-static void say_probe(int server, const char *value)
-{
-    char row[64] = "\0\1\0\0\0";
-
-    row[5] = (char)strlen(value);
-    memcpy(row + 6, value, strlen(value));
-    say(server, 'D', row, 6 + strlen(value));
-    say_ready(server, 'I');
-}
-
-/* A function has run of which it is not known what it does: asked in a hand-over, while that is possible. */
-static void probed(void **state)
-{
-    static const char *const answers[] = {"prepared 0 end", "lock prepared 0 end", NULL};
-    struct fixture *f;
+    static const struct {
+        const char *at_start, *then, *by;
+    } cases[] = {
+        {"none", NULL, NULL},
+        {"none", "config:1", NULL},
+        {"none", "lock", "advisory lock"},
+        {"none", "temporary", "temporary table"},
+        {"none", "config:1 setting:1", "setting"},
+        {"none", "something new", "not understood"},
+        {"lock", "none", NULL},
+        {NULL, NULL, "no guard"},
+    };
     char body[512];
     int fd, server;
 
     (void)state;
-    for (unsigned i = 0; i < 3; i++) {
-        f = follow(0);
-        world.code = "0:6c6f636b6572=1."; /* locker() */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture *f = follow(0);
+        world.guard = cases[i].at_start;
         fixture_open_gate(f, 1);
         fd = session_open(f, &server);
-        run_for(f, 20);
-        done(f, fd, server, "SELECT locker()", "SELECT 1", 'I');
-        hear_nothing(f, server, 20);
-        if (answers[i] != NULL) {
-            hf_router_gate_drain(f->r);
-            hear_probe(f, server);
-            say(fd, 'Q', "SELECT 1", 9); /* waits */
-            run_for(f, 30);
-            assert_int_equal(f->drained, 0);
-            say_probe(server, answers[i]);
-            run_until(f, &f->drained, 1);
-        }
-        hf_router_gate_shut(f->r);
-        run_until(f, &f->shut, 1);
-        close(server);
-        if (i == 0) {
-            server = again(f, 2);
-            assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
-            close(server);
+        ask(f, fd, server, "SELECT f()");
+        say(server, 'C', "SELECT 1", 9);
+        if (cases[i].then != NULL)
+            say_held(server, cases[i].then);
+        say_ready(server, 'I');
+        assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
+        if (cases[i].then != NULL)
+            assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'S'); /* it is the client's, too */
+        hear_ready(f, fd, 'I');
+        lose(f, server);
+        memset(body, 0, sizeof body);
+        if (cases[i].by == NULL) {
+            close(again(f, 2));
         } else {
-            memset(body, 0, sizeof body);
             assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
             assert_memory_equal(body, "SFATAL\0VFATAL\0C57P01\0", 21);
-            assert_non_null(memmem(body, sizeof body, i == 1 ? "advisory lock" : "unsure", i == 1 ? 13 : 6));
+            assert_non_null(memmem(body, sizeof body, cases[i].by, strlen(cases[i].by)));
             hear_end(f, fd);
         }
         close(fd);
@@ -586,33 +500,34 @@ static void probed(void **state)
     }
 }
 
-/* The hand-over is given up meanwhile: the session was not disturbed. */
-static void probed_for_nothing(void **state)
+/* On the new server its own guard counts, from its own beginning: none, or calls that were the remake's. */
+static void guarded_again(void **state)
 {
-    struct fixture *f = follow(0);
+    static const char *const second[] = {"none", "config:7 setting:7", NULL};
+    char body[512] = {0};
     int fd, server;
 
     (void)state;
-    world.code = "0:6c6f636b6572=1.";
-    fixture_open_gate(f, 1);
-    fd = session_open(f, &server);
-    run_for(f, 20);
-    done(f, fd, server, "SELECT locker()", "SELECT 1", 'I');
-    hf_router_gate_drain(f->r);
-    hear_probe(f, server);
-    say(fd, 'Q', "SELECT 2", 9);
-    say(server, 'S', "a\0" "9\0", 4); /* the client's */
-    hf_router_gate_open(f->r, 1);
-    run_for(f, 20);
-    say(server, 'E', "SERROR\0VERROR\0C57014\0Mslow\0", 28);
-    say_ready(server, 'I');
-    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'S');
-    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
-    say_ready(server, 'I');
-    hear_ready(f, fd, 'I');
-    close(fd);
-    close(server);
-    fixture_close(f);
+    for (size_t i = 0; i < sizeof second / sizeof *second; i++) {
+        struct fixture *f = follow(0);
+        fixture_open_gate(f, 1);
+        fd = session_open(f, &server);
+        lose(f, server);
+        world.guard = second[i];
+        server = again(f, 2);
+        if (i == 1)
+            assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'S');
+        done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+        lose(f, server);
+        if (second[i] != NULL) {
+            close(again(f, 3));
+        } else {
+            assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
+            assert_non_null(memmem(body, sizeof body, "no guard", 8));
+        }
+        close(fd);
+        fixture_close(f);
+    }
 }
 
 /* A hand-over, to the end: what comes meanwhile is run then, and a setting that cannot be made again is said. */
@@ -788,12 +703,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle),     cmocka_unit_test(in_a_transaction), cmocka_unit_test(unknown_outcome),
-        cmocka_unit_test(withheld), cmocka_unit_test(extended),         cmocka_unit_test(pinned),
-        cmocka_unit_test(tunnels),  cmocka_unit_test(lost_on_the_way),  cmocka_unit_test(ended_by_postgresql),
+        cmocka_unit_test(withheld), cmocka_unit_test(extended),                 cmocka_unit_test(tunnels),  cmocka_unit_test(lost_on_the_way),  cmocka_unit_test(ended_by_postgresql),
         cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken),     cmocka_unit_test(taken_perhaps),
-        cmocka_unit_test(too_much_to_keep), cmocka_unit_test(gates_word), cmocka_unit_test(probed),
-        cmocka_unit_test(probed_for_nothing), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
-        cmocka_unit_test(ended_while_busy), cmocka_unit_test(books), cmocka_unit_test(word_for_others),
+        cmocka_unit_test(too_much_to_keep), cmocka_unit_test(gates_word), cmocka_unit_test(guarded),
+        cmocka_unit_test(guarded_again), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
+        cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
