@@ -351,15 +351,18 @@ static bool is_plpgsql(Oid language)
 static bool judge(Oid function)
 {
     HeapTuple row = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-    Oid language;
+    const FormData_pg_proc *f;
     bool leaves;
 
     if (!HeapTupleIsValid(row))
         return false; /* the caller says that it is not there */
-    language = ((Form_pg_proc)GETSTRUCT(row))->prolang;
-    leaves = language != SQLlanguageId && !is_plpgsql(language) &&
-             !((language == ClanguageId || language == INTERNALlanguageId) &&
-               is_of_known_extension(function, NameStr(((Form_pg_proc)GETSTRUCT(row))->proname)));
+    f = (Form_pg_proc)GETSTRUCT(row);
+    if (strcmp(NameStr(f->proname), "set_config") == 0)
+        leaves = true; /* the router would take it for PostgreSQL's own */
+    else if (f->prolang == ClanguageId || f->prolang == INTERNALlanguageId)
+        leaves = !is_of_known_extension(function, NameStr(f->proname));
+    else
+        leaves = f->prolang != SQLlanguageId && !is_plpgsql(f->prolang);
     ReleaseSysCache(row);
     return leaves;
 }

@@ -281,7 +281,8 @@ enum hf_guard_after hf_guard_report_begin(const Node *stmt, ProcessUtilityContex
     case T_DiscardStmt:
         if (((const DiscardStmt *)stmt)->target == DISCARD_ALL)
             return HF_GUARD_DISCARDED_ALL;
-        if (((const DiscardStmt *)stmt)->target == DISCARD_SEQUENCES)
+        /* In a transaction an expression that has been made ready for currval() may be used again. */
+        if (((const DiscardStmt *)stmt)->target == DISCARD_SEQUENCES && clients && !IsTransactionBlock())
             return HF_GUARD_DISCARDED_SEQUENCES;
         break;
     default:

@@ -1,5 +1,5 @@
-"""SQLAlchemy's object mapper on psycopg2, see README.md. With pool_pre_ping, as its users have it, a lost connection is
-replaced when it is next taken from the pool."""
+"""SQLAlchemy's object mapper on psycopg2, see README.md. Its session is in a transaction, which is lost, and its connection is
+not."""
 
 import sys
 import time
@@ -49,10 +49,12 @@ print("ready", flush=True)
 sys.stdin.readline()
 try:
     s.execute(select(func.count(Thing.id)))
-    raise AssertionError("the session is still there")
-except exc.DBAPIError as e:
-    assert e.connection_invalidated, e
-    print("lost", e.orig.pgcode or "08006", flush=True)
+    raise AssertionError("the transaction is still there")
+except exc.OperationalError as e:
+    assert not e.connection_invalidated, e
+    print("lost", e.orig.pgcode, flush=True)
+s.rollback()
+assert s.execute(select(func.count(Thing.id))).scalar() == 2000
 s.close()
 until = time.monotonic() + 15
 while True:

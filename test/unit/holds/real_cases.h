@@ -41,6 +41,10 @@ static const char *const code[] = {
     PLPGSQL("setfailed()", UNDONE("SET app.x = 1;")),
     "CREATE FUNCTION sqlsetter() RETURNS text LANGUAGE sql AS $$ SELECT set_config('app.x', '6', false) $$",
     PLPGSQL("tabler()", "UPDATE pg_settings SET setting = '3MB' WHERE name = 'work_mem';"),
+    /* Not the one that the router reads. */
+    "CREATE SCHEMA before",
+    "CREATE FUNCTION before.set_config(text, text, boolean) RETURNS text LANGUAGE sql AS"
+    " $$ SELECT pg_catalog.set_config('app.x', 'other', false) $$",
     PLPGSQL("seeder()", "PERFORM setseed(0.5);"),
     PLPGSQL("seedsetter()", "SET seed = 0.5;"),
     PLPGSQL("seedfailed()", UNDONE("PERFORM set_config('seed', '0.5', false);")),
@@ -268,6 +272,9 @@ static const struct {
     {"; SELECT quiet()", "transaction"},
     {"; COMMIT", "setting"}, /* a call that was not read, where a setting was set: too careful */
 
+    {"SET search_path = before, pg_catalog", "nothing"},
+    {"; SELECT set_config('work_mem', '1MB', false)", "function"},
+
     {"SELECT seeder()", "setseed"},
     {"; DISCARD ALL", "setseed"},
     {"SELECT seedsetter()", "setseed"},
@@ -278,6 +285,10 @@ static const struct {
     {"; ROLLBACK", "setseed"},
     {"SELECT curr()", "currval"},
     {"; DISCARD SEQUENCES", "nothing"},
+    {"SELECT curr()", "currval"},
+    {"; BEGIN", "currval"},
+    {"; DISCARD SEQUENCES", "currval"},
+    {"; COMMIT", "currval"},
     {"SELECT loader()", "LOAD"},
     {"LOAD 'plpgsql'", "LOAD"},
     {"SELECT slotter()", "replication"},

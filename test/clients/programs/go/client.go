@@ -140,16 +140,22 @@ func main() {
 		}
 		check(try < 3, "no fresh connection")
 	}
+	_, err = c.ExecContext(ctx, "BEGIN")
+	must(err)
 	fmt.Println("ready")
 	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
 	must(err)
 	_, err = number(c, "SELECT 1")
-	check(err != nil, "the session is still there")
-	state := "-" // database/sql says "bad connection" where lib/pq found the end first
+	check(err != nil, "the transaction is still there")
+	state := "-"
 	if e, is := err.(*pq.Error); is {
 		state = string(e.Code)
 	}
 	fmt.Println("lost", state)
+	_, err = c.ExecContext(ctx, "ROLLBACK")
+	must(err)
+	_, err = number(c, "SELECT 1")
+	must(err)
 	c.Close()
 	until := time.Now().Add(15 * time.Second)
 	for {
