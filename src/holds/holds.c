@@ -81,6 +81,10 @@ void hf_holds_started(struct hf_holds *h, bool failed)
 {
     h->started = true;
     h->status = failed ? 'E' : 'I';
+    if (h->guard.is_there || h->over)
+        return;
+    h->over = true; /* nothing of it is worth to be kept */
+    h->pins |= PIN(GUARD);
 }
 
 void hf_holds_set_read_only(struct hf_holds *h, bool yes)
@@ -302,7 +306,7 @@ bool hf_holds_in_transaction(const struct hf_holds *h)
 
 uint32_t hf_holds_pins(const struct hf_holds *h)
 {
-    return h->over ? h->pins : h->pins | (h->guard.is_there ? h->guard.held : PIN(GUARD));
+    return h->over ? h->pins : h->pins | h->guard.held;
 }
 
 bool hf_holds_may_survive(const struct hf_holds *h)

@@ -12,7 +12,8 @@
  *
  * - *The guard* (src/guard), a module inside the server, sees whatever runs, and says on the session's own connection, before each
  * ReadyForQuery, what the session holds: temporary objects, cursors, locks, channels, and what cannot be undone
- * (HF_HOLDS_PARAMETER, hf_holds_report()). A session whose server does not say it is pinned by HF_HOLD_GUARD: what it holds is not known.
+ * (HF_HOLDS_PARAMETER, hf_holds_report()). A session whose server has not said it when it is logged in is pinned by HF_HOLD_GUARD for
+ * good: what it holds is not known, and nothing of it is kept or followed.
  * - *The texts* that the client sends are read here, for what has to be made again: SET, set_config() alone in a SELECT, PREPARE, and when
  * transactions begin and end. The guard says nothing about the client's own SET, PREPARE and DEALLOCATE, and everything about
  * those that functions run.

@@ -169,7 +169,7 @@ static void ready(struct hf_holds *h, char status)
     h->copying = false;
     hf_holds_reported(h);
     if (!h->started) {
-        h->started = true;
+        hf_holds_started(h, false);
         return;
     }
     if (h->n == 0)

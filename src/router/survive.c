@@ -281,9 +281,8 @@ bool hf_survive_loss(struct hf_session *s)
             s->retry_ms = now_ms(s) + REFUSED_MS;
         return true;
     }
-    if (hf_survive_is_moving(s)) {
+    if (hf_survive_is_moving(s))
         hf_login_free(s); /* it was being spoilt */
-    }
     if (d->leaving) {
         d->server = (struct hf_scan){0}; /* the gate's word is no message to the client */
         d->kept = 0;

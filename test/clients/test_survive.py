@@ -217,6 +217,7 @@ def test_pgbench_through_hand_overs(cluster, mode):
                                (True, True)]
 
 
+KILLS = int(os.environ.get("HOLDFAST_KILLS", "5"))
 HAND_OVERS = int(os.environ.get("HOLDFAST_HAND_OVERS", "2"))  # of each mode; `make test-clients`: seven, twenty and one in all
 
 
@@ -286,7 +287,7 @@ def run_writers(cluster, node, what, times):
 
 @pytest.mark.limit(300)
 def test_writers_through_kills(cluster):
-    codes = run_writers(cluster, cluster.followers()[0], "kill", 5)
+    codes = run_writers(cluster, cluster.followers()[0], "kill", KILLS)
     assert set(codes) <= {"40001", "08007"} and codes
 
 

@@ -422,6 +422,7 @@ static void guard_cut(void **state)
 static void guard_missing(void **state)
 {
     struct talk t;
+    size_t len;
 
     (void)state;
     talk_begin(&t);
@@ -433,8 +434,27 @@ static void guard_missing(void **state)
                   "* DISCARD ALL => DISCARD ALL I\n"
                   "= no guard\n");
     assert_false(hf_holds_may_survive(t.h));
+    hf_holds_report(t.h, "none"); /* too late */
+    hf_holds_report(t.cut, "none");
+    talk_play(&t, "* SELECT 1 => SELECT 1 I\n"
+                  "= no guard\n");
+    assert_null(hf_holds_startup(t.h, &len));
+    talk_end(&t);
+}
+
+/* What it says when a connection begins is from before the session. */
+static void guard_begins(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t);
+    hf_holds_lost(t.h);
+    hf_holds_lost(t.cut);
     hf_holds_report(t.h, "lock config:5 setting:3");
     hf_holds_report(t.cut, "lock config:5 setting:3");
+    hf_holds_started(t.h, false);
+    hf_holds_started(t.cut, false);
     talk_play(&t, "= advisory lock\n"
                   "> Q SELECT 1\n"
                   "< C SELECT 1\n"
@@ -570,7 +590,7 @@ static void before_login(void **state)
     hf_holds_lost(t.h);
     hf_holds_lost(t.cut);
     talk_message(&t, true, 'p', "secret", 7);
-    assert_int_equal(hf_holds_pins(t.h), HF_HOLD_BIT(HF_HOLD_GUARD));
+    assert_int_equal(hf_holds_pins(t.h), 0);
     talk_play(&t, "> Q SELECT 1\n"
                   "< Z I\n");
     assert_true((hf_holds_pins(t.h) & HF_HOLD_BIT(HF_HOLD_UNKNOWN)) != 0);
@@ -606,6 +626,7 @@ int main(void)
         cmocka_unit_test(guard),
         cmocka_unit_test(guard_cut),
         cmocka_unit_test(guard_missing),
+        cmocka_unit_test(guard_begins),
         cmocka_unit_test(accounts),
         cmocka_unit_test(encodings),
         cmocka_unit_test(bounds),

@@ -1,6 +1,7 @@
 /* Sessions lose their servers at random moments, thousands of times; PostgreSQL is a model that knows what it has done. What must
  * hold: nothing is done twice; what is said to be done is done, and what is said not to be done is not; a transaction is done
- * as a whole or not at all, though its client goes on after errors; every question has its one answer. */
+ * as a whole or not at all, though its client goes on after errors; every question has its one answer; and who holds something, as its
+ * server has said and it has heard, never gets another server. */
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -31,6 +32,7 @@ struct model {
     char status;
     bool implicit, skipping;
     unsigned pending[PENDING_MAX], n; /* of the open transaction */
+    bool held, said;                  /* a lock; and what its guard has said last */
     char parsed[256];
 };
 
@@ -104,6 +106,7 @@ static bool run(struct model *m, const char *text)
         put_error(m, "3B001");
         return false;
     } else {
+        m->held = (m->held || strcmp(text, "SELECT take()") == 0) && strcmp(text, "SELECT give()") != 0;
         put_tag(m, strncmp(text, "SET", 3) == 0 ? "SET" : "SELECT 1");
     }
     return true;
@@ -111,8 +114,13 @@ static bool run(struct model *m, const char *text)
 
 static void ready(struct model *m)
 {
+    static const char lock[] = HF_HOLDS_PARAMETER "\0lock", none[] = HF_HOLDS_PARAMETER "\0none";
+
     if (m->status == 'I')
         commit(m);
+    if (m->held != m->said)
+        put(m, 'S', m->held ? lock : none, m->held ? sizeof lock : sizeof none);
+    m->said = m->held;
     put(m, 'Z', &m->status, 1);
 }
 
@@ -184,6 +192,7 @@ static void model_begin(struct model *m, struct fixture *f)
 struct part { /* of what it has asked: up to a ReadyForQuery */
     unsigned ids[8], n;
     bool begins, commits;
+    bool takes, gives; /* a lock: the last of the two */
     char sqlstate[6]; /* what it heard */
     char status; /* then */
     char tag[16]; /* the last one */
@@ -196,7 +205,7 @@ struct client {
     struct part parts[16];
     unsigned n, at;
     char status;
-    bool over;
+    bool over, holds;
 };
 
 static void client_hear(struct client *c)
@@ -210,7 +219,9 @@ static void client_hear(struct client *c)
     for (; c->len - at >= 5 && c->len - at >= (len = 1 + (size_t)hf_scan_number(c->in + at + 1)); at += len) {
         const char *body = (const char *)c->in + at + 5;
         struct part *p = &c->parts[c->at];
-        assert_non_null(strchr("12CEZ", c->in[at]));
+        assert_non_null(strchr("12CEZS", c->in[at]));
+        if (c->in[at] == 'S')
+            continue;
         if (c->in[at] == 'E' && memcmp(body, "SFATAL", 6) == 0) {
             c->over = true;
             return;
@@ -224,6 +235,7 @@ static void client_hear(struct client *c)
             (void)snprintf(p->tag, sizeof p->tag, "%s", body);
         } else if (c->in[at] == 'Z') {
             p->status = c->status = body[0];
+            c->holds = (c->holds || (p->takes && p->sqlstate[0] == '\0')) && !p->gives;
             c->at++;
         }
     }
@@ -289,6 +301,10 @@ static size_t ask_something(struct client *c, uint8_t *out, bool *inside)
                 *inside = false;
             } else if (what == 3) {
                 (void)snprintf(text, sizeof text, "SET a.b = %u", dice(3));
+            } else if (what == 4) {
+                p->takes = dice(2) == 0;
+                p->gives = !p->takes;
+                (void)snprintf(text, sizeof text, "SELECT %s()", p->takes ? "take" : "give");
             } else if (what < 7) {
                 p->ids[p->n++] = next_id;
                 (void)snprintf(text, sizeof text, "INSERT INTO t VALUES (%u)", next_id++);
@@ -414,6 +430,7 @@ static void converse(struct fixture *f, struct client *c, struct model *m, const
         }
         run_for(f, 0);
         if (is_connecting(f)) {
+            assert_false(c->holds);
             close(m->fd);
             model_begin(m, f);
         }
