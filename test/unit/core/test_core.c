@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "core/form.h"
+#include "core/lag.h"
 
 static void add(struct hf_cluster *c, hf_node_id id, const char *name, bool voter)
 {
@@ -217,6 +218,59 @@ static void test_founding_needs_everybody(void **state)
     assert_true(joins);
 }
 
+/* Time: the age of the oldest WAL that is not applied, or of the last word, whichever is older. */
+static void test_lag(void **state)
+{
+    struct hf_lag l;
+    uint64_t s = 1000 * HF_MS, now = 1000 * s;
+
+    (void)state;
+    hf_lag_begin(&l);
+    assert_true(hf_lag_ns(&l, now) == UINT64_MAX); /* not known is too far */
+    hf_lag_heard(&l, 0, 0, now);
+    assert_true(hf_lag_ns(&l, now) == UINT64_MAX);
+    hf_lag_heard(&l, 100, 100, now);
+    assert_int_equal(hf_lag_bytes(&l), 0);
+    assert_int_equal(hf_lag_ns(&l, now), 0);
+    assert_int_equal(hf_lag_ns(&l, now + 3 * s), 3 * s); /* silence */
+    hf_lag_heard(&l, 200, 100, now + s);
+    hf_lag_heard(&l, 300, 100, now + 2 * s);
+    assert_int_equal(hf_lag_bytes(&l), 200);
+    assert_int_equal(hf_lag_ns(&l, now + 2 * s), s);
+    hf_lag_heard(&l, 300, 250, now + 3 * s); /* what was there at 2 s still is not applied */
+    assert_int_equal(hf_lag_ns(&l, now + 3 * s), s);
+    hf_lag_heard(&l, 300, 100, now + 3 * s); /* a late word takes nothing back */
+    assert_int_equal(hf_lag_bytes(&l), 50);
+    hf_lag_heard(&l, 300, 300, now + 4 * s);
+    assert_int_equal(hf_lag_bytes(&l), 0);
+    assert_int_equal(hf_lag_ns(&l, now + 4 * s), 0);
+    hf_lag_begin(&l);
+    assert_true(hf_lag_ns(&l, now + 4 * s) == UINT64_MAX);
+}
+
+/* However much comes: never told too small, and not too great as long as it fits. */
+static void test_lag_of_a_long_time(void **state)
+{
+    struct hf_lag l;
+    uint64_t begin = 5000 * HF_MS, now = begin;
+    hf_lsn end = 1000, applied = 1000;
+
+    (void)state;
+    hf_lag_begin(&l);
+    for (int i = 0; i < 20000; i++) { /* 200 s, replayed at half the pace */
+        uint64_t behind, truth;
+        now += 10 * HF_MS;
+        end += 10;
+        applied += 5;
+        hf_lag_heard(&l, end, applied, now);
+        assert_true(l.n <= HF_LAG_MARKS);
+        behind = hf_lag_ns(&l, now);
+        truth = now - (begin + (applied - 1000) / 10 * 10 * HF_MS); /* since what came next was there */
+        assert_true(behind + HF_LAG_STEP_NS + 20 * HF_MS >= truth);
+        assert_true(behind <= (truth < HF_LAG_MARKS * HF_LAG_STEP_NS ? truth : 2 * truth) + 2 * HF_LAG_STEP_NS);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +281,8 @@ int main(void)
         cmocka_unit_test(test_lease),
         cmocka_unit_test(test_encodings_refuse_everything_else),
         cmocka_unit_test(test_founding_needs_everybody),
+        cmocka_unit_test(test_lag),
+        cmocka_unit_test(test_lag_of_a_long_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
