@@ -93,6 +93,9 @@
 #include "utils/pidfile.h"
 #include "utils/timeout.h"
 
+#include "reader.h"
+#include "utility.h"
+
 #if PG_VERSION_NUM < 130000 || PG_VERSION_NUM >= 180000
 #error                                                                                             \
     "src/guard is for PostgreSQL 13 to 17: read syncrep.c and elog.c of this version first"
@@ -262,14 +265,6 @@ static void on_xact(XactEvent event, void *arg)
     }
 }
 
-#if PG_VERSION_NUM >= 140000
-#define UTILITY_TREE_PARAM bool read_only_tree,
-#define UTILITY_TREE       read_only_tree,
-#else
-#define UTILITY_TREE_PARAM
-#define UTILITY_TREE
-#endif
-
 static void on_utility(PlannedStmt *stmt, const char *query,
                        UTILITY_TREE_PARAM ProcessUtilityContext context, ParamListInfo params,
                        QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
@@ -330,4 +325,5 @@ void _PG_init(void)
     ProcessUtility_hook = on_utility;
     RegisterXactCallback(on_xact, NULL);
     hf_guard_report_init();
+    hf_guard_reader_init();
 }
