@@ -206,6 +206,7 @@ static void route(struct hf_node *n)
         n->readable = readable;
         hf_router_follower_readable(n->router, readable);
     }
+    hf_node_reads_route(n, &v);
     atomic_store(&n->page->primary, v.pg == HF_PG_PRIMARY || v.work == HF_WORK_PROMOTE);
     stay_connected(n, &v);
     accounts(n, &v);

@@ -2,6 +2,7 @@
 #include "node_private.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -216,8 +217,29 @@ static json_t *text_of(const char *text)
     return json_string(plain);
 }
 
+struct listing {
+    struct hf_node *n;
+    struct hf_admin_request *request;
+};
+
+/* Name of the node whose PostgreSQL serves it; "": none does. */
+static const char *server_of(const struct hf_node *n, const struct hf_session_info *i)
+{
+    const struct hf_member *m = NULL;
+    struct hf_view v;
+
+    if (strcmp(i->place, "leader") == 0 || strcmp(i->place, "follower") == 0)
+        return n->config->name;
+    if (n->decide != NULL && strcmp(i->place, "elsewhere") == 0) {
+        v = hf_decide_view(n->decide);
+        m = hf_cluster_member(v.cluster, i->far != 0 ? i->far : v.leader);
+    }
+    return m != NULL ? m->name : "";
+}
+
 static void listed(void *ctx, const struct hf_session_info *infos, size_t n)
 {
+    struct listing *l = ctx;
     json_t *a = json_array();
 
     for (size_t k = 0; k < n; k++) {
@@ -227,12 +249,26 @@ static void listed(void *ctx, const struct hf_session_info *infos, size_t n)
                               (json_int_t)i->since_unix_ms, "bytes_in", (json_int_t)i->bytes_in, "bytes_out",
                               (json_int_t)i->bytes_out, "tls", (int)i->tls, "read_only", (int)i->read_only, "carried",
                               (int)i->carried);
+        (void)json_object_set_new(o, "server", json_string(server_of(l->n, i)));
         (void)json_object_set_new(o, "user", text_of(i->user));
         (void)json_object_set_new(o, "database", text_of(i->database));
         (void)json_object_set_new(o, "application", text_of(i->application));
         (void)json_array_append_new(a, o);
     }
-    hf_admin_reply(ctx, json_pack("{s:o}", "sessions", a));
+    hf_admin_reply(l->request, json_pack("{s:o}", "sessions", a));
+    free(l);
+}
+
+/* Answered later, unless it returns something. */
+static json_t *sessions(struct hf_node *n, struct hf_admin_request *request)
+{
+    struct listing *l = malloc(sizeof *l);
+
+    if (l == NULL)
+        return json_pack("{s:s}", "error", "out of memory");
+    *l = (struct listing){n, request};
+    hf_router_list(n->router, listed, l);
+    return NULL;
 }
 
 static void ended(void *ctx, const struct hf_session_info *infos, size_t n)
@@ -261,7 +297,7 @@ void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *bo
     else if (strcmp(op, "remove") == 0)
         answer = hf_node_remove(n, json_string_value(json_object_get(body, "name")));
     else if (strcmp(op, "sessions") == 0)
-        hf_router_list(n->router, listed, request);
+        answer = sessions(n, request);
     else if (strcmp(op, "end-session") == 0)
         hf_router_kill(n->router, (uint64_t)json_integer_value(json_object_get(body, "id")), ended, request);
     else if (strcmp(op, "shutdown") == 0) {

@@ -82,6 +82,10 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "HOLDFAST_LOGIN_TIMEOUT_MS", "MS", "for a client to log in (default 60000)"},
         {"follow-sessions", 0, HF_OPT_TEXT, r->follow, sizeof r->follow, 0, 0, "HOLDFAST_FOLLOW_SESSIONS", "WHEN",
          "sessions that hold nothing that cannot be made again survive a change of leader: on (with the guard; default), off"},
+        {"max-read-lag-ms", 0, HF_OPT_NUMBER, &c->read_lag_ms, 0, 2000, 86400000, "HOLDFAST_MAX_READ_LAG_MS", "MS",
+         "a follower whose state may be older than so long takes no new readers (default 5000)"},
+        {"max-read-lag-mb", 0, HF_OPT_NUMBER, &c->read_lag_mb, 0, 1, 1u << 20, "HOLDFAST_MAX_READ_LAG_MB", "MB",
+         "nor one that so much WAL is not applied on (default 256)"},
         {"allow", 0, HF_OPT_LIST, &r->allow, 0, 0, 0, "HOLDFAST_ALLOW", "CIDR",
          "networks that clients may come from, as 10.0.0.0/8,fd00::/8 (default: all)"},
         {"wal-keep-mb", 0, HF_OPT_NUMBER, &c->wal_keep_mb, 0, 64, 1u << 20, "HOLDFAST_WAL_KEEP_MB",
@@ -478,6 +482,8 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     c->dead_after_ms = 300000;
     c->max_clients = HF_CLIENTS_DEFAULT;
     c->login_ms = HF_LOGIN_MS_DEFAULT;
+    c->read_lag_ms = HF_READ_LAG_MS_DEFAULT;
+    c->read_lag_mb = HF_READ_LAG_MB_DEFAULT;
     c->wal_keep_mb = HF_WAL_KEEP_MB_DEFAULT;
     n = options(o, c, &r);
     rv = hf_options_parse(o, n, argc, argv, NULL, err);

@@ -25,6 +25,8 @@ enum {
     HF_LEASE_MS_MIN = 200,
     HF_LEASE_MS_MAX = 60000,
     HF_HOLD_MS_DEFAULT = 10000,
+    HF_READ_LAG_MS_DEFAULT = 5000,
+    HF_READ_LAG_MB_DEFAULT = 256,
     HF_CLIENTS_DEFAULT = 1000,
     HF_LOGIN_MS_DEFAULT = 60000,
     HF_WAL_KEEP_MB_DEFAULT = 1024,
@@ -64,6 +66,7 @@ struct hf_node_config {
     unsigned max_clients;
     bool follow_sessions;
     unsigned login_ms;     /* for a client to log in */
+    unsigned read_lag_ms, read_lag_mb; /* beyond either a follower takes no new readers */
     struct hf_allow allow; /* from where clients may come */
     unsigned wal_keep_mb;
     bool local_runtime;    /* all nodes on one machine: a refused connection proves a death (S6) */

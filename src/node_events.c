@@ -94,6 +94,9 @@ static void on_message(void *ctx, const struct hf_peer_identity *from, const str
     } else if (m->type == HF_MSG_SETTINGS || m->type == HF_MSG_RESTART) {
         if (m->from == from->id) /* as its certificate has it */
             hf_node_settings_message(n, m);
+    } else if (m->type >= HF_MSG_READ) {
+        if (m->from == from->id)
+            hf_node_reads_message(n, m);
     } else if (m->type >= HF_MSG_LEAVE) {
         if (m->from == from->id)
             hf_node_leave_message(n, from, m);
@@ -118,6 +121,7 @@ static void on_up(void *ctx, hf_node_id id, const char *name)
 
     if (id == 0)
         id = id_of(n, name);
+    hf_node_reads_peer(n, id, true);
     hf_node_step(n, &(struct hf_event){.type = HF_EV_PEER_UP, .id = id});
 }
 
@@ -128,6 +132,7 @@ static void on_down(void *ctx, hf_node_id id, const char *name, bool proof)
     if (n->decide == NULL)
         return;
     hf_info("peer: %s is gone%s", name, proof ? " (proven)" : "");
+    hf_node_reads_peer(n, id, false);
     hf_node_step(n, &(struct hf_event){.type = HF_EV_PEER_DOWN, .id = id, .proof = proof});
 }
 
@@ -266,7 +271,7 @@ static void on_streaming(void *ctx, bool yes)
     struct hf_node *n = ctx;
 
     n->streaming = yes;
-    n->leader_end = n->applied = 0;
+    hf_lag_begin(&n->reads.lag);
     hf_info("stream: %s", yes ? "following" : "ended");
     hf_node_step(n, &(struct hf_event){.type = HF_EV_STREAM_STATE, .ok = yes});
 }
@@ -275,8 +280,7 @@ static void on_progress(void *ctx, hf_lsn end, hf_lsn applied)
 {
     struct hf_node *n = ctx;
 
-    n->leader_end = end;
-    n->applied = applied;
+    hf_lag_heard(&n->reads.lag, end, applied, hf_clock_ns());
 }
 
 static void on_wal_missing(void *ctx)
@@ -380,8 +384,10 @@ struct hf_agent_callbacks hf_node_agent_callbacks(struct hf_node *n)
 /* -- router -------------------------------------------------------------------------------------------------- */
 
 struct sql_dial {
+    struct hf_node *n;
     struct hf_router_dial *d;
     hf_node_id id;
+    bool reader; /* whoever it is */
 };
 
 static void sql_opened(void *arg, int status, const char *text, const struct sockaddr *to,
@@ -392,19 +398,10 @@ static void sql_opened(void *arg, int status, const char *text, const struct soc
     (void)text;
     (void)to;
     (void)len;
+    if (s->reader)
+        hf_node_reads_had(s->n, s->id, status == 0);
     hf_router_dialed(s->d, status == 0, s->id);
     free(s);
-}
-
-/* The next one in turn that is neither this node nor the leader; 0: there is none. */
-static hf_node_id next_reader(struct hf_node *n, const struct hf_view *v)
-{
-    for (unsigned i = 0; i < v->cluster->n_members; i++) {
-        hf_node_id id = v->cluster->members[n->next_reader++ % v->cluster->n_members].id;
-        if (id != v->leader && id != v->durable->self)
-            return id;
-    }
-    return 0;
 }
 
 static void on_dial(void *ctx, struct hf_router_dial *d, int fd, enum hf_router_to to, uint64_t id)
@@ -417,12 +414,13 @@ static void on_dial(void *ctx, struct hf_router_dial *d, int fd, enum hf_router_
 
     if (n->decide != NULL && s != NULL) {
         struct hf_view v = hf_decide_view(n->decide);
+        bool any = to == HF_TO_FOLLOWER && id == 0;
         if (to == HF_TO_LEADER)
             id = v.leader;
-        else if (id == 0)
-            id = next_reader(n, &v);
+        else if (any)
+            id = hf_node_reads_next(n, &v);
         if (id != 0 && id != v.durable->self && hf_node_where(n, id, name, addr)) {
-            *s = (struct sql_dial){d, id};
+            *s = (struct sql_dial){n, d, id, any};
             hf_peer_dial(n->peer, name, addr, HF_PURPOSE_SQL, &reader, to == HF_TO_FOLLOWER, fd, &dial);
             return;
         }
@@ -459,7 +457,9 @@ struct hf_router_callbacks hf_node_router_callbacks(struct hf_node *n)
                                         .dial = on_dial,
                                         .on_drained = on_drained,
                                         .on_shut = on_shut,
-                                        .on_readers_gone = on_readers_gone};
+                                        .on_readers_gone = on_readers_gone,
+                                        .read_ask = hf_node_reads_ask,
+                                        .read_answer = hf_node_reads_answer};
 }
 
 /* -- Raft ---------------------------------------------------------------------------------------------------- */

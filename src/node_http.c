@@ -61,6 +61,16 @@ static void member_metrics(struct text *t, const struct hf_node *n, const struct
     }
 }
 
+static void read_metrics(struct text *t, const struct hf_router_counts *c)
+{
+    metric(t, "reads_total", "counter", "Connections of readers to this node, by who has been found to serve them.");
+    put(t, "holdfast_reads_total{by=\"here\"} %" PRIu64 "\n", c->reads_here);
+    put(t, "holdfast_reads_total{by=\"elsewhere\"} %" PRIu64 "\n", c->reads_elsewhere);
+    put(t, "holdfast_reads_total{by=\"leader\"} %" PRIu64 "\n", c->reads_leader);
+    counter(t, "reads_waited_total", "What was asked with holdfast.reads=fresh on this follower.", c->reads_waited);
+    counter(t, "reads_given_up_total", "Of that, what could not be fresh in time and went to the leader.", c->reads_given_up);
+}
+
 static void router_metrics(struct text *t, const struct hf_node *n)
 {
     struct hf_router_counts c = hf_router_counts(n->router);
@@ -81,14 +91,17 @@ static void router_metrics(struct text *t, const struct hf_node *n)
     put(t, "holdfast_client_bytes_total{direction=\"in\"} %" PRIu64 "\n", c.bytes_in);
     put(t, "holdfast_client_bytes_total{direction=\"out\"} %" PRIu64 "\n", c.bytes_out);
     gauge(t, "sessions_withheld", "Sessions whose answer waits for the lease or a barrier.", c.lease_held);
+    read_metrics(t, &c);
     counter(t, "cancels_total", "Cancel requests passed to PostgreSQL.", c.cancels);
     counter(t, "cancels_refused_total", "Cancel requests not passed: the commit waits for a majority.",
             c.cancels_refused);
 }
 
-static uint64_t replay_lag(const struct hf_node *n)
+static double lag_seconds(const struct hf_node *n, uint64_t now_ns)
 {
-    return n->leader_end > n->applied ? n->leader_end - n->applied : 0;
+    uint64_t ns = hf_lag_ns(&n->reads.lag, now_ns);
+
+    return ns != UINT64_MAX ? (double)ns / 1e9 : 0;
 }
 
 static void metrics(struct hf_node *n, struct text *t)
@@ -120,8 +133,11 @@ static void metrics(struct hf_node *n, struct text *t)
         gauge(t, "lease_seconds", "What is left of the leader's lease.",
               lease ? (double)(v.lease_deadline_ns - now) / 1e9 : 0);
         gauge(t, "streaming", "1 while a follower receives WAL.", n->streaming);
-        if (n->streaming)
-            gauge(t, "replay_lag_bytes", "The leader's WAL that is not applied here yet.", (double)replay_lag(n));
+        if (n->streaming) {
+            gauge(t, "replay_lag_bytes", "The leader's WAL that is not applied here yet.", (double)hf_lag_bytes(&n->reads.lag));
+            gauge(t, "read_lag_seconds", "How old what is read here may be.", lag_seconds(n, now));
+            gauge(t, "read_behind", "1 while this follower is too far behind for new readers.", n->reads.behind);
+        }
         gauge(t, "postgresql_running", "1 while PostgreSQL runs here.", pg.running);
         gauge(t, "guarded", "1 while PostgreSQL's waits for a majority cannot be cancelled (the guard).",
               pg.guarded);
@@ -148,7 +164,7 @@ static bool is_follower(const struct hf_node *n, bool limited, uint64_t max_lag)
         return false;
     if (!limited)
         return true;
-    return n->streaming && n->applied != 0 && replay_lag(n) <= max_lag;
+    return n->streaming && n->reads.lag.heard_ns != 0 && hf_lag_bytes(&n->reads.lag) <= max_lag;
 }
 
 static void word(struct hf_http_answer *a, bool yes, const char *no)

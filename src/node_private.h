@@ -14,6 +14,7 @@
 #include "consensus/consensus.h"
 #include "core/decide.h"
 #include "core/form.h"
+#include "core/lag.h"
 #include "http/http.h"
 #include "node_config.h"
 #include "peer/peer.h"
@@ -23,6 +24,18 @@
 #include "router/router.h"
 
 enum { HF_EXIT_ANEW = 254 }; /* inside only: empty the directory, then HF_EXIT_AGAIN */
+/* What this node knows about who can be read (node_reads.c). */
+struct hf_reads_known {
+    struct hf_lag lag;  /* of this node, a follower */
+    bool behind;        /* too far, as last told to the router */
+    unsigned next;      /* whose turn it is to serve a reader from here */
+    struct {
+        hf_node_id id;  /* 0: free */
+        bool gone;      /* not connected */
+        uint64_t no_ns; /* when it could not be had; 0: it was not asked, or served */
+    } others[HF_MEMBERS_MAX];
+};
+
 enum { HF_HEARD_MAX = 2 * HF_MEMBERS_MAX, HF_WAITING_MAX = 32 };
 
 /* Who told us an id, before or besides the cluster state. */
@@ -119,9 +132,8 @@ struct hf_node {
     struct hf_pg_job promote_job;
 
     bool readable; /* followers' reads, as last told to the router */
-    unsigned next_reader; /* whose turn it is to serve a reader from elsewhere */
     bool streaming;
-    hf_lsn leader_end, applied; /* while streaming: as of a moment ago */
+    struct hf_reads_known reads;
     struct {
         hf_node_id id;
         hf_lsn flushed, applied;
@@ -186,6 +198,15 @@ void hf_node_leave_tidy(const struct hf_node *n); /* on the thread pool, while s
 void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *from, const struct hf_msg *m);
 void hf_node_terminate(struct hf_node *n); /* SIGTERM */
 json_t *hf_node_remove(struct hf_node *n, const char *name);
+
+/* node_reads.c: followers' reads. */
+void hf_node_reads_route(struct hf_node *n, const struct hf_view *v); /* after every step */
+hf_node_id hf_node_reads_next(struct hf_node *n, const struct hf_view *v); /* who serves a reader from here? 0: nobody */
+void hf_node_reads_had(struct hf_node *n, hf_node_id id, bool ok); /* whether it does */
+void hf_node_reads_peer(struct hf_node *n, hf_node_id id, bool up);
+void hf_node_reads_ask(void *ctx, uint64_t seq);
+void hf_node_reads_answer(void *ctx, uint64_t from, uint64_t epoch, uint64_t seq, uint64_t sent_ns, uint64_t lsn);
+void hf_node_reads_message(struct hf_node *n, const struct hf_msg *m);
 
 /* node_watch.c: files that change while the node runs. */
 int hf_node_watch(struct hf_node *n, struct hf_error *err);

@@ -44,6 +44,14 @@ static void size_text(json_int_t bytes, char out[16])
     (void)snprintf(out, 16, "%.0f %s", v, units[u]);
 }
 
+/* Who serves it, where that is another node than the client's. */
+static const char *place_of(const json_t *s)
+{
+    const char *at = hf_json_text(s, "at"), *server = hf_json_text(s, "server");
+
+    return strcmp(at, "elsewhere") == 0 && server[0] != '\0' ? server : at;
+}
+
 static void print_sessions(const json_t *all)
 {
     const json_t *s;
@@ -64,7 +72,7 @@ static void print_sessions(const json_t *all)
         size_text(hf_json_number(s, "bytes_out"), out);
         printf("%-14s %-21s %-12s %-12s %-9s %-15s %-17s %6s %-20s %8s %8s  %s\n", hf_json_text(s, "id"),
                hf_json_text(s, "client"), hf_json_text(s, "user"), hf_json_text(s, "database"),
-               hf_json_text(s, "at"), hf_json_text(s, "state"), hf_json_text(s, "holds"), pid, when, in, out,
+               place_of(s), hf_json_text(s, "state"), hf_json_text(s, "holds"), pid, when, in, out,
                json_is_true(json_object_get(s, "tls")) ? "yes" : "no");
     }
 }
@@ -130,7 +138,7 @@ int hf_cmd_sessions(int argc, char **argv)
     const struct hf_usage u = {
         "[--json] [--all] [--kill ID] [--dir DIR]",
         "Prints each client's session: the node it is connected to and its number there, the client's address, user\n"
-        "and database, where it is served (at the leader, elsewhere: by another node, a follower, or held until there\n"
+        "and database, where it is served (at the leader, a follower, another node by its name, or held until there\n"
         "is a leader), what it does, whether it is free or what pins it to its server connection, PostgreSQL's process, since when, and the bytes from and to the client.\n",
         o, sizeof o / sizeof *o};
     struct hf_error err;

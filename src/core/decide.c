@@ -408,6 +408,7 @@ struct hf_view hf_decide_view(const struct hf_decide *d)
         .work = d->work,
         .stream_open = d->stream_open,
         .streaming = d->streaming,
+        .stream_epoch = d->stream_open ? d->stream_epoch : 0,
         .lsn = d->pg == HF_PG_PRIMARY  ? d->heartbeat_lsn
                : d->streaming          ? d->flushed
                : d->end_known          ? d->end_lsn

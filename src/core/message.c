@@ -10,7 +10,7 @@ enum { VERSION = 1 };
 
 static bool makes_sense(const struct hf_msg *m)
 {
-    return m->type >= HF_MSG_PING && m->type <= HF_MSG_LEFT && !(m->flags & ~FLAGS_ALL) &&
+    return m->type >= HF_MSG_PING && m->type <= HF_MSG_READ_AT && !(m->flags & ~FLAGS_ALL) &&
            m->n_order <= HF_MEMBERS_MAX;
 }
 
@@ -99,7 +99,7 @@ const char *hf_msg_name(uint8_t type)
 {
     static const char *const names[] = {"?",       "PING",   "ACK",   "FENCE",   "REPORT", "RELEASE",
                                         "PROBE",   "PROBED", "ADOPT", "ADOPTED", "JOIN",   "JOINED",
-                                        "SETTINGS", "RESTART", "LEAVE", "MEMBER", "LEFT"};
+                                        "SETTINGS", "RESTART", "LEAVE", "MEMBER", "LEFT", "READ", "READ_AT"};
 
     return type < sizeof names / sizeof names[0] ? names[type] : names[0];
 }

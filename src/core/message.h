@@ -26,6 +26,9 @@ enum hf_msg_type {
     HF_MSG_LEAVE,    /* any -> leader: member `id` is to leave */
     HF_MSG_MEMBER,   /* any -> any: am I, `id`, a member? Only a leader answers, and only if not */
     HF_MSG_LEFT,     /* back: `id` (of `uuid`) is no member any more */
+    /* node_reads.c: */
+    HF_MSG_READ,     /* follower of `epoch` -> its leader: how far does your WAL go now? */
+    HF_MSG_READ_AT,  /* back: to position.lsn, and the lease lasted after that was looked at; echoes epoch, seq, sent_ns */
 };
 
 enum hf_msg_flag {
@@ -45,8 +48,8 @@ struct hf_msg {
     hf_node_id from, to; /* 0 while a node has no id yet: then names and uuid identify it */
     struct hf_uuid cluster_id;
     hf_epoch epoch;
-    uint64_t seq;      /* PING, ACK */
-    uint64_t sent_ns;  /* PING, ACK: the leader's clock when it sent the ping */
+    uint64_t seq;      /* PING, ACK; READ, READ_AT */
+    uint64_t sent_ns;  /* PING, ACK: the leader's clock when it sent the ping; READ, READ_AT: the follower's */
     uint64_t lease_ns; /* PING */
     struct hf_position position; /* REPORT: lineage and end of WAL; ACK: same, as last known;
                                   * PING: what the leader knows the receiver has flushed */

@@ -268,10 +268,37 @@ static void readers_gone(struct hf_round *c)
 void hf_router_follower_readable(struct hf_router *r, bool yes)
 {
     atomic_store(&r->readable, yes);
+    if (!yes)
+        hf_fresh_over(r->freshness);
     if (yes) {
         hf_thread_wake(r);
         hf_asker_prepare(r->asker);
     } else {
         each_thread(r, readers_run, round_new(r, readers_gone));
     }
+}
+
+void hf_router_follower_behind(struct hf_router *r, bool yes)
+{
+    if (atomic_exchange(&r->behind, yes) && !yes)
+        hf_thread_wake(r);
+}
+
+void hf_router_followers(struct hf_router *r, unsigned n)
+{
+    atomic_store(&r->followers, n);
+}
+
+void hf_router_read_asked(struct hf_router *r, uint64_t from, uint64_t epoch, uint64_t seq, uint64_t sent_ns)
+{
+    uint64_t opening = atomic_load(&r->opening);
+
+    if (opening != 0 && r->gate_epoch == epoch)
+        hf_fresh_asked(r->freshness, opening, from, epoch, seq, sent_ns);
+}
+
+void hf_router_read_told(struct hf_router *r, uint64_t seq, uint64_t lsn)
+{
+    if (atomic_load(&r->readable))
+        hf_fresh_told(r->freshness, seq, lsn);
 }

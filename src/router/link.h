@@ -28,5 +28,7 @@ bool hf_link_wait(const struct hf_link *l, int fd, short events, uint64_t until_
 /* The last result of what was sent; NULL: none in time (0: no bound), or it does not matter any more: close the link then. */
 PGresult *hf_link_result(struct hf_link *l, uint64_t bound_ms);
 PGresult *hf_link_ask(struct hf_link *l, const char *sql, uint64_t bound_ms);
+/* The LSN that it tells; opens the link if need be, and closes it on failure. */
+bool hf_link_lsn(struct hf_link *l, const char *sql, uint64_t *lsn);
 
 #endif

@@ -109,6 +109,7 @@ static void fill(struct hf_session_info *i, const struct hf_session *s, uint64_t
                                   .since_unix_ms = wall_ms - (uv_now(&s->t->loop) - s->arrived_ms),
                                   .bytes_in = s->bytes_in,
                                   .bytes_out = s->bytes_out,
+                                  .far = s->far,
                                   .pid = s->dialogue.key_known ? s->dialogue.pid : 0,
                                   .tls = s->tls != NULL,
                                   .read_only = s->read_only,

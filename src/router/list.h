@@ -19,6 +19,7 @@ struct hf_session_info {
     const char *holds; /* free, or what pins it to its server connection; empty where the client is not */
     uint64_t since_unix_ms;
     uint64_t bytes_in, bytes_out; /* from and to the client */
+    uint64_t far;                 /* "elsewhere": the follower that serves it; 0: the leader does */
     uint32_t pid;                 /* of PostgreSQL's backend; 0: none yet */
     bool tls, read_only, carried; /* carried: here from another node's port */
 };

@@ -53,7 +53,8 @@ static bool is_paused(const struct hf_session *s)
 /* Is nothing taken from the client now? */
 static bool is_quiet(const struct hf_session *s)
 {
-    return is_paused(s) || hf_login_is_under_way(s);
+    return is_paused(s) || hf_login_is_under_way(s) || hf_fresh_waits(s) ||
+           (s->fresh && !s->from_tunnel && !s->dialogue.started); /* what came before could not wait for its turn */
 }
 
 /* -- bytes --------------------------------------------------------------------------------- */
@@ -137,15 +138,19 @@ static void deafen(struct hf_session *s)
 static ssize_t client_read(struct hf_session *s)
 {
     ssize_t n;
+    int held = 0;
 
-    if (hf_survive_has_more(s))
-        return (ssize_t)hf_survive_take_more(s, s->t->scratch);
-    n = hf_front_read(s, s->t->scratch, sizeof s->t->scratch);
-    if (n > 0) {
+    if (hf_fresh_has_more(s))
+        return (ssize_t)hf_fresh_take_more(s, s->t->scratch);
+    if (hf_survive_has_more(s)) {
+        n = (ssize_t)hf_survive_take_more(s, s->t->scratch);
+    } else if ((n = hf_front_read(s, s->t->scratch, sizeof s->t->scratch)) > 0) {
         s->spoke = true;
         hf_session_count(s, (size_t)n, 0);
     }
-    return n;
+    if (n > 0)
+        held = hf_fresh_hold(s, (size_t)n);
+    return held == 0 ? n : held > 0 ? 0 : -1;
 }
 
 /* 1: moved something, 0: nothing now, -1: over. */
@@ -235,6 +240,8 @@ static void heard(struct hf_session *s)
 /* The server has ended the session. */
 static void over(struct hf_session *s)
 {
+    if (s->dialogue.left && s->far != 0)
+        s->to_leader = true; /* that follower is not fresh enough for it */
     if (hf_session_rehold(s) || hf_survive_loss(s))
         return;
     if (s->dialogue.left)
@@ -327,7 +334,7 @@ static void want(struct hf_session *s)
 {
     int front = 0, back = 0;
 
-    if (s->up.len > 0 || (hf_survive_has_more(s) && !is_quiet(s) && !s->deaf))
+    if (s->up.len > 0 || ((hf_survive_has_more(s) || hf_fresh_has_more(s)) && !is_quiet(s) && !s->deaf))
         back |= UV_WRITABLE;
     else if (!s->deaf)
         front |= is_quiet(s) ? UV_DISCONNECT : UV_READABLE;
@@ -370,9 +377,11 @@ void hf_session_begin_pipe(struct hf_session *s, enum hf_session_kind kind)
         hf_dialogue_init(&s->dialogue);
         hf_survive_begin(s); /* a client that waits again (hf_session_rehold) has said nothing that was answered */
     }
-    s->dialogue.carried = kind == HF_KIND_TUNNEL && s->far == 0;
+    s->dialogue.carried = kind == HF_KIND_TUNNEL && (s->far == 0 || s->fresh);
     if (s->holds != NULL)
         hf_holds_set_read_only(s->holds, kind == HF_KIND_READER || s->far != 0);
+    hf_reads_served(s, kind == HF_KIND_READER, kind == HF_KIND_READER || s->far != 0);
+    hf_fresh_restart(s);
     hf_survive_restart(s);
     hf_login_restart(s);
     if (s->state != HF_SESSION_PIPE)

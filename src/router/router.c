@@ -63,7 +63,7 @@ void hf_router_serve(struct hf_router *r, int fd, enum hf_router_to as)
 
 bool hf_router_is_readable(const struct hf_router *r)
 {
-    return atomic_load(&r->readable);
+    return atomic_load(&r->readable) && !atomic_load(&r->behind);
 }
 
 static void listen_cb(uv_poll_t *poll, int status, int events);
@@ -156,7 +156,12 @@ struct hf_router_counts hf_router_counts(const struct hf_router *r)
                                  .lease_held = atomic_load(&r->n_lease_held),
                                  .tls = atomic_load(&r->n_tls),
                                  .max_clients = r->max_clients,
-                                 .accepted = atomic_load(&r->accepted)};
+                                 .accepted = atomic_load(&r->accepted),
+                                 .reads_here = atomic_load(&r->reads_here),
+                                 .reads_elsewhere = atomic_load(&r->reads_elsewhere),
+                                 .reads_leader = atomic_load(&r->reads_leader),
+                                 .reads_waited = atomic_load(&r->reads_waited),
+                                 .reads_given_up = atomic_load(&r->reads_given_up)};
 
     for (int i = 0; i < HF_REFUSED_KINDS; i++)
         c.refused[i] = atomic_load(&r->refused[i]);
@@ -317,6 +322,8 @@ static int open_parts(struct hf_router *r, uv_loop_t *loop, const struct hf_rout
         rv = hf_fail(err, HF_EIO, "router: cannot start a thread");
     if (rv == 0 && hf_asker_open(&r->asker, r, config->socket_dir) != 0)
         rv = hf_fail(err, HF_EIO, "router: cannot start a thread");
+    if (rv == 0 && hf_fresh_open(&r->freshness, r, config->socket_dir) != 0)
+        rv = hf_fail(err, HF_EIO, "router: cannot start a thread");
     while (rv == 0 && r->n_threads < HF_ROUTER_THREADS) {
         rv = thread_open(r, &r->threads[r->n_threads]);
         if (rv != 0)
@@ -401,9 +408,11 @@ void hf_router_close(struct hf_router *r)
     atomic_store(&r->opening, 0);
     hf_canceller_stop(r->canceller); /* they post to the threads */
     hf_asker_stop(r->asker);
+    hf_fresh_stop(r->freshness);
     threads_close(r);
     hf_canceller_close(r->canceller); /* they have posted to it */
     hf_asker_close(r->asker);
+    hf_fresh_close(r->freshness);
     hf_mailbox_close(r->control);     /* runs what the threads have posted; frees it all */
     for (struct hf_router_dial *d = r->dials; d != NULL; d = next) {
         next = d->next;

@@ -35,6 +35,10 @@ struct hf_router_callbacks {
                                            session is inside a transaction */
     void (*on_shut)(void *ctx);         /* after each gate_shut: nothing more is forwarded (S17) */
     void (*on_readers_gone)(void *ctx); /* after each follower_readable(false) (S3) */
+    /* A follower's: ask the leader how far its WAL goes, then call hf_router_read_told(). May be lost: asked again. */
+    void (*read_ask)(void *ctx, uint64_t seq);
+    /* The leader's: what hf_router_read_asked() asked, if the gate of `epoch` was open and the lease lasted after `lsn` was read. */
+    void (*read_answer)(void *ctx, uint64_t from, uint64_t epoch, uint64_t seq, uint64_t sent_ns, uint64_t lsn);
 };
 
 enum hf_router_tls { HF_ROUTER_TLS_OFF, HF_ROUTER_TLS_OFFERED, HF_ROUTER_TLS_REQUIRED };
@@ -75,6 +79,14 @@ void hf_router_gate_shut(struct hf_router *r);  /* ends every gate session; resu
 void hf_router_lease(struct hf_router *r, uint64_t deadline_ns); /* CLOCK_BOOTTIME; 0: none */
 /* May the read-only port be served by PostgreSQL here, a standby? */
 void hf_router_follower_readable(struct hf_router *r, bool yes);
+/* While it may: is it too far behind for new readers? Those it has stay. */
+void hf_router_follower_behind(struct hf_router *r, bool yes);
+/* How many followers elsewhere may be worth a dial: readers go around among them and this node. */
+void hf_router_followers(struct hf_router *r, unsigned n);
+/* Reads that are not older than their asking (fresh.h). Member `from`, a follower in `epoch`, asks how far the WAL goes here. */
+void hf_router_read_asked(struct hf_router *r, uint64_t from, uint64_t epoch, uint64_t seq, uint64_t sent_ns);
+/* The leader of the epoch that is followed here, still, has said so. Only while hf_router_follower_readable(). */
+void hf_router_read_told(struct hf_router *r, uint64_t seq, uint64_t lsn);
 /* A tunnel from another node's router: begins a gate session, or serves a reader. Takes fd. */
 void hf_router_serve(struct hf_router *r, int fd, enum hf_router_to as);
 bool hf_router_is_readable(const struct hf_router *r);
@@ -105,6 +117,8 @@ struct hf_router_counts {
     unsigned max_clients;
     unsigned cancels, cancels_refused; /* since the start */
     uint64_t accepted, refused[HF_REFUSED_KINDS], bytes_in, bytes_out;
+    uint64_t reads_here, reads_elsewhere, reads_leader; /* readers' connections, by who serves them */
+    uint64_t reads_waited, reads_given_up;              /* statements that had to be fresh; and were not in time */
 };
 struct hf_router_counts hf_router_counts(const struct hf_router *r);
 

@@ -19,7 +19,6 @@ enum {
     RETRY_MS = 20,
     LINGER_MS = 1000,
     LINGER_BYTES = 1024 * 1024,
-    FRUITLESS_MAX = 3, /* followers elsewhere that are asked before the leader serves a reader */
 };
 
 static uint64_t now_ms(const struct hf_session *s)
@@ -45,7 +44,7 @@ static void timer_cb(uv_timer_t *timer)
 }
 
 /* The timer runs only while somebody waits. */
-static void count_waiting(struct hf_thread *t, int by)
+void hf_session_count_waiting(struct hf_thread *t, int by)
 {
     bool before = t->n_waiting > 0;
 
@@ -93,7 +92,7 @@ static void set_state(struct hf_session *s, enum hf_session_state to, enum hf_se
     if (is_held(s->state) != is_held(to))
         atomic_fetch_add(&r->n_held, is_held(to) ? 1u : -1u);
     if (is_waiting(s->state) != is_waiting(to))
-        count_waiting(s->t, is_waiting(to) ? 1 : -1);
+        hf_session_count_waiting(s->t, is_waiting(to) ? 1 : -1);
     s->state = to;
 }
 
@@ -113,7 +112,7 @@ void hf_session_withhold(struct hf_session *s, bool yes)
         return;
     s->withheld = yes;
     atomic_fetch_add(&s->t->r->n_lease_held, yes ? 1u : -1u);
-    count_waiting(s->t, yes ? 1 : -1);
+    hf_session_count_waiting(s->t, yes ? 1 : -1);
 }
 
 void hf_session_log_in(struct hf_session *s, bool yes)
@@ -122,7 +121,7 @@ void hf_session_log_in(struct hf_session *s, bool yes)
         return;
     s->logging_in = yes;
     s->login_since_ms = now_ms(s);
-    count_waiting(s->t, yes ? 1 : -1);
+    hf_session_count_waiting(s->t, yes ? 1 : -1);
 }
 
 void hf_session_count(struct hf_session *s, size_t in, size_t out)
@@ -197,6 +196,7 @@ static int detach(struct hf_session *s)
     hf_front_free(s);
     hf_login_free(s);
     hf_survive_free(s);
+    hf_fresh_free(s);
     OPENSSL_cleanse(&s->keys, sizeof s->keys);
     free(s->who);
     s->who = NULL;
@@ -305,8 +305,7 @@ bool hf_session_rehold(struct hf_session *s)
     return true;
 }
 
-/* To PostgreSQL here. False: it is just starting or stopping. */
-static bool connect_here(struct hf_session *s, enum hf_session_kind kind)
+bool hf_session_connect_here(struct hf_session *s, enum hf_session_kind kind)
 {
     int fd = hf_net_connect_unix(s->t->r->socket_path, NULL);
 
@@ -425,16 +424,11 @@ void hf_session_seek(struct hf_session *s)
         seek_cancel(s);
     } else if (hf_login_is_wanted(s)) {
         hf_login_seek(s);
-    } else if (s->read_only && !s->to_leader && atomic_load(&r->readable)) {
-        (void)connect_here(s, HF_KIND_READER);
-    } else if (s->read_only && s->from_tunnel) {
-        hf_session_close(s); /* no follower any more: the other node's router looks for another */
-    } else if (s->read_only && !s->to_leader && s->fruitless < FRUITLESS_MAX &&
-               atomic_load(&r->leader) != HF_LEADER_UNKNOWN) {
-        hf_session_dial(s, HF_TO_FOLLOWER, 0);
+    } else if (s->read_only && hf_reads_seek(s)) {
+        return;
     } else if (opening != 0 && !atomic_load(&r->draining)) {
         s->opening = opening;
-        (void)connect_here(s, HF_KIND_GATE);
+        (void)hf_session_connect_here(s, HF_KIND_GATE);
     } else if (s->from_tunnel) {
         hf_session_close(s); /* the gate shut meanwhile: the other node's router tries again */
     } else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE) {
@@ -469,7 +463,7 @@ void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tu
         s->next->at = &s->next;
     t->sessions = s;
     s->state = HF_SESSION_STARTUP;
-    count_waiting(t, 1);
+    hf_session_count_waiting(t, 1);
     uv_update_time(&t->loop);
     s->since_ms = s->arrived_ms = now_ms(s);
     s->id = atomic_fetch_add(&r->next_id, 1) + 1;
@@ -552,6 +546,8 @@ void hf_session_look(struct hf_thread *t, bool moved)
                 login_over(s);
             else if (s->withheld)
                 hf_session_move(s);
+            else
+                hf_fresh_look(s);
         } else if (now_ms(s) - s->since_ms >= bound_ms(s)) {
             wait_over(s);
         } else if (s->state == HF_SESSION_HELD && (moved || now_ms(s) >= s->retry_ms)) {

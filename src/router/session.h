@@ -10,8 +10,10 @@
 #include "router/cancel.h"
 #include "router/dialogue.h"
 #include "router/failures.h"
+#include "router/fresh.h"
 #include "holds/holds.h"
 #include "router/list.h"
+#include "router/reads.h"
 #include "router/router.h"
 #include "router/tls.h"
 #include "router/wire.h"
@@ -64,6 +66,7 @@ struct hf_router {
     struct hf_listener listeners[2];
     struct hf_canceller *canceller;
     struct hf_asker *asker;
+    struct hf_fresh *freshness;
     uv_mutex_t failures_lock; /* guards failures */
     struct hf_failures failures;
     uint8_t failures_secret[HF_SCRAM_KEY];
@@ -83,6 +86,10 @@ struct hf_router {
     atomic_uint_least64_t lease_deadline_ns;
     atomic_uint hold; /* answers of the gate are withheld while above 0 (S11) */
     atomic_bool draining, readable;
+    atomic_bool behind;     /* readable, but too far behind for new readers */
+    atomic_uint followers;  /* elsewhere, that may be readable */
+    atomic_uint turn;       /* of the next reader */
+    atomic_uint_least64_t reads_here, reads_elsewhere, reads_leader, reads_waited, reads_given_up;
     atomic_int leader; /* enum hf_leader_at */
     atomic_uint_least64_t leader_epoch;
 
@@ -154,7 +161,9 @@ struct hf_session {
     struct hf_question *question; /* ASKING, PostgreSQL here */
     struct hf_scram_keys keys;    /* of the role; in memory only, wiped with the session, or when they are of no more use */
     bool authenticated;           /* the client has proved who it is, and the keys are known */
-    bool to_leader;               /* a reader whose password no standby knows yet */
+    bool to_leader;               /* a reader that no follower serves: it asked for that, none is fresh, or none knows its password yet */
+    bool fresh;                   /* a reader whose statements wait for what the leader has (fresh.h) */
+    struct hf_waiting_read *waiting; /* what of the client's does; NULL: nothing */
     bool answered;           /* the client has got a byte of PostgreSQL's */
     bool spoke;              /* and said more than its startup packet */
     bool cancel;             /* `first` is a CancelRequest: no answer is due */
@@ -197,6 +206,8 @@ void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id);
  * closed. False: not such a one. */
 bool hf_session_rehold(struct hf_session *s);
 void hf_session_withhold(struct hf_session *s, bool yes);
+void hf_session_count_waiting(struct hf_thread *t, int by); /* of those that hf_session_look() shall see: 1 or -1 */
+bool hf_session_connect_here(struct hf_session *s, enum hf_session_kind kind); /* false: PostgreSQL is just starting or stopping */
 void hf_session_log_in(struct hf_session *s, bool yes); /* from now on; it is done */
 void hf_session_await(struct hf_session *s, enum hf_session_state state); /* ASKING, SASL; STARTUP again */
 void hf_session_dial(struct hf_session *s, enum hf_router_to to, uint64_t id);

@@ -85,7 +85,7 @@ static bool remember_who(struct hf_session *s)
 static void started(struct hf_session *s, enum hf_startup_kind kind)
 {
     s->cancel = kind == HF_STARTUP_CANCEL;
-    if (!let_in(s) || (!s->cancel && !remember_who(s)))
+    if (!let_in(s) || (!s->cancel && (!remember_who(s) || !hf_reads_begin(s))))
         return;
     if (s->read_only && !s->from_tunnel && !s->cancel) {
         /* Also for a standby, where it changes nothing: it may be the leader by the time. */

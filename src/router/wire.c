@@ -12,9 +12,8 @@ static struct hf_startup bad(const char *sqlstate, const char *text, const char 
         .kind = HF_STARTUP_BAD, .sqlstate = sqlstate, .text = text, .hint = hint};
 }
 
-/* The next pair at *at, which moves behind it. False at the end of the list; *at is then at the
- * final NUL if the list is well formed. The packet's last byte is a NUL: checked by the caller. */
-static bool pair(const uint8_t *p, size_t len, size_t *at, const char **key, const char **value)
+/* At the end of the list *at is at the final NUL if the list is well formed. The packet's last byte is a NUL. */
+bool hf_startup_pair(const uint8_t *p, size_t len, size_t *at, const char **key, const char **value)
 {
     size_t value_at;
 
@@ -45,7 +44,7 @@ static struct hf_startup session(const uint8_t *p, size_t len)
     if (len < 9 || p[len - 1] != '\0')
         return bad("08P01", "invalid startup packet layout: expected terminator as last byte",
                    NULL);
-    while (pair(p, len, &at, &key, &value)) {
+    while (hf_startup_pair(p, len, &at, &key, &value)) {
         if (strcmp(key, "user") == 0) {
             user = value;
             if (strcmp(value, "holdfast") == 0)
@@ -70,7 +69,7 @@ const char *hf_startup_value(const uint8_t *p, size_t len, const char *name)
     const char *key, *value, *found = NULL;
     size_t at = 8;
 
-    while (pair(p, len, &at, &key, &value))
+    while (hf_startup_pair(p, len, &at, &key, &value))
         if (strcmp(key, name) == 0)
             found = value;
     return found;
@@ -126,23 +125,16 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n)
     return session(p, len);
 }
 
+/* Behind all that the client has said, since PostgreSQL takes the last of those with one name, and these after `options`. */
 size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap)
 {
-    static const char setting[] = " -c default_transaction_read_only=on";
-    const char *options = hf_startup_value(p, len, "options");
-    size_t add, at;
+    static const char settings[] = "default_transaction_read_only\0on\0holdfast.read_only\0on"; /* with a NUL of its own */
+    size_t add = sizeof settings;
 
-    at = options != NULL ? (size_t)(options - (const char *)p) + strlen(options) : len - 1;
-    add = options != NULL ? sizeof setting - 1 : sizeof "options" + sizeof setting;
     if (len + add > cap || len + add > HF_STARTUP_MAX)
         return 0;
-    memmove(p + at + add, p + at, len - at);
-    if (options != NULL) {
-        memcpy(p + at, setting, sizeof setting - 1);
-    } else {
-        memcpy(p + at, "options", sizeof "options");
-        memcpy(p + at + sizeof "options", setting, sizeof setting);
-    }
+    memcpy(p + len - 1, settings, add);
+    p[len + add - 1] = '\0';
     hf_scan_put(p, (uint32_t)(len + add));
     return len + add;
 }
@@ -236,7 +228,7 @@ size_t hf_wire_negotiate(uint8_t *out, const uint8_t *p, size_t len, uint32_t ne
     uint32_t minor = hf_scan_number(p + 4) & 0xffff, options = 0;
     size_t at = 8, n = 13;
 
-    while (pair(p, len, &at, &key, &value)) {
+    while (hf_startup_pair(p, len, &at, &key, &value)) {
         if (strncmp(key, "_pq_.", 5) != 0)
             continue;
         options++;

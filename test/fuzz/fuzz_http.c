@@ -45,13 +45,13 @@ static void node_of(struct hf_node *n, struct input *in)
     n->config = &config;
     n->decide = how & 8 ? (struct hf_decide *)&world.view : NULL;
     n->streaming = how & 16;
-    n->applied = how & 32 ? 1000 : 0;
-    n->leader_end = n->applied + lag < lag ? lag : n->applied + lag;
+    if (how & 32)
+        hf_lag_heard(&n->reads.lag, 1000 + lag < lag ? lag : 1000 + lag, 1000, 1);
 }
 
 static void check_follower(const struct hf_node *n, const char *max_lag, unsigned status)
 {
-    uint64_t lag = n->leader_end > n->applied ? n->leader_end - n->applied : 0;
+    uint64_t lag = n->reads.lag.end > n->reads.lag.applied ? n->reads.lag.end - n->reads.lag.applied : 0;
     bool could = n->decide != NULL && world.readable;
     unsigned __int128 most;
 
@@ -60,7 +60,7 @@ static void check_follower(const struct hf_node *n, const char *max_lag, unsigne
     else if (!is_number(max_lag, &most))
         MUST(status == 400);
     else
-        MUST(status == (could && n->streaming && n->applied != 0 && lag <= most ? 200 : 503));
+        MUST(status == (could && n->streaming && n->reads.lag.heard_ns != 0 && lag <= most ? 200 : 503));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -58,7 +58,7 @@ void hf_pg_status(struct hf_pg *pg, struct hf_pg_status *s)
 
 hf_lsn hf_node_lsn(const struct hf_node *n)
 {
-    return n->applied;
+    return n->reads.lag.applied;
 }
 
 char *hf_node_status_text(struct hf_node *n)

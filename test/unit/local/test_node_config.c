@@ -79,15 +79,22 @@ static void clients(void **s)
     assert_string_equal(c.client_tls_dir, c.tls_dir);
     assert_int_equal(c.max_clients, HF_CLIENTS_DEFAULT);
     assert_int_equal(c.login_ms, HF_LOGIN_MS_DEFAULT);
+    assert_int_equal(c.read_lag_ms, 5000);
+    assert_int_equal(c.read_lag_mb, 256);
     assert_int_equal(c.allow.n, 0);
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "required",
                            "--client-tls-dir", "/etc/x", "--allow", "10.0.0.0/8,fd00::/8", "--allow",
-                           "127.0.0.1", "--max-clients", "7", "--login-timeout-ms", "500"), 0);
+                           "127.0.0.1", "--max-clients", "7", "--login-timeout-ms", "500",
+                           "--max-read-lag-ms", "2000", "--max-read-lag-mb", "1"), 0);
     assert_int_equal(c.client_tls, HF_ROUTER_TLS_REQUIRED);
     assert_string_equal(c.client_tls_dir, "/etc/x");
     assert_int_equal(c.allow.n, 3);
     assert_int_equal(c.max_clients, 7);
     assert_int_equal(c.login_ms, 500);
+    assert_int_equal(c.read_lag_ms, 2000);
+    assert_int_equal(c.read_lag_mb, 1);
+    /* Below a heartbeat and what it takes to tell of it, no follower would ever be near enough. */
+    assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--max-read-lag-ms", "1999"), HF_EINVAL);
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "on"), HF_EINVAL);
     assert_non_null(strstr(err.text, "--client-tls on: not one of offered, required, off"));
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--allow", "10.0.0.1/8"), HF_EINVAL);

@@ -20,8 +20,8 @@ static unsigned follower(const char *max_lag)
     world.readable = true;
     n.decide = (struct hf_decide *)&n;
     n.streaming = true;
-    n.applied = 1000;
-    n.leader_end = 1100;
+    hf_lag_begin(&n.reads.lag);
+    hf_lag_heard(&n.reads.lag, 1100, 1000, 1);
     hf_node_http(&n, "/follower", max_lag, &a);
     assert_non_null(a.text);
     free(a.text);

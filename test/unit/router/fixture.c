@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/net.h"
 #include "router/asker.h"
+#include "router/link.h"
 #include "router/login.h"
 #include "router/survive.h"
 
@@ -64,6 +65,17 @@ void hf_asker_secret(struct hf_asker *a, const uint8_t secret[HF_SCRAM_KEY])
 {
     (void)a;
     (void)secret;
+}
+
+/* PostgreSQL's WAL, in place of router/link_lsn.c: applied here, flushed here. */
+bool hf_link_lsn(struct hf_link *l, const char *sql, uint64_t *lsn)
+{
+    (void)l;
+    atomic_fetch_add(&world.looks, 1);
+    while (atomic_load(&world.slow))
+        (void)poll(NULL, 0, STEP_MS);
+    *lsn = strstr(sql, "replay") != NULL ? atomic_load(&world.applied) : atomic_load(&world.flushed);
+    return *lsn != 0;
 }
 
 void hf_asker_ask(struct hf_asker *a, struct hf_question *q)
@@ -198,6 +210,26 @@ static void on_readers_gone(void *ctx)
     ((struct fixture *)ctx)->readers_gone++;
 }
 
+static void on_read_ask(void *ctx, uint64_t seq)
+{
+    struct fixture *f = ctx;
+
+    f->ask_seq = seq;
+    f->asks++;
+}
+
+static void on_read_answer(void *ctx, uint64_t from, uint64_t epoch, uint64_t seq, uint64_t sent_ns, uint64_t lsn)
+{
+    struct fixture *f = ctx;
+
+    assert_int_equal(from, 2);
+    assert_int_equal(epoch, 1);
+    assert_int_equal(sent_ns, 77);
+    f->answer_seq = seq;
+    f->answer_lsn = lsn;
+    f->answers++;
+}
+
 struct fixture *fixture_open(unsigned hold_ms, unsigned login_ms, unsigned max_clients)
 {
     return fixture_open_with(&(struct hf_router_config){
@@ -225,7 +257,9 @@ struct fixture *fixture_open_with(const struct hf_router_config *wishes)
                                                 .dial = on_dial,
                                                 .on_drained = on_drained,
                                                 .on_shut = on_shut,
-                                                .on_readers_gone = on_readers_gone};
+                                                .on_readers_gone = on_readers_gone,
+                                                .read_ask = on_read_ask,
+                                                .read_answer = on_read_answer};
         config.sql = config.read_only = "127.0.0.1:0";
         config.socket_dir = f->dir;
         assert_int_equal(hf_router_open(&f->r, &f->loop, &config, &callbacks, &err), 0);

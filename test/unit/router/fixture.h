@@ -31,7 +31,8 @@ struct fixture {
     struct hf_router *r;
     char dir[64];
     int server; /* the listening Unix socket */
-    unsigned drained, shut, readers_gone, dials;
+    unsigned drained, shut, readers_gone, dials, asks, answers;
+    uint64_t ask_seq, answer_seq, answer_lsn; /* the newest */
     struct hf_router_dial *dial; /* the newest, with its descriptor */
     int dial_fd;
     enum hf_router_to dial_to;
@@ -82,6 +83,9 @@ struct world {
     struct hf_scram_keys keys;
     uint32_t version;
     const char *guard; /* what the guard says when a connection begins; NULL: there is none */
+    atomic_uint_least64_t applied, flushed; /* WAL; 0: it does not tell */
+    atomic_bool slow;                       /* it takes until this is false again */
+    atomic_uint looks;                      /* how often it was asked for either */
     uint64_t said;    /* bytes that the router has sent in the last server_check() */
 };
 extern struct world world;

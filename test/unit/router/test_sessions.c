@@ -289,7 +289,7 @@ static void readers(void **state)
     fd = client_start(f, true);
     leader_told(f, 1);
     server = server_accept(f);
-    assert_non_null(memmem(seen, sizeof seen, "default_transaction_read_only=on", 32));
+    assert_non_null(memmem(seen, sizeof seen, "default_transaction_read_only\0on\0holdfast.read_only\0on", 55));
     server_log_in(server);
     hear_ready(f, fd, 'I');
     assert_int_equal(f->dials, 1);
@@ -336,6 +336,7 @@ static void readers_elsewhere(void **state)
     (void)state;
     fixture_open_gate(f, 1);
     hf_router_leader(f->r, HF_LEADER_HERE, 1);
+    hf_router_followers(f->r, 2);
     fd = client_start(f, true);
     run_until(f, &f->dials, 1);
     assert_int_equal(f->dial_to, HF_TO_FOLLOWER);
@@ -343,7 +344,7 @@ static void readers_elsewhere(void **state)
     follower = dial_answer(f, true);
     run_until_bytes(f, follower, 19);
     assert_true(recv(follower, hello, sizeof hello, 0) > 18);
-    assert_non_null(memmem(hello, sizeof hello, "default_transaction_read_only=on", 32));
+    assert_non_null(memmem(hello, sizeof hello, "default_transaction_read_only\0on\0holdfast.read_only\0on", 55));
     server_log_in(follower);
     hear_ready(f, fd, 'I');
     assert_int_equal(hf_router_counts(f->r).tunnels, 1);
@@ -409,13 +410,14 @@ static void readers_on_the_leader(void **state)
     f->arg = seen;
     fixture_open_gate(f, 1);
     hf_router_leader(f->r, HF_LEADER_HERE, 1);
+    hf_router_followers(f->r, 3);
     fd = client_start(f, true);
     for (unsigned i = 1; i <= 3; i++) {
         run_until(f, &f->dials, i);
         dial_answer(f, false);
     }
     server = server_accept(f);
-    assert_non_null(memmem(seen, sizeof seen, "default_transaction_read_only=on", 32));
+    assert_non_null(memmem(seen, sizeof seen, "default_transaction_read_only\0on\0holdfast.read_only\0on", 55));
     server_log_in(server);
     hear_ready(f, fd, 'I');
     assert_int_equal(hf_router_counts(f->r).gate, 1);

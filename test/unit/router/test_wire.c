@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "router/dialogue.h"
+#include "router/reads.h"
 #include "router/wire.h"
 
 /* -- startup ------------------------------------------------------------------------------- */
@@ -136,28 +137,64 @@ static void startup_refused(void **state)
     refused(hf_startup_parse(zero, 4), "08P01");
 }
 
+/* Behind everything, since PostgreSQL takes the last one, and these after `options`: whatever the client has said of it. */
 static void startup_read_only(void **state)
 {
-    static const char plain[] = "user\0app\0options\0-c default_transaction_read_only=on\0";
+    static const char added[] = "default_transaction_read_only\0on\0holdfast.read_only\0on\0"; /* and the packet's last NUL */
     uint8_t b[HF_STARTUP_MAX];
-    size_t n = PACKET(b, 196608, "user\0app\0\0");
+    size_t before, n;
 
     (void)state;
-    n = hf_startup_read_only(b, n, sizeof b);
+    before = PACKET(b, 196608, "default_transaction_read_only\0off\0user\0app\0options\0-c a=b\0\0");
+    n = hf_startup_read_only(b, before, sizeof b);
+    assert_int_equal(n, before + sizeof added - 1);
     assert_int_equal(hf_startup_parse(b, n).kind, HF_STARTUP_SESSION);
-    assert_memory_equal(b + 8, "user\0app\0options\0 -c default_transaction_read_only=on\0",
-                        sizeof plain + 1);
-    n = PACKET(b, 196608, "options\0-c a=b\0user\0app\0\0");
-    n = hf_startup_read_only(b, n, sizeof b);
-    assert_int_equal(hf_startup_parse(b, n).kind, HF_STARTUP_SESSION);
-    assert_string_equal((char *)b + 16, "-c a=b -c default_transaction_read_only=on");
-    assert_string_equal((char *)b + 16 + strlen((char *)b + 16) + 1, "user");
-    /* Of two the last counts. */
-    n = PACKET(b, 196608, "options\0x\0options\0y\0user\0app\0\0");
-    n = hf_startup_read_only(b, n, sizeof b);
-    assert_string_equal((char *)b + 26, "y -c default_transaction_read_only=on");
+    assert_memory_equal(b + before - 1, added, sizeof added);
+    assert_string_equal(hf_startup_value(b, n, "default_transaction_read_only"), "on");
+    assert_string_equal(hf_startup_value(b, n, "holdfast.read_only"), "on");
+    assert_string_equal(hf_startup_value(b, n, "options"), "-c a=b");
     n = PACKET(b, 196608, "user\0app\0\0");
     assert_int_equal(hf_startup_read_only(b, n, n + 10), 0);
+    assert_int_equal(hf_startup_read_only(b, n, n + sizeof added - 2), 0);
+    assert_int_equal(hf_startup_read_only(b, n, n + sizeof added - 1), n + sizeof added - 1);
+}
+
+static void startup_reads(void **state)
+{
+    static const struct {
+        const char *packet;
+        size_t len;
+        enum hf_reads asked;
+    } cases[] = {
+#define CASE(text, asked) {text, sizeof text, asked}
+        CASE("user\0app\0", HF_READS_UNSAID),
+        CASE("user\0app\0options\0-c work_mem=64kB\0", HF_READS_UNSAID),
+        CASE("user\0app\0options\0-c holdfast.reads=follower\0", HF_READS_FOLLOWER),
+        CASE("user\0app\0options\0-c a=b -cHoldfast.Reads=FRESH  -c c=d\0", HF_READS_FRESH),
+        CASE("user\0app\0options\0--holdfast.reads=leader\0", HF_READS_LEADER),
+        CASE("user\0app\0options\0-c  holdfast\\.reads=leader\0", HF_READS_BAD), /* hidden */
+        CASE("user\0app\0options\0-c holdfast.reads=leader --holdfast.reads=fresh\0", HF_READS_FRESH),
+        CASE("user\0app\0options\0-c holdfast.reads=leader\0holdfast.reads\0fresh\0", HF_READS_FRESH),
+        CASE("holdfast.reads\0fresh\0user\0app\0options\0-c holdfast.reads=leader\0", HF_READS_FRESH),
+        CASE("holdfast.reads\0fresh\0user\0app\0HOLDFAST.READS\0follower\0", HF_READS_FOLLOWER),
+        /* Of what is understood in half nothing is done. */
+        CASE("user\0app\0options\0-c holdfast.reads=replica\0", HF_READS_BAD),
+        CASE("user\0app\0options\0-c holdfast.reads=\0", HF_READS_BAD),
+        CASE("user\0app\0options\0-c holdfast.reads\0", HF_READS_BAD),
+        CASE("user\0app\0options\0-c holdfast.reads fresh\0", HF_READS_BAD),
+        CASE("user\0app\0options\0-ec holdfast.reads=fresh\0", HF_READS_BAD),
+        CASE("user\0app\0options\0holdfast.reads=fresh\0", HF_READS_BAD),
+        CASE("user\0app\0options\0-c holdfast.reads=fresh,leader\0", HF_READS_BAD),
+        CASE("user\0app\0options\0-c holdfast.reads=freshfreshfreshfreshfreshfreshfreshfreshfreshfreshfreshfresh\0", HF_READS_BAD),
+        CASE("user\0app\0options\0-c holdfast.reads_=fresh\0", HF_READS_BAD),
+        CASE("user\0app\0holdfast.reads\0\0x\0y\0", HF_READS_BAD),
+    };
+    uint8_t b[HF_STARTUP_MAX];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (hf_reads_asked(b, packet(b, 196608, cases[i].packet, cases[i].len)) != cases[i].asked)
+            fail_msg("case %zu", i);
 }
 
 static void fatal_layout(void **state)
@@ -395,7 +432,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(startup_kinds),
         cmocka_unit_test(startup_values),     cmocka_unit_test(startup_refused),
-        cmocka_unit_test(startup_read_only), cmocka_unit_test(fatal_layout),
+        cmocka_unit_test(startup_read_only), cmocka_unit_test(startup_reads), cmocka_unit_test(fatal_layout),
         cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_copy),
         cmocka_unit_test(dialogue_many),     cmocka_unit_test(dialogue_splits),
         cmocka_unit_test(dialogue_notices),  cmocka_unit_test(dialogue_hostile),
