@@ -89,7 +89,8 @@ class Load:
         self.appends = workload.Appends(lab, seed=seed)
         self.registers = workload.Registers(lab, seed=seed)
         self.followers = workload.FollowerReads(lab, self.appends, seed=seed)
-        self.parts = (self.rows, self.appends, self.registers, self.followers)
+        self.fresh = workload.FreshReads(lab, count=2 if len(lab.names()) <= 3 else 0, seed=f"fresh {seed}")
+        self.parts = (self.rows, self.appends, self.registers, self.followers, self.fresh)
 
     def __enter__(self):
         for part in self.parts:
@@ -107,7 +108,7 @@ class Load:
         ops = self.appends.history.of()
         return (check_append.check(ops, lists)
                 + check_append.check_followers(self.followers.history.of("follower"), ops, lists)
-                + check_register.check(self.registers.history.of(), registers))
+                + check_register.check(self.registers.history.of() + self.fresh.history.of("fresh"), registers))
 
     def counts(self):
         ok = [op for op in self.appends.history.of() if op.fate == "ok"]
@@ -117,6 +118,7 @@ class Load:
             "transactions of unknown fate": sum(
                 op.fate == "info" for op in self.appends.history.of()),
             "register operations": sum(op.fate == "ok" for op in self.registers.history.of()),
+            "fresh reads": sum(op.fate == "ok" for op in self.fresh.history.of("fresh")),
             "follower reads": sum(op.fate == "ok" for op in self.followers.history.of("follower")),
         }
 

@@ -61,6 +61,8 @@ class Clients(load.Workers):
         super().__init__("a client", works, end_s=40)
 
     read_only = False
+    via = "gate"
+    more = {}  # of each connection
 
     def _run(self, i, rng):
         names = self.lab.names()
@@ -69,7 +71,7 @@ class Clients(load.Workers):
             node = names[turn % len(names)]
             turn += 1
             try:
-                conn = self.lab.connect(node, self.read_only, autocommit=False)
+                conn = self.lab.connect(node, self.read_only, autocommit=False, **self.more)
                 self.prepare(conn)
             except psycopg2.Error:
                 self._stop.wait(0.05)
@@ -85,7 +87,7 @@ class Clients(load.Workers):
 
     def _one(self, i, rng, conn, node):
         """One transaction; returns whether the connection is still good."""
-        op = Op(i, 0, self.plan(rng), node=node, via="follower" if self.read_only else "gate")
+        op = Op(i, 0, self.plan(rng), node=node, via=self.via)
         op.begun = time.monotonic()
         committing = False
         try:
@@ -156,6 +158,7 @@ class FollowerReads(Clients):
     """Whole snapshots of the youngest lists through the read-only ports."""
 
     read_only = True
+    via = "follower"
 
     def __init__(self, lab, appends, count=1, pause=0.1, seed=0):
         super().__init__(lab, count, pause, f"followers {seed}")
@@ -200,3 +203,17 @@ class Registers(Clients):
         lab.execute(cls.TABLE)
         for k in range(REGISTERS):
             lab.execute("INSERT INTO registers VALUES (%s, 0, 0) ON CONFLICT DO NOTHING", (k,))
+
+
+class FreshReads(Registers):
+    """The same registers, read from followers that must not be late: as linearisable as through the gate. With more than three
+    voters what a follower shows may be taken back (docs/safety.md), so this is for three."""
+
+    via = "fresh"
+    more = {"options": "-c holdfast.reads=fresh"}
+
+    def prepare(self, conn):
+        conn.set_session(readonly=True)
+
+    def plan(self, rng):
+        return [["r", rng.randrange(REGISTERS), None]]
