@@ -121,7 +121,7 @@ void hf_node_reads_ask(void *ctx, uint64_t seq)
     struct hf_msg m = {.type = HF_MSG_READ, .seq = seq, .sent_ns = hf_clock_ns()};
     struct hf_view v;
 
-    if (n->decide == NULL)
+    if (n->decide == NULL || n->ending)
         return;
     v = hf_decide_view(n->decide);
     m.epoch = followed(n, &v);
@@ -145,7 +145,7 @@ void hf_node_reads_message(struct hf_node *n, const struct hf_msg *m)
 {
     struct hf_view v;
 
-    if (n->decide == NULL)
+    if (n->decide == NULL || n->ending)
         return;
     v = hf_decide_view(n->decide);
     if (m->type == HF_MSG_READ && v.leading && m->epoch == v.epoch)

@@ -50,8 +50,9 @@ struct hf_fresh {
     uint64_t asked_ns; /* when it was asked last */
     struct due dues[DUES_MAX];
     unsigned n_dues, misses; /* looks since the last that settled one */
+    uint64_t applied;  /* here, in this spell, at least */
     uint64_t over;     /* rounds up to this one are of a spell that has ended */
-    atomic_uint_least64_t settled; /* rounds up to this one: all is applied here */
+    atomic_uint_least64_t settled; /* the newest round of which all is applied here */
 };
 
 static void *must(void *p)
@@ -106,13 +107,6 @@ static void settled_run(void *arg)
     }
 }
 
-static void settle(struct hf_fresh *f, uint64_t round)
-{
-    atomic_store(&f->settled, round);
-    for (unsigned i = 0; i < f->r->n_threads; i++)
-        hf_mailbox_post(f->r->threads[i].mailbox, settled_run, &f->r->threads[i]);
-}
-
 /* -- rounds, with the lock ----------------------------------------------------------------------- */
 
 /* The question of the newest round goes out, for the first time or again. */
@@ -130,6 +124,23 @@ static void go_on(struct hf_fresh *f)
         return;
     f->asked++;
     ask(f);
+}
+
+/* All rounds whose LSN is applied. */
+static void settle(struct hf_fresh *f)
+{
+    unsigned done = 0;
+
+    while (done < f->n_dues && f->dues[done].lsn <= f->applied)
+        atomic_store(&f->settled, f->dues[done++].round);
+    if (done == 0)
+        return;
+    f->n_dues -= done;
+    f->misses = 0;
+    memmove(f->dues, f->dues + done, f->n_dues * sizeof f->dues[0]);
+    for (unsigned i = 0; i < f->r->n_threads; i++)
+        hf_mailbox_post(f->r->threads[i].mailbox, settled_run, &f->r->threads[i]);
+    go_on(f);
 }
 
 /* The round that whoever has come now has to wait for. */
@@ -151,8 +162,10 @@ void hf_fresh_told(struct hf_fresh *f, uint64_t seq, uint64_t lsn)
     if (seq == f->asked && f->answered < f->asked) {
         f->answered = f->asked;
         f->dues[f->n_dues++] = (struct due){seq, lsn};
+        settle(f);
         go_on(f);
-        uv_cond_signal(&f->cond);
+        if (f->n_dues > 0)
+            uv_cond_signal(&f->cond);
     }
     uv_mutex_unlock(&f->mutex);
 }
@@ -162,6 +175,7 @@ void hf_fresh_over(struct hf_fresh *f)
     uv_mutex_lock(&f->mutex);
     f->over = f->wanted = f->answered = f->asked = f->asked + 1; /* whoever waits for one of those finds another server */
     f->n_dues = 0;
+    f->applied = 0;
     uv_mutex_unlock(&f->mutex);
 }
 
@@ -210,25 +224,17 @@ static void answer_all(struct hf_fresh *f, struct hf_link *l)
 /* The follower's: what is applied? False: look again later. */
 static bool look(struct hf_fresh *f, struct hf_link *l)
 {
-    uint64_t lsn = 0, over = f->over, round = 0;
-    unsigned done = 0;
+    uint64_t lsn = 0, over = f->over;
     bool ok;
 
     uv_mutex_unlock(&f->mutex);
     ok = hf_link_lsn(l, "SELECT pg_catalog.pg_last_wal_replay_lsn()", &lsn);
     uv_mutex_lock(&f->mutex);
-    if (!ok || f->over != over)
-        return ok;
-    while (done < f->n_dues && f->dues[done].lsn <= lsn)
-        round = f->dues[done++].round;
-    if (done == 0)
-        return true;
-    f->n_dues -= done;
-    f->misses = 0;
-    memmove(f->dues, f->dues + done, f->n_dues * sizeof f->dues[0]);
-    settle(f, round);
-    go_on(f);
-    return true;
+    if (ok && f->over == over) {
+        f->applied = lsn;
+        settle(f);
+    }
+    return ok;
 }
 
 static void rest(struct hf_fresh *f, uint64_t ns)

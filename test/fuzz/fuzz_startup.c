@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "router/reads.h"
 #include "router/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -36,6 +37,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (room == NULL)
             return 0;
         memcpy(room, data, whole.len);
+        {
+            uint8_t *exact = malloc(whole.len);
+            if (exact != NULL) {
+                memcpy(exact, data, whole.len);
+                if (hf_reads_asked(exact, whole.len) != hf_reads_asked(room, whole.len))
+                    abort();
+            }
+            free(exact);
+        }
         len = hf_startup_read_only(room, whole.len, HF_STARTUP_MAX);
         if (len != 0 && hf_startup_parse(room, len).kind != HF_STARTUP_SESSION)
             abort();
