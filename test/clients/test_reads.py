@@ -320,6 +320,7 @@ def test_fresh_reads_while_leaders_change(cluster, tries):
             while not stop.wait(1):
                 epoch = cluster.epoch()
                 if tries > 2000:
+                    cluster.wait_healthy()
                     delay(cluster, cluster.followers()[1], len(changes) % 3 * 10)
                 if tries > 2000 and len(changes) % 5 == 4:
                     cluster.run("kill", cluster.leader(), "--restart")
@@ -338,8 +339,10 @@ def test_fresh_reads_while_leaders_change(cluster, tries):
     finally:
         stop.set()
         changer.join()
+        cluster.wait_healthy()
         for node in cluster.names():
             delay(cluster, node, 0)
+    print(f"{len(changes)} changes of leader")
     assert not errors and len(changes) >= 2
 
 
