@@ -17,7 +17,7 @@ _reads = {}
 @pytest.fixture(name="cluster")
 def with_reads(request):
     if "c" not in _reads:
-        _reads["c"] = harness.Cluster(env={"HOLDFAST_MAX_READ_LAG_MS": "2000", "HOLDFAST_FOLLOW_SESSIONS": "1"})
+        _reads["c"] = harness.Cluster(env={"HOLDFAST_MAX_READ_LAG_MS": "2000"})
         _reads["c"].execute("CREATE TABLE c_reads (id int PRIMARY KEY, v bigint NOT NULL); INSERT INTO c_reads VALUES (1, 0)")
     cluster = _reads["c"]
     cluster.heal()
