@@ -16,6 +16,7 @@ static struct fixture *follower(bool follow)
     hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1);
     hf_router_follower_readable(f->r, true);
     atomic_store(&world.applied, 100);
+    world.guard = follow ? "none" : NULL;
     return f;
 }
 
