@@ -433,6 +433,9 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
                                   .hold_ms = n->config->hold_ms,
                                   .login_ms = n->config->login_ms,
                                   .max_clients = n->config->max_clients,
+                                  .share = n->config->pool,
+                                  .max_servers = n->config->max_servers,
+                                  .pool_wait_ms = n->config->pool_wait_ms,
                                   .follow = n->config->follow_sessions,
                                   .allow = &n->config->allow};
     struct hf_peer_callbacks peer_cb = hf_node_peer_callbacks(n);

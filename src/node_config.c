@@ -15,7 +15,7 @@
 
 /* What is read before it is checked and put in its place. */
 struct raw {
-    char host[128], sql_host[128], log_level[16], guard[16], client_tls[16], follow[16], credentials[HF_PATH_MAX];
+    char host[128], sql_host[128], log_level[16], guard[16], client_tls[16], follow[16], pool[16], credentials[HF_PATH_MAX];
     char dir[HF_PATH_MAX];
     unsigned sql_port, ro_port, peer_port, http_port;
     struct hf_option_list seeds, settings, allow;
@@ -78,6 +78,12 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "HOLDFAST_DEAD_AFTER_MS", "MS", "a voter unheard for so long stops counting (default 300000)"},
         {"max-clients", 0, HF_OPT_NUMBER, &c->max_clients, 0, 1, 10000, "HOLDFAST_MAX_CLIENTS", "N",
          "clients at a time, those carried here from other nodes included (default 1000)"},
+        {"pool", 0, HF_OPT_TEXT, r->pool, sizeof r->pool, 0, 0, "HOLDFAST_POOL", "WHEN",
+         "sessions share server connections: auto (those that are free, when there are not enough; default), session (none do)"},
+        {"max-server-connections", 0, HF_OPT_NUMBER, &c->max_servers, 0, 0, 10000, "HOLDFAST_MAX_SERVER_CONNECTIONS", "N",
+         "for each database and role, through this node (default 0: as many as PostgreSQL takes)"},
+        {"pool-wait-ms", 0, HF_OPT_NUMBER, &c->pool_wait_ms, 0, 1, 3600000, "HOLDFAST_POOL_WAIT_MS", "MS",
+         "how long a session waits for a server connection (default 60000)"},
         {"login-timeout-ms", 0, HF_OPT_NUMBER, &c->login_ms, 0, 100, 3600000,
          "HOLDFAST_LOGIN_TIMEOUT_MS", "MS", "for a client to log in (default 60000)"},
         {"follow-sessions", 0, HF_OPT_TEXT, r->follow, sizeof r->follow, 0, 0, "HOLDFAST_FOLLOW_SESSIONS", "WHEN",
@@ -339,13 +345,16 @@ static int take_words(struct hf_node_config *c, const struct raw *r, struct hf_e
                                         {"off", HF_ROUTER_TLS_OFF},
                                         {NULL, 0}};
     static const struct word follow[] = {{"on", true}, {"off", false}, {NULL, 0}};
-    int level = 0, guard = 0, mode = 0, follows = 0, rv;
+    static const struct word pools[] = {{"auto", true}, {"session", false}, {NULL, 0}};
+    int level = 0, guard = 0, mode = 0, follows = 0, pool = 0, rv;
 
     if ((rv = choose("--log-level", r->log_level, levels, &level, err)) != 0 ||
         (rv = choose("--guard", r->guard, guards, &guard, err)) != 0 ||
         (rv = choose("--client-tls", r->client_tls, modes, &mode, err)) != 0 ||
-        (rv = choose("--follow-sessions", r->follow, follow, &follows, err)) != 0)
+        (rv = choose("--follow-sessions", r->follow, follow, &follows, err)) != 0 ||
+        (rv = choose("--pool", r->pool, pools, &pool, err)) != 0)
         return rv;
+    c->pool = pool != 0;
     c->log_level = (enum hf_log_level)level;
     c->guard = (enum hf_pg_guard)guard;
     c->client_tls = (enum hf_router_tls)mode;
@@ -470,7 +479,7 @@ static int write_settings(struct hf_node_config *c, const struct hf_option_list 
 
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err)
 {
-    struct raw r = {.log_level = "info", .guard = "auto", .client_tls = "offered", .follow = "on", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
+    struct raw r = {.log_level = "info", .guard = "auto", .client_tls = "offered", .follow = "on", .pool = "auto", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
                     .peer_port = 7000};
     struct hf_option o[OPTIONS_MAX];
     unsigned n;
@@ -484,6 +493,7 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     c->login_ms = HF_LOGIN_MS_DEFAULT;
     c->read_lag_ms = HF_READ_LAG_MS_DEFAULT;
     c->read_lag_mb = HF_READ_LAG_MB_DEFAULT;
+    c->pool_wait_ms = 60000;
     c->wal_keep_mb = HF_WAL_KEEP_MB_DEFAULT;
     n = options(o, c, &r);
     rv = hf_options_parse(o, n, argc, argv, NULL, err);

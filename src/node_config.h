@@ -64,6 +64,8 @@ struct hf_node_config {
     unsigned hold_ms;      /* how long a client's connection waits for a leader */
     unsigned dead_after_ms; /* a voter unheard for this long stops counting */
     unsigned max_clients;
+    bool pool; /* auto */
+    unsigned max_servers, pool_wait_ms; /* 0: default */
     bool follow_sessions;
     unsigned login_ms;     /* for a client to log in */
     unsigned read_lag_ms, read_lag_mb; /* beyond either a follower takes no new readers */

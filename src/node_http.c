@@ -90,6 +90,14 @@ static void router_metrics(struct text *t, const struct hf_node *n)
     metric(t, "client_bytes_total", "counter", "Bytes of sessions, from and to clients and other nodes' routers.");
     put(t, "holdfast_client_bytes_total{direction=\"in\"} %" PRIu64 "\n", c.bytes_in);
     put(t, "holdfast_client_bytes_total{direction=\"out\"} %" PRIu64 "\n", c.bytes_out);
+    gauge(t, "pool_server_connections", "Server connections that sessions share.", c.pool.servers);
+    gauge(t, "pool_waiting", "Sessions that wait for a server connection.", c.pool.waiting);
+    counter(t, "pool_taken_total", "Server connections that another session had before.", c.pool.taken);
+    counter(t, "pool_remade_total", "Of them, those that had to be made into what the session had.", c.pool.remade);
+    counter(t, "pool_waits_total", "Server connections that were waited for.", c.pool.waits);
+    metric(t, "pool_wait_seconds_total", "counter", "Time that sessions have waited for them.");
+    put(t, "holdfast_pool_wait_seconds_total %.3f\n", (double)c.pool.waited_ms / 1000);
+    counter(t, "pool_late_total", "Sessions that were ended because none became free in time.", c.pool.late);
     gauge(t, "sessions_withheld", "Sessions whose answer waits for the lease or a barrier.", c.lease_held);
     read_metrics(t, &c);
     counter(t, "cancels_total", "Cancel requests passed to PostgreSQL.", c.cancels);

@@ -9,6 +9,8 @@
  *   temporary lock cursor listen   there is one: looked at when a transaction ends, with its locks released
  *   currval                    currval() or lastval() has been asked for, since DISCARD
  *   prepared                   a function has prepared a statement or dropped one, since DISCARD ALL
+ *   sequence                   currval() or lastval() may have a value, since DISCARD: nextval() or setval() has been called, or a statement
+ *                              has run that may have used an identity column's (INSERT, UPDATE, MERGE, COPY FROM, ALTER TABLE)
  *   seed load slot code        something was done that nothing undoes: setseed(); LOAD; a replication slot, an origin, a backup; a function
  *                              whose language or library may keep anything
  *   config:N                   so many calls of set_config(), and of SET and RESET that are not the client's own statement
@@ -26,7 +28,7 @@
  * trigger), or a type's (those return it, or take it and return cstring), or a support function or operator of a class (those
  * return integer, or boolean, from two values), but for pg_try_advisory_lock(int, int) and pg_advisory_unlock(int, int) as an
  * operator: and whether there is a lock is looked at, not inferred. Estimates call such an operator as well. Identity columns
- * call nextval_internal() themselves: nextval() is not said.
+ * call nextval_internal() themselves: that is why whatever may write a row counts.
  *
  * Functions that are not PostgreSQL's own are seen where they are looked up (needs_fmgr_hook), once or more, whoever looks them up; those with
  * settings or SECURITY DEFINER where they are called (fmgr_hook), since for those PostgreSQL does not ask the other one. What they do
@@ -60,6 +62,7 @@ enum word {
     HOLDS_LISTEN,
     HOLDS_CURRVAL,
     HOLDS_PREPARED,
+    HOLDS_SEQUENCE,
     HOLDS_SEED,
     HOLDS_LOAD,
     HOLDS_SLOT,
@@ -68,7 +71,7 @@ enum word {
 };
 #define BIT(word) (1u << (word))
 
-static const char *const words[HOLDS_WORDS] = {"temporary", "lock", "cursor", "listen", "currval", "prepared",
+static const char *const words[HOLDS_WORDS] = {"temporary", "lock", "cursor", "listen", "currval", "prepared", "sequence",
                                          "seed",      "load", "slot",   "code"};
 
 static int revision; /* of what is said: the setting's value */
@@ -131,6 +134,12 @@ static void note(enum word word)
     say();
 }
 
+static void set_for_clients(enum word word)
+{
+    if (is_clients())
+        set(word, true);
+}
+
 /* A call that may set something: said when the statement is over, since there may be many. */
 static void note_config(void)
 {
@@ -150,6 +159,11 @@ static void look_at_seed(void)
 static void on_function(Oid function)
 {
     switch (function) {
+    case 1574: /* nextval */
+    case 1576: /* setval, of two and of three */
+    case 1765:
+        note(HOLDS_SEQUENCE);
+        break;
     case 1575: /* currval */
     case 2559: /* lastval */
         note(HOLDS_CURRVAL);
@@ -231,6 +245,8 @@ static void on_run(QueryDesc *query, ScanDirection direction, uint64 count, bool
         next_run_hook(query, direction, count, once);
     else
         standard_ExecutorRun(query, direction, count, once);
+    if (query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE)
+        set_for_clients(HOLDS_SEQUENCE);
     if (dirty)
         look_at_seed();
     say();
@@ -260,6 +276,10 @@ enum hf_guard_after hf_guard_report_begin(const Node *stmt, ProcessUtilityContex
             note(HOLDS_PREPARED);
         else if (IsA(stmt, DeallocateStmt) && ((const DeallocateStmt *)stmt)->name == NULL)
             return HF_GUARD_DEALLOCATED_ALL;
+        break;
+    case T_CopyStmt:
+    case T_AlterTableStmt:
+        set(HOLDS_SEQUENCE, true);
         break;
     case T_LoadStmt:
         note(HOLDS_LOAD);
@@ -297,6 +317,9 @@ void hf_guard_report_end(enum hf_guard_after after)
         return;
     if (after == HF_GUARD_DISCARDED_SEQUENCES || after == HF_GUARD_DISCARDED_ALL)
         set(HOLDS_CURRVAL, false);
+    /* Not within a transaction: functions of it that have called nextval() may do so again, and are not looked up again. */
+    if (after == HF_GUARD_DISCARDED_ALL || (after == HF_GUARD_DISCARDED_SEQUENCES && !IsTransactionBlock()))
+        set(HOLDS_SEQUENCE, false);
     if (after == HF_GUARD_DEALLOCATED_ALL || after == HF_GUARD_DISCARDED_ALL)
         set(HOLDS_PREPARED, false);
     if (after == HF_GUARD_CLOSED_ALL || after == HF_GUARD_DISCARDED_ALL)

@@ -191,6 +191,7 @@ static void discard_all(struct hf_holds *h)
     hf_journal_clear(&h->journal);
     hf_log_remove_all(&h->log);
     h->pins = 0;
+    h->discarded = true;
 }
 
 /* -- statements -------------------------------------------------------------------------------- */

@@ -115,6 +115,7 @@ static void parse(struct hf_holds *h, const uint8_t *body, size_t have, uint64_t
     }
     i = t != NULL ? statement(h, name, name_len, t, &r) : NULL;
     if (op->unnamed) {
+        h->left_unnamed = true;
         hf_holds_set_unnamed(h, i);
         h->unnamed_here = true;
     } else if (i != NULL) {
@@ -179,6 +180,8 @@ static void bind(struct hf_holds *h, const uint8_t *body, size_t have)
     struct hf_portal *p = portal(h, portal_name, portal_len, true);
     const struct hf_item *i = r.bad ? NULL : meant(h, name, len);
 
+    if (!r.bad && len == 0 && !h->unnamed_here)
+        h->keeps_unnamed = true;
     h->batch = true;
     (void)hf_holds_push(h, HF_OP_BIND);
     if (p == NULL)

@@ -98,6 +98,7 @@ void hf_holds_lost(struct hf_holds *h)
     hf_log_remove_pending(&h->log);
     h->guard = (struct hf_guarded){0};
     h->configs = 0;
+    h->left_unnamed = h->discarded = false;
     h->status = 'I';
     h->started = false;
     h->batch = h->skipping = h->copying = h->failed = h->committed_early = h->committed = h->wrote = false;
@@ -328,6 +329,11 @@ enum hf_hold hf_holds_by(const struct hf_holds *h)
     if (h->status != 'I')
         return HF_HOLD_TRANSACTION;
     return is_between(h) ? HF_HOLD_NOTHING : HF_HOLD_STATEMENT;
+}
+
+bool hf_holds_is_free(const struct hf_holds *h)
+{
+    return h->status == 'I' && !h->over && is_between(h) && hf_holds_pins(h) == 0;
 }
 
 /* Walks what is under way in the order in which the server does it. */

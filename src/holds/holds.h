@@ -46,6 +46,13 @@
 #include "base/error.h"
 #include "holds/sql.h"
 
+/* Stands for what a connection was made into. Equal ones are taken to be of equal states: whoever does not know the secret that
+ * they are made with cannot make two meet. All zero: as after the login. */
+enum { HF_PRINT_BYTES = 16, HF_PRINT_SECRET = 32 };
+struct hf_print {
+    uint8_t bytes[HF_PRINT_BYTES];
+};
+
 /* What is under way, as it matters if the server died now. */
 enum hf_doing {
     HF_DOING_NOTHING, /* nothing is owed to the client */
@@ -107,6 +114,31 @@ struct hf_owed hf_holds_owed(const struct hf_holds *h);
  * it, or if it was sent by the extended protocol, where clients send what comes next without waiting. */
 bool hf_holds_stays_inside(const struct hf_holds *h);
 
+/* Between transactions, nothing pins it: hf_holds_by() == HF_HOLD_NOTHING. */
+bool hf_holds_is_free(const struct hf_holds *h);
+
+/* -- a connection that serves another session next ---------------------------------------------- */
+
+/* Of a free session: what its connection has been made into since the login, settings and named prepared statements. */
+struct hf_print hf_holds_state(struct hf_holds *h, const uint8_t secret[HF_PRINT_SECRET]);
+/* And what is not in it, that the next session must not meet. */
+struct hf_rest {
+    bool unnamed;   /* there may be an unnamed prepared statement */
+    bool sequences; /* currval() and lastval() may have values: as the guard says */
+    bool discarded; /* DISCARD ALL has been done: a role that the login gave is no more */
+};
+struct hf_rest hf_holds_rest(const struct hf_holds *h);
+/* Of a free session: it gives its connection away. As hf_holds_lost(), but its unnamed statement is remembered. */
+void hf_holds_give(struct hf_holds *h);
+/* It has another connection, of which that is so; what follows begins at the beginning of a message in both directions. */
+void hf_holds_take(struct hf_holds *h, struct hf_rest rest);
+/* Is its own unnamed statement to be there before the client's next messages, of which the first begins so? A session that parses it anew
+ * each time needs none. */
+bool hf_holds_needs_unnamed(const struct hf_holds *h, const uint8_t *p, size_t n);
+/* Does that message leave no trace of an unnamed statement that is there? */
+bool hf_holds_drops_unnamed(const uint8_t *p, size_t n);
+struct hf_print hf_print_of(const uint8_t secret[HF_PRINT_SECRET], const void *p, size_t n);
+
 /* -- another connection ---------------------------------------------------------------------- */
 
 /* The packet; NULL if nothing is kept any more. */
@@ -116,6 +148,7 @@ const uint8_t *hf_holds_startup(const struct hf_holds *h, size_t *len);
  * ReadyForQuery comes back. 0 steps: nothing to make. The bytes are the caller's to free.
  * HF_ENOMEM. */
 int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps);
+int hf_holds_remake_unnamed(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps); /* that alone */
 /* An ErrorResponse came before each of these `n` ReadyForQuery, counted from 0, in ascending order. False: one was
  * about a setting, and the session cannot go on. True: about prepared statements that nobody could
  * use any more, since what they were about is gone; they are forgotten. */

@@ -180,6 +180,7 @@ static bool enter(struct hf_log *log, struct hf_item *i)
 static void to_end(struct hf_log *log, struct hf_item *i)
 {
     i->order = ++log->order;
+    log->changes++;
     LINE_APPEND(&log->all, i, all);
     LINE_APPEND(&log->kinds[i->kind], i, like);
     if (i->kind == HF_ITEM_STATEMENT)
@@ -234,6 +235,7 @@ void hf_log_remove(struct hf_log *log, struct hf_item *i)
     if (i->pending) {
         LINE_REMOVE(&log->pending, i, like);
     } else {
+        log->changes++;
         LINE_REMOVE(&log->all, i, all);
         LINE_REMOVE(&log->kinds[i->kind], i, like);
         if (i->kind == HF_ITEM_STATEMENT) {

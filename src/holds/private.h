@@ -74,6 +74,8 @@ struct hf_item {
     unsigned between;              /* compaction: statements behind it */
     uint64_t hash;
     struct hf_item *next, **at; /* in its bucket; `at` NULL: in none */
+    bool printed;
+    struct hf_print print; /* once `printed`: see hf_holds_state() */
 };
 
 struct hf_line {
@@ -87,6 +89,7 @@ struct hf_log {
     struct hf_line all, kinds[HF_ITEM_KINDS], pending;
     uint32_t n_statements; /* in order */
     uint64_t order;        /* of the newest */
+    uint64_t changes;      /* of what is in order */
     uint64_t reset;        /* RESET ALL has dealt with settings up to this order */
     struct hf_item **buckets; /* statements that nobody is closing; settings, the newest of each name */
     uint32_t n_buckets, n_hashed;
@@ -191,6 +194,7 @@ struct hf_part {
 struct hf_guarded {
     bool is_there;
     uint32_t held;             /* HF_HOLD_BIT()s */
+    bool sequences;            /* currval() and lastval() may have values: no pin */
     uint32_t configs, settings; /* as last heard */
     uint32_t configs_before, settings_before; /* at the last ReadyForQuery */
     bool unclear; /* the open transaction has called set_config() in a way that was not read */
@@ -234,6 +238,11 @@ struct hf_holds {
     bool wrote;           /* the open transaction may have */
     bool tx_read_only;
     bool beyond_ascii; /* the text of a setting */
+    bool keeps_unnamed; /* the client uses it in another batch than the one that it was parsed in */
+    bool left_unnamed; /* the connection may have an unnamed statement */
+    bool discarded;    /* DISCARD ALL, which does not give back all that the login gave */
+    struct hf_print state; /* as of the log's change `state_of` */
+    uint64_t state_of;
     bool over; /* nothing more is followed or kept: pinned for good */
 };
 

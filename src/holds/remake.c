@@ -95,12 +95,21 @@ static unsigned put_all(struct out *o, const struct hf_holds *h)
     return steps;
 }
 
-int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps)
+static unsigned put_unnamed(struct out *o, const struct hf_holds *h)
+{
+    if (h->unnamed == NULL)
+        return 0;
+    put_item(o, h->unnamed);
+    return 1;
+}
+
+static int make(unsigned put_fn(struct out *o, const struct hf_holds *h), const struct hf_holds *h, uint8_t **bytes, size_t *len,
+                unsigned *steps)
 {
     struct out o = {0};
 
     *bytes = NULL;
-    *steps = put_all(&o, h);
+    *steps = put_fn(&o, h);
     *len = o.len;
     if (o.len == 0)
         return 0;
@@ -108,9 +117,19 @@ int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsi
     if (o.bytes == NULL)
         return HF_ENOMEM;
     o.len = 0;
-    (void)put_all(&o, h);
+    (void)put_fn(&o, h);
     *bytes = o.bytes;
     return 0;
+}
+
+int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps)
+{
+    return make(put_all, h, bytes, len, steps);
+}
+
+int hf_holds_remake_unnamed(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps)
+{
+    return make(put_unnamed, h, bytes, len, steps);
 }
 
 bool hf_holds_remake_failed(struct hf_holds *h, const unsigned *failed, size_t n)

@@ -46,6 +46,10 @@ static bool take(struct hf_guarded *g, const char *word, size_t len)
             return true;
         }
     }
+    if (len == 8 && memcmp(word, "sequence", 8) == 0) {
+        g->sequences = true;
+        return true;
+    }
     return is_count(word, len, "config:", &g->configs) || is_count(word, len, "setting:", &g->settings);
 }
 
@@ -54,6 +58,7 @@ void hf_holds_report(struct hf_holds *h, const char *value)
     struct hf_guarded *g = &h->guard;
 
     g->held = 0;
+    g->sequences = false;
     for (const char *p = value; p != NULL;) {
         const char *space = strchr(p, ' ');
         size_t len = space != NULL ? (size_t)(space - p) : strlen(p);

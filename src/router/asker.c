@@ -31,9 +31,16 @@ struct hf_asker {
 
 /* -- PostgreSQL -------------------------------------------------------------------------------- */
 
-/* By its index: anybody may ask, also without a password. The link's encoding is SQL_ASCII: bytes pass as they are. */
+/* By its index: anybody may ask, also without a password. The link's encoding is SQL_ASCII: bytes pass as they are. The stamp is of
+ * the versions of rows: a role's and databases' own, and of the defaults that were set for them. VACUUM leaves xmin as it was, or freezes it,
+ * which looks like a change. */
 static const char by_name[] =
-    "SELECT a.oid IS NOT NULL, a.rolpassword, current_setting('scram_iterations', true)"
+    "SELECT a.oid IS NOT NULL, a.rolpassword, current_setting('scram_iterations', true),"
+    " pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', a.oid, a.xmin, a.ctid, a.rolvaliduntil < pg_catalog.now(),"
+    "  (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', d.oid, d.xmin, d.ctid), ',' ORDER BY d.oid) FROM pg_catalog.pg_database d),"
+    "  (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', s.setdatabase, s.setrole, s.xmin, s.ctid), ',' ORDER BY s.setdatabase, s.setrole)"
+    "   FROM pg_catalog.pg_db_role_setting s WHERE s.setrole IN (0, a.oid)),"
+    "  (SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.sum(m.xmin::text::int8)) FROM pg_catalog.pg_auth_members m)), 0)"
     " FROM (VALUES (1)) v LEFT JOIN pg_catalog.pg_authid a ON a.rolname = $1::pg_catalog.name";
 
 static bool link_open(struct hf_link *l)
@@ -90,6 +97,7 @@ static void answer(struct hf_asker *a, const struct hf_link *l, struct hf_questi
 
     q->role.kind = kind_of(res, &v);
     q->role.server_version = (uint32_t)PQserverVersion(l->conn);
+    q->role.stamp = PQntuples(res) == 1 ? strtoull(PQgetvalue(res, 0, 3), NULL, 10) | 1 : 0;
     if (q->role.kind != HF_ROLE_SCRAM) {
         uv_mutex_lock(&a->mutex);
         hf_scram_verifier_mock(&v, a->secret, q->name, iterations > 0 ? iterations : ITERATIONS);

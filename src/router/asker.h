@@ -27,6 +27,7 @@ enum hf_role_kind {
 struct hf_role {
     enum hf_role_kind kind;
     uint32_t server_version;              /* 150020 for 15.20 */
+    uint64_t stamp; /* another one when this role, any database, or a default of theirs has been made anew or changed; 0: not known */
     char verifier[HF_SCRAM_VERIFIER_MAX]; /* its own; of all but SCRAM a mock */
 };
 

@@ -37,6 +37,7 @@ enum {
 struct request {
     int fd; /* the client waits for its end; -1: closed */
     struct hf_secret secret;
+    struct hf_ticket *ticket;
 };
 
 struct hf_canceller {
@@ -103,28 +104,39 @@ static bool is_waiting(struct hf_link *l, uint32_t pid)
     return waits;
 }
 
-static void pass(struct hf_canceller *c, struct hf_link *l, const struct request *q)
+static void settle_ticket(struct hf_canceller *c, struct request *q)
+{
+    hf_key_cancelled(&c->r->keyring, q->ticket);
+    q->ticket = NULL;
+}
+
+/* Its ticket is given back once nothing of it can be on its way any more. */
+static void pass(struct hf_canceller *c, struct hf_link *l, struct request *q)
 {
     uint8_t packet[12 + HF_SECRET_MAX] = {0, 0, 0, 0, 0x04, 0xd2, 0x16, 0x2e};
     size_t len = 12 + (size_t)q->secret.len;
     int fd = hf_net_connect_unix(c->r->socket_path, NULL);
 
-    if (fd < 0)
+    if (fd < 0) {
+        settle_ticket(c, q);
         return;
+    }
     for (int i = 0; i < 4; i++) {
         packet[i] = (uint8_t)(len >> (24 - 8 * i));
         packet[8 + i] = (uint8_t)(q->secret.pid >> (24 - 8 * i));
     }
     memcpy(packet + 12, q->secret.bytes, q->secret.len);
     /* PostgreSQL closes when the signal has been sent. */
-    if (send(fd, packet, len, MSG_NOSIGNAL) == (ssize_t)len)
-        (void)hf_link_wait(l, fd, POLLIN, uv_hrtime() + PASS_MS * MS);
+    if (send(fd, packet, len, MSG_NOSIGNAL) == (ssize_t)len && hf_link_wait(l, fd, POLLIN, uv_hrtime() + PASS_MS * MS))
+        settle_ticket(c, q);
     close(fd);
     atomic_fetch_add(&c->passed, 1);
 }
 
 static void client_done(struct request *q)
 {
+    free(q->ticket); /* nobody knows: its connection serves nobody else */
+    q->ticket = NULL;
     if (q->fd >= 0)
         close(q->fd);
     q->fd = -1;
@@ -140,6 +152,7 @@ static void cancel_at_gate(struct hf_canceller *c, struct hf_link *l, struct req
         hf_info("router: a cancel of backend %u is not passed: it waits until a majority holds its "
                 "commit",
                 q->secret.pid);
+        settle_ticket(c, q);
         return;
     }
     atomic_fetch_add(&c->r->hold, 1);
@@ -207,18 +220,19 @@ static void thread_main(void *arg)
     uv_mutex_unlock(&c->mutex);
 }
 
-void hf_canceller_cancel(struct hf_canceller *c, int fd, const struct hf_secret *secret)
+void hf_canceller_cancel(struct hf_canceller *c, int fd, const struct hf_secret *secret, struct hf_ticket *ticket)
 {
     bool full;
 
     uv_mutex_lock(&c->mutex);
     full = c->n == QUEUE_MAX;
     if (!full)
-        c->queue[(c->first + c->n++) % QUEUE_MAX] = (struct request){fd, *secret};
+        c->queue[(c->first + c->n++) % QUEUE_MAX] = (struct request){fd, *secret, ticket};
     uv_cond_signal(&c->cond);
     uv_mutex_unlock(&c->mutex);
     if (full) {
         atomic_fetch_add(&c->refused, 1);
+        hf_key_cancelled(&c->r->keyring, ticket);
         close(fd);
     }
 }
@@ -285,6 +299,7 @@ void hf_canceller_close(struct hf_canceller *c)
         return;
     for (; c->n > 0; c->n--) {
         close(c->queue[c->first].fd);
+        free(c->queue[c->first].ticket);
         c->first = (c->first + 1) % QUEUE_MAX;
     }
     uv_cond_destroy(&c->cond);

@@ -53,16 +53,42 @@ ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n)
     return s->tls != NULL ? tls_read(s, p, n) : hf_fd_read(s->front->fd, p, n);
 }
 
-ssize_t hf_fd_read(int fd, uint8_t *p, size_t n)
+static ssize_t tls_peek(struct hf_session *s, uint8_t *p, size_t n)
+{
+    size_t got = 0;
+    int rv;
+
+    ERR_clear_error();
+    rv = SSL_peek_ex(s->tls, p, n, &got);
+    s->tls_wants_write = false;
+    return rv == 1 ? (ssize_t)got : tls_wait(s, rv);
+}
+
+ssize_t hf_front_peek(struct hf_session *s, uint8_t *p, size_t n)
+{
+    return s->tls != NULL ? tls_peek(s, p, n) : hf_fd_peek(s->front->fd, p, n);
+}
+
+static ssize_t receive(int fd, uint8_t *p, size_t n, int flags)
 {
     ssize_t got;
 
     do
-        got = recv(fd, p, n, 0);
+        got = recv(fd, p, n, flags);
     while (got < 0 && errno == EINTR);
     if (got < 0 && errno == EAGAIN)
         return 0;
     return got > 0 ? got : -1;
+}
+
+ssize_t hf_fd_read(int fd, uint8_t *p, size_t n)
+{
+    return receive(fd, p, n, 0);
+}
+
+ssize_t hf_fd_peek(int fd, uint8_t *p, size_t n)
+{
+    return receive(fd, p, n, MSG_PEEK);
 }
 
 ssize_t hf_fd_write(int fd, const uint8_t *p, size_t n)

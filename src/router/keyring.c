@@ -60,7 +60,8 @@ struct hf_key *hf_key_add(struct hf_keyring *k, const struct hf_secret *secret,
     return add(k, secret, place, NULL);
 }
 
-struct hf_key *hf_key_alias(struct hf_keyring *k, const struct hf_secret *theirs, const struct hf_secret *now)
+struct hf_key *hf_key_alias(struct hf_keyring *k, const struct hf_secret *theirs, const struct hf_secret *now, struct hf_thread *t,
+                            uint64_t id)
 {
     struct hf_secret *to = malloc(sizeof *to);
     struct hf_key *key;
@@ -68,7 +69,7 @@ struct hf_key *hf_key_alias(struct hf_keyring *k, const struct hf_secret *theirs
     if (to == NULL)
         return NULL;
     *to = *now;
-    key = add(k, theirs, &(struct hf_key_place){.alias = true}, to);
+    key = add(k, theirs, &(struct hf_key_place){.alias = true, .t = t, .id = id}, to);
     if (key == NULL)
         free(to);
     return key;
@@ -137,16 +138,58 @@ void hf_key_settle(struct hf_keyring *k, const struct hf_secret *secret, uint64_
     uv_mutex_unlock(&k->mutex);
 }
 
-bool hf_key_present(struct hf_keyring *k, struct hf_secret *secret)
+bool hf_key_present(struct hf_keyring *k, struct hf_secret *secret, struct hf_ticket **ticket)
 {
-    const struct hf_key *key;
+    struct hf_ticket *t = malloc(sizeof *t);
+    struct hf_key *key;
     bool found;
 
     uv_mutex_lock(&k->mutex);
     key = find(k, secret);
-    found = key != NULL && key->to != NULL;
-    if (found)
+    found = key != NULL && key->to != NULL && key->to->len > 0;
+    if (found) {
+        if (t != NULL)
+            *t = (struct hf_ticket){.theirs = *secret, .turn = key->turn};
+        key->cancels++;
         *secret = *key->to;
+    }
     uv_mutex_unlock(&k->mutex);
+    if (!found) {
+        free(t);
+        t = NULL;
+    }
+    *ticket = t;
     return found;
+}
+
+void hf_key_cancelled(struct hf_keyring *k, struct hf_ticket *ticket)
+{
+    struct hf_key *key;
+
+    if (ticket == NULL)
+        return;
+    uv_mutex_lock(&k->mutex);
+    key = find(k, &ticket->theirs);
+    if (key != NULL && key->to != NULL && key->turn == ticket->turn && key->cancels > 0)
+        key->cancels--;
+    uv_mutex_unlock(&k->mutex);
+    free(ticket);
+}
+
+bool hf_key_point(struct hf_keyring *k, struct hf_key *alias, const struct hf_secret *now)
+{
+    bool clean;
+
+    if (alias == NULL)
+        return true; /* nobody can cancel it */
+    uv_mutex_lock(&k->mutex);
+    clean = alias->cancels == 0;
+    alias->cancels = 0;
+    alias->turn++;
+    if (now != NULL)
+        *alias->to = *now;
+    else
+        alias->to->len = 0;
+    uv_mutex_unlock(&k->mutex);
+    return clean;
 }

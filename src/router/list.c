@@ -57,6 +57,10 @@ static const char *place_of(const struct hf_session *s)
         return "held";
     case HF_SESSION_PIPE:
         return kinds[s->kind];
+    case HF_SESSION_POOLED:
+        return "pooled";
+    case HF_SESSION_QUEUED:
+        return "waiting";
     default:
         return "ending";
     }
@@ -66,6 +70,8 @@ static const char *state_of(const struct hf_session *s)
 {
     const struct hf_dialogue *d = &s->dialogue;
 
+    if (s->state == HF_SESSION_POOLED)
+        return "idle";
     if (s->state != HF_SESSION_PIPE)
         return "";
     if (s->withheld)
@@ -81,6 +87,8 @@ static const char *holds_of(const struct hf_session *s)
 {
     enum hf_hold by;
 
+    if (s->state == HF_SESSION_POOLED)
+        return "free";
     if (s->holds == NULL || s->state != HF_SESSION_PIPE)
         return "";
     by = hf_holds_by(s->holds);

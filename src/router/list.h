@@ -14,7 +14,7 @@ struct hf_session_info {
     uint64_t id; /* unique on this node since its start */
     char peer[64];
     char user[HF_WHO_MAX], database[HF_WHO_MAX], application[HF_WHO_MAX]; /* from the startup packet, perhaps cut */
-    const char *place; /* starting, held, leader, elsewhere, follower, cancel, ending */
+    const char *place; /* starting, waiting (for a server connection), pooled (without one), held, leader, elsewhere, follower, cancel, ending */
     const char *state; /* what it does: login, idle, active, in transaction, failed transaction, withheld, ... */
     const char *holds; /* free, or what pins it to its server connection; empty where the client is not */
     uint64_t since_unix_ms;

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "router/login_private.h"
 #include "router/session.h"
+#include "router/share.h"
 
 enum {
     OWN_COPY_MS = 1000, /* the leader's node cannot be reached: then a reader is checked against what the standby here has */
@@ -168,8 +169,8 @@ static bool counts(const struct hf_router *r, const struct hf_question *q)
 /* To another node's front, which sends the session's startup packet next. */
 static void reply(struct hf_session *s, const struct hf_role *role)
 {
-    uint8_t out[HF_LOGIN_HEAD + 5 + HF_SCRAM_VERIFIER_MAX];
-    size_t n = hf_wire_answer(out, (char)role->kind, role->server_version, role->verifier);
+    uint8_t out[HF_LOGIN_HEAD + 13 + HF_SCRAM_VERIFIER_MAX];
+    size_t n = hf_wire_answer(out, (char)role->kind, role->server_version, role->stamp, role->verifier);
     bool sent = hf_front_write(s, out, n) == (ssize_t)n;
 
     OPENSSL_cleanse(out, sizeof out);
@@ -232,7 +233,7 @@ static void hear_answer(struct hf_session *s)
     }
     if (rv == 0)
         return;
-    if (rv > 0 && hf_wire_answer_parse(l->in, need, &kind, &l->role.server_version, l->role.verifier,
+    if (rv > 0 && hf_wire_answer_parse(l->in, need, &kind, &l->role.server_version, &l->role.stamp, l->role.verifier,
                                        sizeof l->role.verifier)) {
         l->role.kind = (enum hf_role_kind)kind;
         l->own_copy = false;
@@ -331,6 +332,9 @@ static void right(struct hf_session *s)
     hf_failures_right(&r->failures, failures_key(s));
     uv_mutex_unlock(&r->failures_lock);
     s->since_ms = now_ms(s);
+    s->stamp = s->login->own_copy ? 0 : s->login->role.stamp; /* what a standby knows may be old */
+    if (hf_share_begin(s))
+        return;
     if (s->back != NULL && !s->read_only && s->leader_epoch == atomic_load(&r->leader_epoch)) {
         hf_session_begin_pipe(s, HF_KIND_TUNNEL);
         return;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "router/login_private.h"
 #include "router/session.h"
+#include "router/share.h"
 #include "router/survive.h"
 
 enum { ERROR_KEPT = 512 /* of an error's beginning: where its SQLSTATE stands */ };
@@ -111,6 +112,8 @@ static int hear_error(struct hf_session *s)
     (void)hf_wire_sqlstate(l->in + HF_LOGIN_HEAD, l->in_len - HF_LOGIN_HEAD, sqlstate);
     if (strncmp(sqlstate, "57P0", 4) == 0)
         return -1; /* starts, stops, or is no leader any more */
+    if (strcmp(sqlstate, "53300") == 0 && hf_share_is_refused(s))
+        return -1; /* waits */
     if (strcmp(sqlstate, "28P01") == 0 && (s->kind == HF_KIND_READER || s->far != 0) && !l->own_copy) {
         s->to_leader = true; /* a standby that has not heard of this password yet */
         return -1;
@@ -129,7 +132,7 @@ static size_t server_need(struct hf_login *l)
 /* A message, or as much of it as is wanted. As hear_authentication(). */
 static int hear_server(struct hf_session *s)
 {
-    if (s->login->step == HF_LOGIN_MAKING || (s->login->in[0] == 'E' && hf_survive_is_moving(s)))
+    if (s->login->step == HF_LOGIN_MAKING || (s->login->in[0] == 'E' && hf_survive_is_moving(s) && !hf_share_is_first(s)))
         return hf_survive_hear(s, s->login->in, s->login->in_len);
     switch (s->login->in[0]) {
     case 'R':
@@ -185,7 +188,10 @@ ssize_t hf_login_read(struct hf_session *s)
             return 0;
         if (rv < 0)
             return -1;
-        if (rv > 0 && l->step == HF_LOGIN_MAKING) {
+        if (rv > 0 && l->in[0] == 'E' && hf_share_is_first(s)) { /* it is not let in: what comes is for the client */
+            hf_survive_free(s);
+            rv = 1;
+        } else if (rv > 0 && l->step == HF_LOGIN_MAKING) {
             hf_login_free(s);
             hf_session_log_in(s, false);
             return 0;

@@ -83,3 +83,15 @@ void hf_params_clear(struct hf_params *p)
     free(p->bytes);
     *p = (struct hf_params){0};
 }
+
+bool hf_params_copy(struct hf_params *to, const struct hf_params *from)
+{
+    if (from->len == 0)
+        return true;
+    to->bytes = malloc(from->len);
+    if (to->bytes == NULL)
+        return false;
+    memcpy(to->bytes, from->bytes, from->len);
+    to->len = from->len;
+    return true;
+}

@@ -19,6 +19,7 @@ const char *hf_params_get(const struct hf_params *p, const char *name); /* NULL:
 /* ParameterStatus messages for what `now` has and `before` has not, or has otherwise. Returns their length; 0: none, or they do
  * not fit. */
 size_t hf_params_differ(const struct hf_params *before, const struct hf_params *now, uint8_t *out, size_t cap);
+bool hf_params_copy(struct hf_params *to, const struct hf_params *from); /* `to` is empty. False: out of memory, and it is so still */
 void hf_params_clear(struct hf_params *p);
 
 #endif

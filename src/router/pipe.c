@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "router/login.h"
 #include "router/session.h"
+#include "router/share.h"
 #include "router/survive.h"
 
 enum { TURNS_MAX = 16 }; /* reads for one session before others get their turn */
@@ -62,7 +63,13 @@ static bool is_quiet(const struct hf_session *s)
 /* >0: bytes in the thread's scratch, 0: nothing now, -1: over. */
 static ssize_t back_read(struct hf_session *s)
 {
-    return hf_login_is_under_way(s) ? hf_login_read(s) : hf_fd_read(s->back->fd, s->t->scratch, sizeof s->t->scratch);
+    size_t most = sizeof s->t->scratch;
+    int rv;
+
+    if (hf_login_is_under_way(s))
+        return hf_login_read(s);
+    rv = hf_share_is_swallowing(s) ? hf_share_swallow(s, &most) : 1;
+    return rv > 0 ? hf_fd_read(s->back->fd, s->t->scratch, most) : rv;
 }
 
 static bool flow_keep(struct hf_flow *f, const uint8_t *p, size_t n)
@@ -143,8 +150,10 @@ static ssize_t client_read(struct hf_session *s)
     if (hf_fresh_has_more(s))
         return (ssize_t)hf_fresh_take_more(s, s->t->scratch);
     if (hf_survive_has_more(s)) {
+        hf_share_heard(s);
         n = (ssize_t)hf_survive_take_more(s, s->t->scratch);
-    } else if ((n = hf_front_read(s, s->t->scratch, sizeof s->t->scratch)) > 0) {
+    } else if ((n = hf_front_read(s, s->t->scratch, sizeof s->t->scratch - HF_SHARE_PREFIX_MAX)) > 0) {
+        hf_share_heard(s);
         s->spoke = true;
         hf_session_count(s, (size_t)n, 0);
     }
@@ -153,14 +162,24 @@ static ssize_t client_read(struct hf_session *s)
     return held == 0 ? n : held > 0 ? 0 : -1;
 }
 
+/* Puts it in front of the `n` bytes in the thread's scratch; how many they are then. */
+static size_t put_in_front(struct hf_session *s, const uint8_t *prefix, size_t len, size_t n)
+{
+    memmove(s->t->scratch + len, s->t->scratch, n);
+    memcpy(s->t->scratch, prefix, len);
+    return len + n;
+}
+
 /* 1: moved something, 0: nothing now, -1: over. */
 static int up_once(struct hf_session *s)
 {
+    uint8_t prefix[HF_SHARE_PREFIX_MAX];
     ssize_t n, sent;
+    size_t ours;
 
     if (s->up.len > 0 && !up_flush(s))
         deafen(s);
-    if (s->up.len > 0 || s->deaf || is_quiet(s) || (s->down.len > 0 && hf_survive_is_filtering(s)))
+    if (s->up.len > 0 || s->deaf || is_quiet(s) || (s->down.len > 0 && hf_survive_is_filtering(s)) || hf_share_is_due(s))
         return 0;
     n = client_read(s);
     if (n <= 0)
@@ -170,11 +189,15 @@ static int up_once(struct hf_session *s)
         return s->state == HF_SESSION_PIPE ? 1 : -1;
     if (s->up.len > 0)
         return -1; /* something of ours was not taken whole, and this must not overtake it */
-    hf_survive_sending(s, s->t->scratch, (size_t)n);
+    ours = hf_share_prefix(s, prefix);
+    s->taken += ours;
+    hf_survive_sending(s, s->t->scratch, (size_t)n, ours);
     s->taken += (uint64_t)n;
     hf_dialogue_client(&s->dialogue, s->t->scratch, (size_t)n);
     if (s->unheard != NULL)
         hf_dialogue_client(s->unheard, s->t->scratch, (size_t)n);
+    if (ours > 0)
+        n = (ssize_t)put_in_front(s, prefix, ours, (size_t)n);
     sent = hf_fd_write(s->back->fd, s->t->scratch, (size_t)n);
     if (sent < 0) {
         deafen(s);
@@ -244,6 +267,10 @@ static void over(struct hf_session *s)
         s->to_leader = true; /* that follower is not fresh enough for it */
     if (hf_session_rehold(s) || hf_survive_loss(s))
         return;
+    if (s->cancel) { /* it is done, also elsewhere */
+        hf_key_cancelled(&s->t->r->keyring, s->ticket);
+        s->ticket = NULL;
+    }
     if (s->dialogue.left)
         hf_session_refuse(s, "57P01", "the leader has changed", "Connect again.");
     else if (s->cancel || (s->from_tunnel && !s->answered))
@@ -365,6 +392,7 @@ void hf_session_move(struct hf_session *s)
         hf_key_settled(&t->r->keyring, s->key,
                        hf_dialogue_is_idle(&s->dialogue) || s->dialogue.last == 'E');
     want(s);
+    hf_share_settle(s);
     hf_thread_check_drained(t);
 }
 

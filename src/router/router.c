@@ -16,12 +16,14 @@
 #include "base/log.h"
 #include "base/net.h"
 #include "router/session.h"
+#include "router/share.h"
 
 enum {
     ACCEPTS_PER_TURN = 64,
     ACCEPT_PAUSE_MS = 100,
     HOLD_MS = 10000,
     LOGIN_MS = 60000, /* PostgreSQL's authentication_timeout */
+    POOL_WAIT_MS = 60000,
     CLIENTS = 1000,
     FDS_PER_SESSION = 2,
     FDS_SPARE = 400, /* for everything else in the node, and connections without a place */
@@ -170,6 +172,15 @@ struct hf_router_counts hf_router_counts(const struct hf_router *r)
         c.bytes_out += atomic_load(&r->threads[i].bytes_out);
     }
     hf_canceller_counts(r->canceller, &c.cancels, &c.cancels_refused);
+    uv_mutex_lock((uv_mutex_t *)&r->pools_lock);
+    c.pool.servers = r->pools.places;
+    c.pool.waiting = r->pools.n_waiting;
+    uv_mutex_unlock((uv_mutex_t *)&r->pools_lock);
+    c.pool.taken = atomic_load(&r->share_taken);
+    c.pool.remade = atomic_load(&r->share_remade);
+    c.pool.waits = atomic_load(&r->share_waits);
+    c.pool.waited_ms = atomic_load(&r->share_waited_ms);
+    c.pool.late = atomic_load(&r->share_late);
     return c;
 }
 
@@ -187,6 +198,7 @@ static void turn_cb(uv_prepare_t *turn)
     struct hf_thread *t = turn->data;
 
     hf_sql_cache_turn(t->sql);
+    hf_share_turn(t);
 }
 
 static void stop_run(void *arg)
@@ -200,6 +212,7 @@ static void stop_run(void *arg)
         else
             hf_session_refuse(t->sessions, "57P01", "this node is being stopped",
                               "Connect to another.");
+    hf_share_thread_close(t);
     uv_close((uv_handle_t *)&t->timer, NULL);
     uv_close((uv_handle_t *)&t->turn, NULL);
     hf_mailbox_close(t->mailbox);
@@ -218,6 +231,7 @@ static int thread_open(struct hf_router *r, struct hf_thread *t)
         (void)uv_loop_close(&t->loop);
         return HF_ENOMEM;
     }
+    hf_share_thread_open(t, (unsigned)(t - r->threads));
     (void)uv_timer_init(&t->loop, &t->timer);
     t->timer.data = t;
     (void)uv_prepare_init(&t->loop, &t->turn);
@@ -345,8 +359,12 @@ static struct hf_router *allocate(uv_loop_t *loop)
         goto no_tls;
     if (RAND_bytes(r->failures_secret, sizeof r->failures_secret) != 1 || uv_mutex_init(&r->failures_lock) != 0)
         goto no_failures;
+    if (RAND_bytes(r->share_secret, sizeof r->share_secret) != 1 || uv_mutex_init(&r->pools_lock) != 0)
+        goto no_pools;
     if (hf_keyring_open(&r->keyring) == 0)
         return r;
+    uv_mutex_destroy(&r->pools_lock);
+no_pools:
     uv_mutex_destroy(&r->failures_lock);
 no_failures:
     hf_client_tls_close(&r->tls);
@@ -373,6 +391,9 @@ int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_rout
     r->login_ms = config->login_ms != 0 ? config->login_ms : LOGIN_MS;
     r->max_clients = config->max_clients != 0 ? config->max_clients : CLIENTS;
     r->follow = config->follow;
+    r->share = config->share && config->follow;
+    r->pools.most = config->max_servers;
+    r->pool_wait_ms = config->pool_wait_ms != 0 ? config->pool_wait_ms : POOL_WAIT_MS;
     if (config->allow != NULL)
         r->allow = *config->allow;
     for (int i = 0; i < 2; i++) {
@@ -419,7 +440,9 @@ void hf_router_close(struct hf_router *r)
         d->t = NULL; /* the host still has it */
     }
     hf_keyring_close(&r->keyring);
+    uv_mutex_destroy(&r->pools_lock);
     uv_mutex_destroy(&r->failures_lock);
+    OPENSSL_cleanse(r->share_secret, sizeof r->share_secret);
     OPENSSL_cleanse(r->failures_secret, sizeof r->failures_secret);
     for (int i = 0; i < 2; i++) {
         struct hf_listener *l = &r->listeners[i];

@@ -52,6 +52,9 @@ struct hf_router_config {
     unsigned login_ms;           /* for the startup packet to come, and for the login then; 0: 60 s */
     unsigned max_clients;        /* those carried here from other nodes included; 0: 1000 */
     const struct hf_allow *allow; /* from where clients may come; NULL: from everywhere */
+    bool share;               /* free sessions share server connections (share.h); with `follow` */
+    unsigned max_servers;     /* of them, for each database and role; 0: as many as PostgreSQL takes */
+    unsigned pool_wait_ms;    /* for one to become free; 0: 60 s */
     bool follow;                  /* what each session holds (holds.h); free ones outlive their server (survive.h) */
 };
 
@@ -119,6 +122,10 @@ struct hf_router_counts {
     uint64_t accepted, refused[HF_REFUSED_KINDS], bytes_in, bytes_out;
     uint64_t reads_here, reads_elsewhere, reads_leader; /* readers' connections, by who serves them */
     uint64_t reads_waited, reads_given_up;              /* statements that had to be fresh; and were not in time */
+    struct {
+        unsigned servers, waiting;                 /* connections, or places for them; sessions in line */
+        uint64_t taken, remade, waits, late, waited_ms; /* since the start */
+    } pool;
 };
 struct hf_router_counts hf_router_counts(const struct hf_router *r);
 

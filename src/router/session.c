@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/net.h"
 #include "router/login.h"
+#include "router/share.h"
 #include "router/survive.h"
 
 enum {
@@ -30,7 +31,7 @@ static uint64_t now_ms(const struct hf_session *s)
 
 static bool is_waiting(enum hf_session_state state)
 {
-    return state != HF_SESSION_PIPE && state != HF_SESSION_CLOSED;
+    return state != HF_SESSION_PIPE && state != HF_SESSION_CLOSED && state != HF_SESSION_POOLED && state != HF_SESSION_QUEUED;
 }
 
 static bool is_held(enum hf_session_state state)
@@ -177,6 +178,7 @@ static void end_back(struct hf_session *s)
     free(s->unheard);
     s->unheard = NULL;
     s->deaf = false;
+    hf_share_undo(s);
 }
 
 /* Returns the client's descriptor, which is the caller's. */
@@ -184,6 +186,7 @@ static int detach(struct hf_session *s)
 {
     struct hf_thread *t = s->t;
 
+    hf_share_leave(s);
     end_back(s);
     set_state(s, HF_SESSION_CLOSED, HF_KIND_NONE);
     *s->at = s->next;
@@ -195,8 +198,11 @@ static int detach(struct hf_session *s)
         atomic_fetch_sub(&t->r->n_tls, 1);
     hf_front_free(s);
     hf_login_free(s);
+    hf_share_free(s);
     hf_survive_free(s);
     hf_fresh_free(s);
+    free(s->ticket);
+    s->ticket = NULL;
     OPENSSL_cleanse(&s->keys, sizeof s->keys);
     free(s->who);
     s->who = NULL;
@@ -238,6 +244,7 @@ static void end_saying(struct hf_session *s, const uint8_t *last_word, size_t n)
 {
     if (n > 0)
         (void)hf_front_write(s, last_word, n); /* best effort, as in PostgreSQL */
+    hf_share_leave(s);
     end_back(s);
     hf_session_admit(s, false);
     if (s->t->stopping || s->state == HF_SESSION_LINGER) {
@@ -291,6 +298,20 @@ void hf_session_hold(struct hf_session *s)
     end_back(s);
     set_state(s, HF_SESSION_HELD, HF_KIND_NONE);
     s->retry_ms = now_ms(s) + RETRY_MS;
+    hf_end_want(s->front, UV_DISCONNECT);
+}
+
+void hf_session_rest(struct hf_session *s)
+{
+    end_back(s);
+    set_state(s, HF_SESSION_POOLED, HF_KIND_NONE);
+    hf_end_want(s->front, hf_front_events(s, UV_READABLE));
+}
+
+void hf_session_queue(struct hf_session *s)
+{
+    end_back(s);
+    set_state(s, HF_SESSION_QUEUED, HF_KIND_NONE);
     hf_end_want(s->front, UV_DISCONNECT);
 }
 
@@ -395,7 +416,8 @@ static void seek_cancel(struct hf_session *s)
     bool known = hf_key_find(&r->keyring, &secret, &place);
 
     if (known && place.alias) { /* a session of ours that has moved: its server knows another key */
-        if (!hf_key_present(&r->keyring, &secret)) {
+        if (!hf_key_present(&r->keyring, &secret, &s->ticket)) {
+            hf_share_cancel(place.t, place.id); /* what waits for a connection */
             hf_session_close(s);
             return;
         }
@@ -404,8 +426,11 @@ static void seek_cancel(struct hf_session *s)
     }
     if (known && place.far != 0)
         hf_session_dial(s, HF_TO_FOLLOWER, place.far);
-    else if (known || s->from_tunnel || atomic_load(&r->opening) != 0)
-        hf_canceller_cancel(r->canceller, detach(s), &secret);
+    else if (known || s->from_tunnel || atomic_load(&r->opening) != 0) {
+        struct hf_ticket *ticket = s->ticket;
+        s->ticket = NULL;
+        hf_canceller_cancel(r->canceller, detach(s), &secret, ticket);
+    }
     else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE)
         hf_session_dial(s, HF_TO_LEADER, 0);
     else
@@ -492,6 +517,9 @@ void hf_session_event(struct hf_session *s, bool at_front, bool failed, int even
     case HF_SESSION_PIPE:
         hf_session_move(s);
         break;
+    case HF_SESSION_POOLED:
+        hf_share_event(s);
+        break;
     case HF_SESSION_LINGER:
         linger(s);
         break;
@@ -548,6 +576,8 @@ void hf_session_look(struct hf_thread *t, bool moved)
                 hf_session_move(s);
             else
                 hf_fresh_look(s);
+        } else if (s->state == HF_SESSION_POOLED || s->state == HF_SESSION_QUEUED) {
+            continue; /* share.c looks at them */
         } else if (now_ms(s) - s->since_ms >= bound_ms(s)) {
             wait_over(s);
         } else if (s->state == HF_SESSION_HELD && (moved || now_ms(s) >= s->retry_ms)) {

@@ -12,6 +12,7 @@
 #include "router/failures.h"
 #include "router/fresh.h"
 #include "holds/holds.h"
+#include "router/pool.h"
 #include "router/list.h"
 #include "router/reads.h"
 #include "router/router.h"
@@ -19,7 +20,7 @@
 #include "router/wire.h"
 
 enum {
-    HF_ROUTER_THREADS = 2,
+    HF_ROUTER_THREADS = HF_POOL_THREADS,
     HF_ROUTER_READ_BYTES = 64 * 1024, /* one read; the most that one direction of a session keeps */
     HF_ROUTER_TIMER_MS = 10,
     HF_ROUTER_SQL_BYTES = 4 * 1024 * 1024, /* verdicts about statements, each thread */
@@ -37,6 +38,12 @@ struct hf_thread {
     struct hf_session *sessions;
     unsigned n_waiting;
     bool draining, stopping;
+    unsigned index;
+    bool ended; /* nothing is posted to it any more; the router's pools_lock guards it */
+    struct hf_session *resting_first, *resting_last; /* share.h: the one that rests longest is the first */
+    struct hf_wait *granted_first, **granted_end;    /* what has been given to its own sessions */
+    unsigned n_queued, share_timer_ms;
+    uv_timer_t share_timer;
     struct hf_sql_cache *sql;
     struct hf_dialogue before; /* of the session that is being read, before what was read */
     uv_prepare_t turn; /* of the loop: sql's budget begins anew */
@@ -60,6 +67,12 @@ struct hf_router {
     char socket_path[108];
     unsigned hold_ms, login_ms, max_clients;
     bool follow;
+    bool share; /* server connections, among sessions */
+    unsigned pool_wait_ms;
+    uv_mutex_t pools_lock; /* guards pools */
+    struct hf_pools pools;
+    uint8_t share_secret[HF_PRINT_SECRET];
+    atomic_uint_least64_t share_taken, share_remade, share_waits, share_waited_ms, share_late;
     struct hf_allow allow;
     struct hf_thread *threads; /* HF_ROUTER_THREADS */
     unsigned n_threads, next_thread;
@@ -108,6 +121,8 @@ enum hf_session_state {
     HF_SESSION_ASKING,  /* what PostgreSQL knows about the client's role */
     HF_SESSION_SASL,    /* the client proves its password */
     HF_SESSION_PIPE,    /* bytes both ways */
+    HF_SESSION_POOLED,  /* between transactions, without a server connection (share.h) */
+    HF_SESSION_QUEUED,  /* waits for one, bounded */
     HF_SESSION_LINGER,  /* the last word is said; until the client has read it, bounded */
     HF_SESSION_CLOSED,
 };
@@ -175,6 +190,9 @@ struct hf_session {
     uint64_t taken;              /* bytes for the back since it is there, without the startup packet */
     struct hf_dialogue *unheard; /* without what is in `down` and has not passed look(); NULL: nothing is */
     struct hf_survive *survive;  /* NULL: the session ends with its server */
+    struct hf_share *share;      /* NULL: nobody else gets its server connection */
+    struct hf_ticket *ticket;    /* of a cancel that another node's gate is asked for */
+    uint64_t stamp;              /* what PostgreSQL knew about roles when the client proved who it is; 0: not known */
     struct hf_holds *holds; /* where the client is connected; NULL: not followed, not yet, or out of memory */
     struct hf_router_dial *dial;
     struct hf_key *key;
@@ -213,6 +231,8 @@ void hf_session_await(struct hf_session *s, enum hf_session_state state); /* ASK
 void hf_session_dial(struct hf_session *s, enum hf_router_to to, uint64_t id);
 void hf_session_count(struct hf_session *s, size_t in, size_t out); /* bytes of the client */
 void hf_session_hold(struct hf_session *s); /* HELD, from any state but CLOSED; ends the back */
+void hf_session_rest(struct hf_session *s);  /* POOLED, likewise */
+void hf_session_queue(struct hf_session *s); /* QUEUED, likewise */
 void hf_session_set_pipe(struct hf_session *s, enum hf_session_kind kind);
 /* Looks at all that wait; `moved`: something has changed, so try at once. */
 void hf_session_look(struct hf_thread *t, bool moved);
@@ -236,6 +256,7 @@ void hf_end_want(struct hf_end *e, int events); /* UV_READABLE...; NULL is fine 
 
 /* front.c: the client's end, plain or through TLS. */
 ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n); /* 0: nothing now, -1: over */
+ssize_t hf_front_peek(struct hf_session *s, uint8_t *p, size_t n); /* the same, and they stay */
 /* How many of them could be written, -1: over. Those that could not are to be written next, the same. */
 ssize_t hf_front_write(struct hf_session *s, const uint8_t *p, size_t n);
 bool hf_front_is_shaking(const struct hf_session *s);      /* hands, for TLS */
@@ -244,6 +265,7 @@ int hf_front_events(const struct hf_session *s, int events); /* what to wait for
 void hf_front_say_end(struct hf_session *s);               /* nothing more is written */
 void hf_front_free(struct hf_session *s);
 ssize_t hf_fd_read(int fd, uint8_t *p, size_t n);        /* as hf_front_read */
+ssize_t hf_fd_peek(int fd, uint8_t *p, size_t n);        /* as hf_front_peek */
 ssize_t hf_fd_write(int fd, const uint8_t *p, size_t n); /* as hf_front_write */
 
 /* pipe.c */

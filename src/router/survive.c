@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "router/login.h"
+#include "router/share.h"
 #include "router/survive_private.h"
 
 enum {
@@ -88,7 +89,7 @@ void hf_survive_server(struct hf_session *s, const uint8_t *p, size_t n)
         drop_sent(v);
 }
 
-void hf_survive_sending(struct hf_session *s, const uint8_t *p, size_t n)
+void hf_survive_sending(struct hf_session *s, const uint8_t *p, size_t n, size_t ours)
 {
     struct hf_survive *v = s->survive;
 
@@ -100,6 +101,7 @@ void hf_survive_sending(struct hf_session *s, const uint8_t *p, size_t n)
     if (hf_dialogue_is_idle(&s->dialogue)) {
         v->sent_len = 0;
         v->sent_from = s->taken;
+        v->sent_ours = ours;
         v->sent_lost = false;
     }
     if (v->sent_lost)
@@ -126,6 +128,18 @@ void hf_survive_sending(struct hf_session *s, const uint8_t *p, size_t n)
 bool hf_survive_has_more(const struct hf_session *s)
 {
     return s->survive != NULL && s->survive->more_len > 0;
+}
+
+bool hf_survive_keep(struct hf_session *s, const uint8_t *p, size_t n)
+{
+    struct hf_survive *v = s->survive;
+
+    v->more = malloc(n);
+    if (v->more == NULL)
+        return false;
+    memcpy(v->more, p, n);
+    v->more_len = n;
+    return true;
 }
 
 size_t hf_survive_take_more(struct hf_session *s, uint8_t *out)
@@ -163,16 +177,19 @@ static bool keep_more(struct hf_session *s)
 {
     struct hf_survive *v = s->survive;
     const struct hf_dialogue *d = &s->dialogue;
+    uint64_t taken = d->taken;
     size_t n;
 
-    if (!d->left || d->taken > s->taken)
+    if (!d->left || taken > s->taken)
         return false;
-    n = (size_t)(s->taken - d->taken);
+    if (taken < v->sent_from && taken + v->sent_ours >= v->sent_from)
+        taken = v->sent_from; /* what is ours is not said again */
+    n = (size_t)(s->taken - taken);
     if (n == 0)
         return true;
-    if (d->taken < v->sent_from || v->sent_from + v->sent_len != s->taken)
+    if (taken < v->sent_from || v->sent_from + v->sent_len != s->taken)
         return false;
-    memmove(v->sent, v->sent + (d->taken - v->sent_from), n);
+    memmove(v->sent, v->sent + (taken - v->sent_from), n);
     free(v->more);
     v->more = v->sent;
     v->more_len = n;
@@ -236,6 +253,18 @@ static void move(struct hf_session *s, enum hf_doing doing)
     hf_dialogue_settle(d, status);
 }
 
+/* Who shares connections needs none until its client speaks. */
+static bool may_rest(const struct hf_session *s)
+{
+    return s->share != NULL && !hf_share_is_first(s) && s->survive->filter == HF_FILTER_NONE && s->survive->more_len == 0;
+}
+
+static void rest(struct hf_session *s)
+{
+    hf_dialogue_settle(&s->dialogue, 'I');
+    (void)hf_share_rest(s);
+}
+
 /* What was sent counts as taken. As hf_survive_loss(). */
 static bool settle(struct hf_session *s)
 {
@@ -251,6 +280,8 @@ static bool settle(struct hf_session *s)
         refuse(s, doing, "a message that was not complete"); /* the rest would be taken for another */
     else if (hf_holds_owed(s->holds).ready > HF_SURVIVE_OWED_MAX)
         refuse(s, doing, "too many statements under way");
+    else if (!owes && d->status == 'I' && may_rest(s))
+        rest(s);
     else
         move(s, doing);
     return true;
@@ -262,6 +293,10 @@ static void leave(struct hf_session *s)
     hf_dialogue_settle(&s->dialogue, 'I');
     if (!hf_holds_may_survive(s->holds)) {
         refuse(s, HF_DOING_NOTHING, pinned_by(s));
+        return;
+    }
+    if (may_rest(s)) {
+        rest(s);
         return;
     }
     hf_holds_lost(s->holds); /* what was not taken is yet to be asked */

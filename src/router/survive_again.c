@@ -1,10 +1,13 @@
 /* A session is made again on another server. */
 #include <assert.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "router/login.h"
+#include "router/share.h"
 #include "router/survive_private.h"
 
 bool hf_survive_is_filtering(const struct hf_session *s)
@@ -30,7 +33,7 @@ void hf_survive_restart(struct hf_session *s)
         return;
     hf_params_clear(&v->fresh);
     v->secret = (struct hf_secret){0};
-    v->asked = v->in_error = v->refused = false;
+    v->asked = v->in_error = v->refused = v->unnamed_only = false;
     v->heard = v->steps = v->n_failures = 0;
 }
 
@@ -58,21 +61,28 @@ static bool make_again(struct hf_session *s)
     return sent;
 }
 
-/* The client's cancel key is that of its first server, for ever. */
+/* The client's cancel key is the one that it was given first, for ever. */
 static void map_key(struct hf_session *s)
 {
     struct hf_survive *v = s->survive;
     struct hf_dialogue *d = &s->dialogue;
     struct hf_secret theirs = hf_secret_make(d->pid, d->key, d->key_len);
 
-    hf_key_remove(&s->t->r->keyring, v->alias);
-    v->alias = NULL;
-    if (!d->key_known || v->secret.len == 0)
-        return;
-    if (s->kind != HF_KIND_TUNNEL || s->far != 0)
+    if (s->key == NULL && v->secret.len > 0 && (s->kind != HF_KIND_TUNNEL || s->far != 0))
         s->key = hf_key_add(&s->t->r->keyring, &v->secret,
                             &(struct hf_key_place){.reader = s->kind == HF_KIND_READER, .far = s->far});
-    v->alias = hf_key_alias(&s->t->r->keyring, &theirs, &v->secret);
+    if (s->share != NULL) {
+        hf_share_point(s);
+        return;
+    }
+    hf_key_remove(&s->t->r->keyring, v->alias);
+    v->alias = d->key_known && v->secret.len > 0 ? hf_key_alias(&s->t->r->keyring, &theirs, &v->secret, s->t, s->id) : NULL;
+}
+
+/* What an end of the session is said to be about. */
+static const char *event(const struct hf_session *s)
+{
+    return s->share != NULL ? "the session could not be made again on another server connection" : "the leader has changed";
 }
 
 /* 1, or -1: the client does not take what has changed. */
@@ -80,14 +90,18 @@ static int made(struct hf_session *s)
 {
     struct hf_survive *v = s->survive;
     uint8_t out[HF_PARAMS_MAX * 2];
-    size_t n = hf_params_differ(&v->told, &v->fresh, out, sizeof out);
     const char *held;
+    bool first = hf_share_is_first(s);
+    size_t n;
 
+    if (s->share != NULL)
+        hf_share_hide(s, &v->fresh);
+    n = hf_params_differ(&v->told, &v->fresh, out, sizeof out);
     if (!hf_holds_remake_failed(s->holds, v->failures, v->n_failures)) {
-        hf_session_end_with(s, "57P01", "the leader has changed", "A setting could not be made again.", "Connect again.");
+        hf_session_end_with(s, "57P01", event(s), "A setting could not be made again.", "Connect again.");
         return -1;
     }
-    if (n > 0 && !hf_survive_tell(s, out, n)) {
+    if (first ? !hf_share_let_in(s) : n > 0 && !hf_survive_tell(s, out, n)) {
         hf_session_close(s);
         return -1;
     }
@@ -100,8 +114,11 @@ static int made(struct hf_session *s)
     if (held != NULL)
         hf_holds_report(s->holds, held);
     hf_holds_started(s->holds, v->failed);
+    if (v->steps > 0)
+        hf_holds_take(s->holds, (struct hf_rest){.unnamed = true}); /* settings were made by it */
     s->dialogue.started = true;
-    hf_debug("router: a session goes on with another server");
+    if (!first)
+        hf_debug("router: a session goes on with another server");
     return 1;
 }
 
@@ -121,7 +138,7 @@ static int hear_ready(struct hf_session *s)
     } else {
         v->heard++;
     }
-    all = v->steps + (v->failed ? 2 : 0);
+    all = hf_share_resets(s) + v->steps + (v->failed ? 2 : 0);
     return v->heard == all ? made(s) : 0;
 }
 
@@ -139,23 +156,30 @@ static bool is_gone(const char *sqlstate)
 static int hear_error(struct hf_session *s, const uint8_t *body, size_t n)
 {
     struct hf_survive *v = s->survive;
+    unsigned resets = hf_share_resets(s);
     char sqlstate[6] = "", detail[120];
 
     (void)hf_wire_sqlstate(body, n, sqlstate);
+    if (strcmp(sqlstate, "53300") == 0 && !v->asked && hf_share_is_refused(s))
+        return -1; /* waits */
+    if (hf_share_is_first(s) && !v->asked && strncmp(sqlstate, "57P0", 4) != 0)
+        return 1; /* the client's: PostgreSQL does not let it in */
     if (strncmp(sqlstate, "57P0", 4) == 0 || strcmp(sqlstate, "53300") == 0) {
         v->refused = true;
         return -1; /* another try, within --hold-ms */
     }
-    if (v->spoiling || (v->asked && v->heard >= v->steps))
+    if (v->spoiling || (v->asked && v->heard >= resets + v->steps))
         return 0; /* the transaction that is to be a failed one */
+    if (v->asked && v->heard < resets)
+        return -1; /* what another session has left could not be undone: a connection of its own, then */
     if (v->asked && v->n_failures < HF_SURVIVE_FAILED_MAX && is_gone(sqlstate)) {
         if (!v->in_error)
-            v->failures[v->n_failures++] = v->heard;
+            v->failures[v->n_failures++] = v->unnamed_only ? UINT_MAX : v->heard - resets;
         v->in_error = true;
         return 0;
     }
-    (void)snprintf(detail, sizeof detail, "The new leader's PostgreSQL refused it with SQLSTATE %s.", sqlstate);
-    hf_session_end_with(s, "57P01", "the leader has changed", detail, "Connect again.");
+    (void)snprintf(detail, sizeof detail, "PostgreSQL refused it with SQLSTATE %s.", sqlstate);
+    hf_session_end_with(s, "57P01", event(s), detail, "Connect again.");
     return -1;
 }
 

@@ -155,6 +155,28 @@ static bool end_skipping(struct hf_session *s)
     return hf_survive_tell(s, out, put_ready(out, v->inside ? 'E' : 'I')) && (!v->inside || spoil_server(s));
 }
 
+static size_t put_cancelled(uint8_t *out, size_t cap)
+{
+    return hf_wire_error(out, cap, "ERROR", "57014", "canceling statement due to user request", NULL,
+                         "It waited for a server connection, and nothing of it was done.");
+}
+
+/* False: over. */
+static bool tell_cancelled(struct hf_session *s, char type)
+{
+    struct hf_survive *v = s->survive;
+    uint8_t out[512];
+    size_t n = put_cancelled(out, sizeof out);
+
+    v->inside = v->failed = false;
+    v->filter = HF_FILTER_SKIP;
+    if (type == 'Q' || type == 'F') {
+        v->filter = HF_FILTER_NONE;
+        n += put_ready(out + n, 'I');
+    }
+    return hf_survive_tell(s, out, n);
+}
+
 /* A message that is not for the server, complete; `text`: its statement's. False: over. */
 static bool filter_message(struct hf_session *s, char type, const char *text)
 {
@@ -163,6 +185,8 @@ static bool filter_message(struct hf_session *s, char type, const char *text)
 
     if (type == 'd' || type == 'c' || type == 'f')
         return true; /* of a COPY that is no more: dropped by PostgreSQL, too */
+    if (v->filter == HF_FILTER_CANCEL)
+        return type == 'S' ? hf_survive_tell(s, out, put_ready(out, 'I')) : tell_cancelled(s, type);
     if (type == 'P')
         believe(s, text);
     if (v->filter == HF_FILTER_SKIP)

@@ -14,6 +14,7 @@ enum {
 enum hf_filter {
     HF_FILTER_NONE,
     HF_FILTER_TELL, /* the next statement is answered by us: the transaction is lost */
+    HF_FILTER_CANCEL, /* the next statement is answered by us: it was cancelled before a server had it (share.h) */
     HF_FILTER_SKIP, /* nothing counts up to the Sync */
 };
 
@@ -31,6 +32,7 @@ struct hf_survive {
     struct hf_params fresh;
     struct hf_secret secret;
     bool asked; /* the first ReadyForQuery came, and the remake was sent */
+    bool unnamed_only; /* the remake: of the unnamed statement */
     unsigned heard, steps, failures[HF_SURVIVE_FAILED_MAX], n_failures;
     bool in_error, refused;
     unsigned tries; /* connections since the loss */
@@ -40,6 +42,7 @@ struct hf_survive {
     uint8_t *sent;
     size_t sent_len, sent_cap;
     uint64_t sent_from;
+    size_t sent_ours; /* bytes of ours right before that */
     bool sent_lost; /* it was too much */
     uint8_t *more;  /* what was not taken */
     size_t more_len;

@@ -160,25 +160,30 @@ size_t hf_wire_ask(uint8_t *out, const char *role)
     return 8 + n;
 }
 
-size_t hf_wire_answer(uint8_t *out, char kind, uint32_t server_version, const char *verifier)
+enum { ANSWER_HEAD = 18 };
+
+size_t hf_wire_answer(uint8_t *out, char kind, uint32_t server_version, uint64_t stamp, const char *verifier)
 {
     size_t n = strlen(verifier) + 1;
 
     out[0] = 'V';
-    hf_scan_put(out + 1, (uint32_t)(4 + 1 + 4 + n));
+    hf_scan_put(out + 1, (uint32_t)(ANSWER_HEAD - 1 + n));
     out[5] = (uint8_t)kind;
     hf_scan_put(out + 6, server_version);
-    memcpy(out + 10, verifier, n);
-    return 10 + n;
+    hf_scan_put(out + 10, (uint32_t)(stamp >> 32));
+    hf_scan_put(out + 14, (uint32_t)stamp);
+    memcpy(out + ANSWER_HEAD, verifier, n);
+    return ANSWER_HEAD + n;
 }
 
-bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *server_version, char *verifier, size_t cap)
+bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *server_version, uint64_t *stamp, char *verifier, size_t cap)
 {
-    if (n < 11 || p[0] != 'V' || n - 10 > cap || memchr(p + 10, '\0', n - 10) != p + n - 1)
+    if (n <= ANSWER_HEAD || p[0] != 'V' || n - ANSWER_HEAD > cap || memchr(p + ANSWER_HEAD, '\0', n - ANSWER_HEAD) != p + n - 1)
         return false;
     *kind = (char)p[5];
     *server_version = hf_scan_number(p + 6);
-    memcpy(verifier, p + 10, n - 10);
+    *stamp = (uint64_t)hf_scan_number(p + 10) << 32 | hf_scan_number(p + 14);
+    memcpy(verifier, p + ANSWER_HEAD, n - ANSWER_HEAD);
     return true;
 }
 

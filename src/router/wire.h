@@ -53,9 +53,9 @@ size_t hf_wire_cancel(uint8_t *out, uint32_t pid, const uint8_t *key, size_t n);
 
 /* Returns the length, at most 8 + strlen(role) + 1. */
 size_t hf_wire_ask(uint8_t *out, const char *role);
-size_t hf_wire_answer(uint8_t *out, char kind, uint32_t server_version, const char *verifier);
+size_t hf_wire_answer(uint8_t *out, char kind, uint32_t server_version, uint64_t stamp, const char *verifier);
 /* Of a complete message. False: it is no answer. */
-bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *server_version, char *verifier, size_t cap);
+bool hf_wire_answer_parse(const uint8_t *p, size_t n, char *kind, uint32_t *server_version, uint64_t *stamp, char *verifier, size_t cap);
 
 /* The gate's last word in a tunnel, when it shuts and nothing is under way: how many bytes it has taken behind the startup packet. A
  * message; PostgreSQL has none of this type. */

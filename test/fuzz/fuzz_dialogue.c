@@ -95,11 +95,12 @@ static void answer(const uint8_t *p, size_t n)
     char kind, verifier[64];
     uint8_t again[128];
     uint32_t version;
+    uint64_t stamp;
 
-    if (!hf_wire_answer_parse(p, n, &kind, &version, verifier, sizeof verifier))
+    if (!hf_wire_answer_parse(p, n, &kind, &version, &stamp, verifier, sizeof verifier))
         return;
     MUST(strlen(verifier) < sizeof verifier);
-    MUST(hf_wire_answer(again, kind, version, verifier) == n &&
+    MUST(hf_wire_answer(again, kind, version, stamp, verifier) == n &&
          memcmp(again + 5, p + 5, n - 5) == 0);
 }
 

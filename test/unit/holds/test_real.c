@@ -482,6 +482,57 @@ static const char *const settings[] = {
     "SET search_path = first; SET work_mem = '2MB'",
 };
 
+/* Whatever gives lastval() a value is said; so that it can be taken away before another session could ask for it. */
+static void sequences(void **state)
+{
+    static const char *const made[] = {"CREATE SEQUENCE q",
+                                       "CREATE TABLE own (a int GENERATED ALWAYS AS IDENTITY, b int)",
+                                       "CREATE TABLE old (b int)",
+                                       "INSERT INTO old VALUES (1)",
+                                       "CREATE VIEW looks AS SELECT nextval('q') AS n",
+                                       "CREATE FUNCTION counts() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE n bigint := nextval('q'); BEGIN RETURN n; END $$",
+                                       "CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('q'); RAISE 'no'; END $$"};
+    static const struct {
+        const char *text;
+        bool quiet; /* nothing to say for certain */
+    } cases[] = {{"SELECT * FROM own", true}, {"SELECT 1", true}, {"BEGIN READ ONLY; SELECT count(*) FROM old; COMMIT", true},
+                 {"SELECT nextval('q')", false}, {"SELECT setval('q', 7)", false}, {"SELECT * FROM looks", false}, {"SELECT counts()", false},
+                 {"SELECT fails()", false}, {"INSERT INTO own (b) VALUES (1)", false}, {"INSERT INTO own (b) SELECT b FROM old", false},
+                 {"UPDATE own SET a = DEFAULT", false}, {"WITH w AS (INSERT INTO own (b) VALUES (2) RETURNING a) SELECT * FROM w", false},
+                 {"COPY own (b) FROM STDIN", false}, {"ALTER TABLE old ADD COLUMN id int GENERATED ALWAYS AS IDENTITY", false},
+                 {"ALTER TABLE old ADD COLUMN more serial", false}, {"CREATE TABLE copied AS SELECT nextval('q')", false},
+                 {"DO $$ BEGIN INSERT INTO own (b) VALUES (3); END $$", false}, {"BEGIN; SELECT nextval('q'); ROLLBACK", false},
+                 {"BEGIN; SELECT counts(); DISCARD SEQUENCES; SELECT counts(); COMMIT", false},
+                 {"PREPARE x AS SELECT nextval('q'); EXECUTE x", false}, {"VALUES (nextval('q'))", false},
+                 {"BEGIN; DECLARE c CURSOR FOR SELECT nextval('q'); FETCH c; COMMIT", false}};
+    struct hf_sql_cache *cache = hf_sql_cache_new(1 << 20);
+
+    (void)state;
+    assert_non_null(cache);
+    database("sequences", made, sizeof made / sizeof *made);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct conn c;
+        connect_to(&c, cache, "sequences");
+        assert_false(hf_holds_rest(c.h).sequences);
+        query(&c, cases[i].text);
+        if (hf_holds_rest(c.h).sequences == cases[i].quiet)
+            fail_msg("%s", cases[i].text);
+        query(&c, "DISCARD SEQUENCES");
+        if (hf_holds_rest(c.h).sequences)
+            fail_msg("%s: is said to last", cases[i].text);
+        query_aside(&c, "SELECT lastval()");
+        assert_true(c.error);
+        disconnect(&c);
+        connect_to(&c, cache, "sequences");
+        query(&c, cases[i].text);
+        query_aside(&c, "SELECT lastval()");
+        if (!c.error && !hf_holds_rest(c.h).sequences)
+            fail_msg("%s: has given lastval() a value", cases[i].text);
+        disconnect(&c);
+    }
+    hf_sql_cache_free(cache);
+}
+
 static void remade(void **state)
 {
     struct hf_sql_cache *cache = hf_sql_cache_new(1 << 20);
@@ -582,7 +633,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_statement), cmocka_unit_test(made_a_moment_ago), cmocka_unit_test(ways_around),
         cmocka_unit_test(extensions),     cmocka_unit_test(not_for_clients),   cmocka_unit_test(parallel),
-        cmocka_unit_test(remade),         cmocka_unit_test(cost),
+        cmocka_unit_test(remade), cmocka_unit_test(sequences),         cmocka_unit_test(cost),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

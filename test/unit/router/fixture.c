@@ -31,7 +31,7 @@ static void world_begin(void)
     uint8_t salted[HF_SCRAM_KEY];
     unsigned n;
 
-    world = (struct world){.kind = HF_ROLE_SCRAM, .version = 150000, .verifier = {.iterations = 16, .salt = "salt", .salt_len = 4}};
+    world = (struct world){.kind = HF_ROLE_SCRAM, .version = 150000, .stamp = 7, .verifier = {.iterations = 16, .salt = "salt", .salt_len = 4}};
     assert_int_equal(PKCS5_PBKDF2_HMAC("secret", 6, world.verifier.salt, 4, 16, EVP_sha256(), HF_SCRAM_KEY, salted), 1);
     assert_non_null(HMAC(EVP_sha256(), salted, HF_SCRAM_KEY, (const uint8_t *)"Client Key", 10, world.keys.client, &n));
     assert_non_null(HMAC(EVP_sha256(), salted, HF_SCRAM_KEY, (const uint8_t *)"Server Key", 10, world.keys.server, &n));
@@ -86,7 +86,7 @@ void hf_asker_ask(struct hf_asker *a, struct hf_question *q)
     (void)a;
     world.opening = q->opening;
     q->role = (struct hf_role){.kind = strcmp(q->name, "app") == 0 ? world.kind : HF_ROLE_UNKNOWN,
-                               .server_version = world.version};
+                               .server_version = world.version, .stamp = world.stamp};
     if (q->role.kind != HF_ROLE_SCRAM)
         hf_scram_verifier_mock(&v, secret, q->name, 16);
     hf_scram_verifier_print(&v, q->role.verifier);
@@ -173,6 +173,19 @@ void client_prove(struct fixture *f, int fd, SSL *tls)
         return;
     }
     fail_msg("too many clients at once");
+}
+
+static bool is_proving(const struct fixture *f, int fd)
+{
+    for (int i = 0; i < CLIENTS_MAX; i++)
+        if (f->proving[i].fd == fd)
+            return true;
+    return false;
+}
+
+void client_proved(struct fixture *f, int fd)
+{
+    RUN_UNTIL(f, !is_proving(f, fd));
 }
 
 static void on_dial(void *ctx, struct hf_router_dial *d, int fd, enum hf_router_to to, uint64_t id)
@@ -450,14 +463,14 @@ void server_log_in(int fd)
 
 void leader_tell(struct fixture *f, int fd)
 {
-    uint8_t b[8 + HF_ROLE_MAX + HF_SCRAM_VERIFIER_MAX + 16];
+    uint8_t b[8 + HF_ROLE_MAX + HF_SCRAM_VERIFIER_MAX + 32];
     char verifier[HF_SCRAM_VERIFIER_MAX];
     size_t n;
 
     assert_int_equal(read_all(f, fd, b, 12), 12);
     assert_memory_equal(b + 8, "app", 4);
     hf_scram_verifier_print(&world.verifier, verifier);
-    n = hf_wire_answer(b, HF_ROLE_SCRAM, world.version, verifier);
+    n = hf_wire_answer(b, HF_ROLE_SCRAM, world.version, world.stamp, verifier);
     assert_int_equal(send(fd, b, n, MSG_NOSIGNAL), n);
 }
 

@@ -66,6 +66,7 @@ int client_connect(struct fixture *f, bool read_only); /* no byte sent */
 int client_start(struct fixture *f, bool read_only);   /* and the startup packet of "app", and its password */
 int client_start_silent(struct fixture *f, bool read_only); /* no password */
 void client_prove(struct fixture *f, int fd, SSL *tls);     /* a password, when it is asked for; tls may be NULL */
+void client_proved(struct fixture *f, int fd); /* the password has been taken: what comes now is PostgreSQL's, or as from it */
 int server_accept(struct fixture *f); /* the router's connection, startup packet read */
 bool server_is_asked(struct fixture *f, unsigned ms); /* does a connection come? */
 void server_log_in(int fd);                           /* asks for SCRAM-SHA-256; says: logged in, idle */
@@ -86,6 +87,7 @@ struct world {
     atomic_uint_least64_t applied, flushed; /* WAL; 0: it does not tell */
     atomic_bool slow;                       /* it takes until this is false again */
     atomic_uint looks;                      /* how often it was asked for either */
+    uint64_t stamp;
     uint64_t said;    /* bytes that the router has sent in the last server_check() */
 };
 extern struct world world;

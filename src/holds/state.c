@@ -1,0 +1,159 @@
+/* What a connection has been made into, in a few bytes: to know whether another session could go on with it as it is. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/evp.h>
+
+#include "holds/private.h"
+
+static void digest(EVP_MD_CTX *c, uint8_t out[32])
+{
+    unsigned n;
+
+    if (EVP_DigestFinal_ex(c, out, &n) != 1)
+        abort(); /* a wrong answer would give one client another's state */
+}
+
+static EVP_MD_CTX *begin(const uint8_t secret[HF_PRINT_SECRET])
+{
+    EVP_MD_CTX *c = EVP_MD_CTX_new();
+
+    if (c == NULL || EVP_DigestInit_ex(c, EVP_sha256(), NULL) != 1 || EVP_DigestUpdate(c, secret, HF_PRINT_SECRET) != 1)
+        abort();
+    return c;
+}
+
+/* With its length, so that no two lists of parts are the same bytes. */
+static void add(EVP_MD_CTX *c, const void *p, size_t n)
+{
+    uint64_t len = n;
+
+    if (EVP_DigestUpdate(c, &len, sizeof len) != 1 || (n > 0 && EVP_DigestUpdate(c, p, n) != 1))
+        abort();
+}
+
+static struct hf_print end(EVP_MD_CTX *c)
+{
+    struct hf_print print;
+    uint8_t out[32];
+
+    digest(c, out);
+    EVP_MD_CTX_free(c);
+    memcpy(print.bytes, out, sizeof print.bytes);
+    return print;
+}
+
+struct hf_print hf_print_of(const uint8_t secret[HF_PRINT_SECRET], const void *p, size_t n)
+{
+    EVP_MD_CTX *c = begin(secret);
+
+    add(c, p, n);
+    return end(c);
+}
+
+static void print_item(struct hf_item *i, const uint8_t secret[HF_PRINT_SECRET])
+{
+    EVP_MD_CTX *c;
+    char kind = (char)('0' + i->kind * 2 + i->by_message);
+
+    if (i->printed)
+        return;
+    c = begin(secret);
+    add(c, &kind, 1);
+    add(c, i->name, strlen(i->name));
+    if (i->kind == HF_ITEM_SETTING) {
+        add(c, i->text, strlen(i->text));
+    } else if (i->by_message) {
+        add(c, hf_sql_text(i->sql->sql), hf_sql_len(i->sql->sql));
+        add(c, i->types, (size_t)i->n_types * 4);
+    } else {
+        const struct hf_sql_statement *s = hf_sql_statement(i->sql->sql, i->index);
+        add(c, hf_sql_text(i->sql->sql) + s->at, s->len);
+    }
+    i->print = end(c);
+    i->printed = true;
+}
+
+/* Modulo 2^128. The terms are secret, so nobody can look for sums that meet. */
+static void sum(struct hf_print *to, const struct hf_print *term)
+{
+    unsigned carry = 0;
+
+    for (int k = 0; k < HF_PRINT_BYTES; k++) {
+        carry += (unsigned)to->bytes[k] + term->bytes[k];
+        to->bytes[k] = (uint8_t)carry;
+        carry >>= 8;
+    }
+}
+
+/* Statements are the same in whatever order they were prepared, unless there is a setting that has a part in how they are understood;
+ * other settings may have a part in each other. */
+struct hf_print hf_holds_state(struct hf_holds *h, const uint8_t secret[HF_PRINT_SECRET])
+{
+    struct hf_print print = {{0}};
+    bool ordered = h->log.kinds[HF_ITEM_SETTING].first != NULL;
+
+    if (h->state_of == h->log.changes)
+        return h->state;
+    for (struct hf_item *i = h->log.all.first; i != NULL; i = i->all.behind) {
+        print_item(i, secret);
+        sum(&print, &i->print);
+        if (ordered)
+            print = hf_print_of(secret, &print, sizeof print);
+    }
+    h->state = print;
+    h->state_of = h->log.changes;
+    return print;
+}
+
+struct hf_rest hf_holds_rest(const struct hf_holds *h)
+{
+    return (struct hf_rest){.unnamed = h->left_unnamed, .sequences = !h->guard.is_there || h->guard.sequences, .discarded = h->discarded};
+}
+
+void hf_holds_give(struct hf_holds *h)
+{
+    struct hf_item *unnamed = h->unnamed;
+
+    h->unnamed = NULL;
+    hf_holds_lost(h);
+    h->unnamed = unnamed;
+}
+
+void hf_holds_take(struct hf_holds *h, struct hf_rest rest)
+{
+    hf_holds_started(h, false);
+    h->left_unnamed = rest.unnamed;
+    h->discarded = rest.discarded;
+}
+
+/* Where the name of the statement that a message is about begins; NULL: it is about none, or too short to tell. */
+static const uint8_t *statement_in(const uint8_t *p, size_t n)
+{
+    const uint8_t *nul;
+
+    if (n < 7)
+        return NULL;
+    if (p[0] == 'P')
+        return p + 5;
+    if (p[0] == 'D' || p[0] == 'C')
+        return p[5] == 'S' ? p + 6 : NULL;
+    nul = p[0] == 'B' ? memchr(p + 5, '\0', n - 5) : NULL;
+    return nul != NULL && nul + 1 < p + n ? nul + 1 : NULL;
+}
+
+bool hf_holds_drops_unnamed(const uint8_t *p, size_t n)
+{
+    const uint8_t *name = statement_in(p, n);
+
+    return n > 0 && (p[0] == 'Q' || (p[0] == 'P' && name != NULL && *name == '\0'));
+}
+
+bool hf_holds_needs_unnamed(const struct hf_holds *h, const uint8_t *p, size_t n)
+{
+    const uint8_t *name = statement_in(p, n);
+
+    if (h->unnamed == NULL || n == 0 || hf_holds_drops_unnamed(p, n))
+        return false;
+    return h->keeps_unnamed || name == NULL || *name == '\0';
+}

@@ -1,0 +1,589 @@
+/* Sessions that share server connections: who gets whose, in what state, and what nobody may see of another. */
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "outlive.h"
+#include "router/share.h"
+
+static struct fixture *sharing(unsigned most)
+{
+    struct fixture *f = fixture_open_with(&(struct hf_router_config){.follow = true, .share = true, .max_servers = most});
+
+    world.guard = "none";
+    fixture_open_gate(f, 1);
+    return f;
+}
+
+/* Of the extended protocol: with a body of strings. */
+static void parse(int fd, const char *name, const char *text)
+{
+    char body[256];
+    size_t n = (size_t)snprintf(body, sizeof body, "%s", name) + 1;
+
+    n += (size_t)snprintf(body + n, sizeof body - n, "%s", text) + 1;
+    memset(body + n, 0, 2);
+    say(fd, 'P', body, n + 2);
+}
+
+static void bind_execute(int fd, const char *name)
+{
+    char body[64] = {0};
+    size_t n = (size_t)snprintf(body + 1, sizeof body - 1, "%s", name) + 2;
+
+    memset(body + n, 0, 6);
+    say(fd, 'B', body, n + 6);
+    say(fd, 'E', "\0\0\0\0\0", 5);
+}
+
+static void hear_type(struct fixture *f, int fd, int type)
+{
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), type);
+}
+
+static void hear_text(struct fixture *f, int fd, int type, const char *text)
+{
+    char body[512] = {0};
+
+    assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), type);
+    assert_string_equal(body, text);
+}
+
+/* Asked, and answered; and the guard says what the connection has then. */
+static void done_with(struct fixture *f, int fd, int server, const char *sql, const char *tag, char status, const char *held)
+{
+    ask(f, fd, server, sql);
+    say(server, 'C', tag, strlen(tag) + 1);
+    say_held(server, held);
+    say_ready(server, status);
+    hear_type(f, fd, 'C');
+    hear_ready(f, fd, status);
+}
+
+/* Our own in front of a client's. */
+static void discarded(int server)
+{
+    say(server, 'C', "DISCARD SEQUENCES", 18);
+    say_held(server, "none");
+    say_ready(server, 'I');
+}
+
+static void undone(struct fixture *f, int server)
+{
+    hear_text(f, server, 'Q', "DISCARD ALL");
+    hear_text(f, server, 'Q', "RESET ROLE");
+    say(server, 'C', "DISCARD ALL", 12);
+    say_ready(server, 'I');
+    say(server, 'C', "RESET", 6);
+    say_ready(server, 'I');
+}
+
+/* Two clients, one server connection; the second came when the first had it. */
+struct two {
+    struct fixture *f;
+    int a, b, server;
+};
+
+static struct two two_open(void)
+{
+    struct two t = {.f = sharing(1)};
+
+    t.a = session_open(t.f, &t.server);
+    t.b = client_start(t.f, false);
+    client_proved(t.f, t.b);
+    hear_ready(t.f, t.b, 'I'); /* let in, by the first one's connection */
+    assert_false(server_is_asked(t.f, 20));
+    return t;
+}
+
+static void two_close(struct two *t)
+{
+    close(t->a);
+    close(t->b);
+    close(t->server);
+    fixture_close(t->f);
+}
+
+static void in_turn(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    for (int i = 0; i < 3; i++) { /* the commonest case: nothing but what they say */
+        done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');
+        done(t.f, t.b, t.server, "SELECT 2", "SELECT 1", 'I');
+    }
+    assert_int_equal(hf_router_counts(t.f->r).pool.servers, 1);
+    assert_int_equal(hf_router_counts(t.f->r).pool.remade, 0);
+    two_close(&t);
+}
+
+/* In a transaction it is nobody else's; who waits gets it when that ends, in order. */
+static void waits(void **state)
+{
+    struct two t = two_open();
+    int c;
+
+    (void)state;
+    done(t.f, t.a, t.server, "BEGIN", "BEGIN", 'T');
+    say(t.b, 'Q', "SELECT 2", 9);
+    RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 1);
+    c = client_start(t.f, false);
+    client_proved(t.f, c);
+    RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 2);
+    hear_nothing(t.f, t.server, 30);
+    done_with(t.f, t.a, t.server, "INSERT INTO t", "INSERT 0 1", 'T', "sequence");
+    done(t.f, t.a, t.server, "COMMIT", "COMMIT", 'I');
+    hear_text(t.f, t.server, 'Q', "DISCARD SEQUENCES");
+    hear_text(t.f, t.server, 'Q', "SELECT 2");
+    hear_nothing(t.f, c, 30);
+    discarded(t.server);
+    say(t.server, 'C', "SELECT 1", 9);
+    say_ready(t.server, 'I');
+    hear_type(t.f, t.b, 'S'); /* the guard's */
+    hear_text(t.f, t.b, 'C', "SELECT 1"); /* and nothing of the other */
+    hear_ready(t.f, t.b, 'I');
+    hear_ready(t.f, c, 'I');
+    close(c);
+    two_close(&t);
+}
+
+/* Settings and named statements of one are not the other's; each finds its own. */
+static void made_equal(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    done(t.f, t.a, t.server, "SET work_mem = '1MB'", "SET", 'I');
+    say(t.b, 'Q', "SELECT 2", 9);
+    undone(t.f, t.server);
+    hear_text(t.f, t.server, 'Q', "SELECT 2");
+    say(t.server, 'C', "SELECT 1", 9);
+    say_ready(t.server, 'I');
+    hear_text(t.f, t.b, 'C', "SELECT 1");
+    hear_ready(t.f, t.b, 'I');
+    say(t.a, 'Q', "SELECT 1", 9);
+    remake(t.f, t.server, "work_mem");
+    hear_text(t.f, t.server, 'Q', "SELECT 1");
+    two_close(&t);
+}
+
+static void prepared(void **state)
+{
+    struct two t = two_open();
+    int fds[2] = {t.a, t.b};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) { /* the same one in both: made in the second, where it is not known yet */
+        if (i == 1)
+            parse(fds[i], "p", "SELECT $1::int");
+        else
+            parse(fds[i], "p", "SELECT $1::int");
+        say(fds[i], 'S', "", 0);
+        if (i == 1)
+            undone(t.f, t.server);
+        hear_type(t.f, t.server, 'P');
+        hear_type(t.f, t.server, 'S');
+        say(t.server, '1', "", 0);
+        say_ready(t.server, 'I');
+        hear_type(t.f, fds[i], '1');
+        hear_ready(t.f, fds[i], 'I');
+    }
+    for (int i = 0; i < 4; i++) { /* from then on nothing is made */
+        bind_execute(fds[i % 2], "p");
+        say(fds[i % 2], 'S', "", 0);
+        if (i > 0) { /* it may have used a sequence */
+            hear_text(t.f, t.server, 'Q', "DISCARD SEQUENCES");
+            discarded(t.server);
+            hear_type(t.f, fds[i % 2], 'S');
+        }
+        hear_type(t.f, t.server, 'B');
+        hear_type(t.f, t.server, 'E');
+        hear_type(t.f, t.server, 'S');
+        say(t.server, '2', "", 0);
+        say(t.server, 'C', "SELECT 1", 9);
+        if (i < 3)
+            say_held(t.server, "sequence");
+        say_ready(t.server, 'I');
+        hear_type(t.f, fds[i % 2], '2');
+        hear_type(t.f, fds[i % 2], 'C');
+        hear_ready(t.f, fds[i % 2], 'I');
+    }
+    two_close(&t);
+}
+
+/* The unnamed statement: the other's is taken away, and one's own is there again for who uses it later. */
+static void unnamed(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    parse(t.a, "", "SELECT 1");
+    say(t.a, 'S', "", 0);
+    hear_type(t.f, t.server, 'P');
+    hear_type(t.f, t.server, 'S');
+    say(t.server, '1', "", 0);
+    say_ready(t.server, 'I');
+    hear_type(t.f, t.a, '1');
+    hear_ready(t.f, t.a, 'I');
+    parse(t.b, "q", "SELECT 2"); /* behind it, there might be a Bind of what it has not parsed */
+    say(t.b, 'S', "", 0);
+    hear_type(t.f, t.server, 'C');
+    hear_type(t.f, t.server, 'P');
+    hear_type(t.f, t.server, 'S');
+    say(t.server, 'S', "a\0b\0", 4); /* PostgreSQL's own may come in between */
+    say(t.server, '3', "", 0);
+    say(t.server, '1', "", 0);
+    say_ready(t.server, 'I');
+    hear_type(t.f, t.b, 'S');
+    hear_type(t.f, t.b, '1');
+    hear_ready(t.f, t.b, 'I');
+    bind_execute(t.a, "");
+    say(t.a, 'S', "", 0);
+    undone(t.f, t.server);
+    hear_type(t.f, t.server, 'P');
+    hear_type(t.f, t.server, 'S');
+    say(t.server, '1', "", 0);
+    say_ready(t.server, 'I');
+    hear_type(t.f, t.a, 'S'); /* it has not been told yet */
+    hear_type(t.f, t.server, 'B');
+    two_close(&t);
+}
+
+/* What pins a session has its connection stay; another one cannot have it. */
+static void pinned(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    ask(t.f, t.a, t.server, "LISTEN c");
+    say(t.server, 'C', "LISTEN", 7);
+    say_held(t.server, "listen");
+    say_ready(t.server, 'I');
+    hear_type(t.f, t.a, 'C');
+    hear_ready(t.f, t.a, 'I');
+    say(t.b, 'Q', "SELECT 2", 9);
+    hear_nothing(t.f, t.server, 50);
+    done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');
+    say(t.server, 'A', "\0\0\0\1c\0\0", 7);
+    hear_type(t.f, t.a, 'A');
+    hear_nothing(t.f, t.b, 20);
+    close(t.a); /* it goes with its connection, and the other gets one of its own */
+    {
+        int second = server_accept(t.f);
+        server_log_in(second);
+        hear_text(t.f, second, 'Q', "SELECT 2");
+        close(second);
+    }
+    two_close(&t);
+}
+
+static void asked_for_too_long(void **state)
+{
+    struct fixture *f = fixture_open_with(
+        &(struct hf_router_config){.follow = true, .share = true, .max_servers = 1, .pool_wait_ms = 200});
+    int a, b, server;
+
+    (void)state;
+    world.guard = "none";
+    fixture_open_gate(f, 1);
+    a = session_open(f, &server);
+    b = client_start(f, false);
+    client_proved(f, b);
+    hear_ready(f, b, 'I');
+    done(f, a, server, "BEGIN", "BEGIN", 'T');
+    say(b, 'Q', "SELECT 2", 9);
+    hear_error(f, b, "53300");
+    assert_int_equal(hf_router_counts(f->r).pool.late, 1);
+    done(f, a, server, "COMMIT", "COMMIT", 'I');
+    close(a);
+    close(b);
+    close(server);
+    fixture_close(f);
+}
+
+/* Until the client is let in; the body of its key. */
+static void hear_key(struct fixture *f, int fd, char key[8])
+{
+    int type;
+
+    do
+        type = hear(f, fd, PATIENCE_MS, key, 8);
+    while (type != 'K' && type > 0);
+    assert_int_equal(type, 'K');
+    hear_ready(f, fd, 'I');
+}
+
+static void cancel(struct fixture *f, const char key[8])
+{
+    char packet[16] = "\0\0\0\x10\x04\xd2\x16\x2e";
+    int fd = client_connect(f, false);
+
+    memcpy(packet + 8, key, 8);
+    assert_int_equal(send(fd, packet, sizeof packet, MSG_NOSIGNAL), sizeof packet);
+    hear_end(f, fd);
+    close(fd);
+}
+
+/* A cancel is for what this client does now: what waits is not done; what another does on the connection that was this client's goes on. */
+static void cancelled(void **state)
+{
+    struct fixture *f = sharing(1);
+    int server, a = session_open(f, &server), b = client_start(f, false);
+    char key[8];
+
+    (void)state;
+    client_proved(f, b);
+    hear_key(f, b, key);
+    done(f, a, server, "BEGIN", "BEGIN", 'T');
+    cancel(f, key); /* the client does nothing */
+    hear_nothing(f, b, 20);
+    hear_nothing(f, server, 20);
+    say(b, 'Q', "SELECT 2", 9);
+    RUN_UNTIL(f, hf_router_counts(f->r).pool.waiting == 1);
+    cancel(f, key);
+    hear_plain_error(f, b, "57014");
+    hear_ready(f, b, 'I');
+    assert_int_equal(hf_router_counts(f->r).pool.waiting, 0);
+    parse(b, "", "SELECT 3");
+    bind_execute(b, "");
+    say(b, 'S', "", 0);
+    say(b, 'Q', "SELECT 4", 9); /* behind it */
+    RUN_UNTIL(f, hf_router_counts(f->r).pool.waiting == 1);
+    cancel(f, key);
+    hear_plain_error(f, b, "57014");
+    hear_ready(f, b, 'I');
+    done(f, a, server, "COMMIT", "COMMIT", 'I');
+    hear_text(f, server, 'Q', "SELECT 4");
+    say(server, 'C', "SELECT 1", 9);
+    say_ready(server, 'I');
+    hear_text(f, b, 'C', "SELECT 1");
+    hear_ready(f, b, 'I');
+    assert_false(server_is_asked(f, 20)); /* no cancel went to PostgreSQL */
+    close(a);
+    close(b);
+    close(server);
+    fixture_close(f);
+}
+
+/* A client that vanishes in the middle of a result: nobody gets the rest. */
+static void vanished(void **state)
+{
+    struct two t = two_open();
+    int second;
+
+    (void)state;
+    ask(t.f, t.a, t.server, "SELECT 1");
+    say(t.server, 'D', "\0\1\0\0\0\1x", 7);
+    say(t.b, 'Q', "SELECT 2", 9);
+    hear_type(t.f, t.a, 'D');
+    close(t.a);
+    t.a = -1;
+    second = server_accept(t.f);
+    server_log_in(second);
+    hear_text(t.f, second, 'Q', "SELECT 2");
+    (void)send(t.server, "D", 1, MSG_NOSIGNAL);
+    say(second, 'C', "SELECT 2", 9);
+    say_ready(second, 'I');
+    hear_text(t.f, t.b, 'C', "SELECT 2");
+    close(second);
+    two_close(&t);
+}
+
+/* An answer to our own that is not what it has to be: nothing of what comes after it is believed. */
+static void prefix_goes_wrong(void **state)
+{
+    struct two t = two_open();
+    int second;
+
+    (void)state;
+    done_with(t.f, t.a, t.server, "SELECT i FROM t", "SELECT 1", 'I', "sequence");
+    say(t.b, 'Q', "SELECT i FROM t", 16);
+    hear_text(t.f, t.server, 'Q', "DISCARD SEQUENCES");
+    hear_type(t.f, t.server, 'Q');
+    say(t.server, 'E', "SERROR\0VERROR\0C57014\0Mno\0", 26);
+    hear_plain_error(t.f, t.b, "08007"); /* it was sent: what became of it is not known */
+    hear_ready(t.f, t.b, 'I');
+    say(t.b, 'Q', "SELECT 3", 9);
+    second = server_accept(t.f);
+    server_log_in(second);
+    hear_text(t.f, second, 'Q', "SELECT 3");
+    close(second);
+    two_close(&t);
+}
+
+/* What others have left cannot be undone: a connection of its own. */
+static void reset_goes_wrong(void **state)
+{
+    struct two t = two_open();
+    int second;
+
+    (void)state;
+    done(t.f, t.a, t.server, "SET role = 'x'", "SET", 'I');
+    say(t.b, 'Q', "SELECT 2", 9);
+    hear_text(t.f, t.server, 'Q', "DISCARD ALL");
+    hear_text(t.f, t.server, 'Q', "RESET ROLE");
+    say(t.server, 'E', "SERROR\0VERROR\0C57014\0Mno\0", 26);
+    second = server_accept(t.f);
+    server_log_in(second);
+    hear_text(t.f, second, 'Q', "SELECT 2");
+    hear_end(t.f, t.server);
+    close(second);
+    two_close(&t);
+}
+
+/* A role that has changed: who logs in after that gets nobody's connection of before. */
+static void another_stamp(void **state)
+{
+    struct fixture *f = sharing(2);
+    int a, b, server, second;
+
+    (void)state;
+    a = session_open(f, &server);
+    world.stamp++;
+    b = client_start(f, false);
+    second = server_accept(f); /* room for two */
+    server_log_in(second);
+    hear_ready(f, b, 'I');
+    world.stamp++;
+    {
+        int c = client_start(f, false); /* no room: a connection is closed for it, and it logs in itself */
+        int third = server_accept(f);
+        hear_end(f, server);
+        server_log_in(third);
+        hear_ready(f, c, 'I');
+        close(c);
+        close(third);
+    }
+    close(a);
+    close(b);
+    close(server);
+    close(second);
+    fixture_close(f);
+}
+
+/* PostgreSQL has no room: it waits for another's, or is told, if there is none. */
+static void no_room(void **state)
+{
+    struct fixture *f = sharing(0);
+    int a, b, server, second;
+
+    (void)state;
+    a = client_start(f, false);
+    server = server_accept(f);
+    say(server, 'E', "SFATAL\0VFATAL\0C53300\0Mfull\0", 28);
+    close(server);
+    hear_error(f, a, "53300");
+    close(a);
+    a = session_open(f, &server);
+    done(f, a, server, "BEGIN", "BEGIN", 'T');
+    b = client_start(f, false);
+    client_proved(f, b);
+    second = server_accept(f);
+    say(second, 'E', "SFATAL\0VFATAL\0C53300\0Mfull\0", 28);
+    close(second);
+    RUN_UNTIL(f, hf_router_counts(f->r).pool.waiting == 1);
+    done(f, a, server, "COMMIT", "COMMIT", 'I');
+    hear_ready(f, b, 'I');
+    done(f, b, server, "SELECT 1", "SELECT 1", 'I');
+    close(a);
+    close(b);
+    close(server);
+    fixture_close(f);
+}
+
+static void refused_by_postgresql(void **state)
+{
+    struct fixture *f = sharing(1);
+    int a = client_start(f, false), server = server_accept(f);
+
+    (void)state;
+    server_check(server);
+    say(server, 'R', "\0\0\0\0", 4);
+    say(server, 'E', "SFATAL\0VFATAL\0C3D000\0Mno such database\0", 39);
+    close(server);
+    hear_error(f, a, "3D000");
+    close(a);
+    RUN_UNTIL(f, hf_router_counts(f->r).pool.servers == 0);
+    fixture_close(f);
+}
+
+/* A change of leader: who has no connection notices nothing, and takes one at the next leader when it needs it. */
+static void change_of_leader(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    done(t.f, t.a, t.server, "SET work_mem = '1MB'", "SET", 'I');
+    lose(t.f, t.server);
+    say(t.b, 'Q', "SELECT 2", 9); /* waits for a leader */
+    hear_nothing(t.f, t.b, 50);
+    t.server = again(t.f, 2);
+    hear_text(t.f, t.server, 'Q', "SELECT 2");
+    say(t.server, 'C', "SELECT 1", 9);
+    say_ready(t.server, 'I');
+    hear_text(t.f, t.b, 'C', "SELECT 1");
+    hear_ready(t.f, t.b, 'I');
+    say(t.a, 'Q', "SELECT 1", 9);
+    remake(t.f, t.server, "work_mem");
+    hear_text(t.f, t.server, 'Q', "SELECT 1");
+    two_close(&t);
+}
+
+/* Clients come and go in all states, on both threads. */
+static void storm(void **state)
+{
+    enum { CLIENTS = 12, ROUNDS = 60 };
+    struct fixture *f = sharing(1);
+    int fds[CLIENTS] = {0}, server;
+    unsigned seed = 1;
+
+    (void)state;
+    fds[0] = session_open(f, &server);
+    for (int round = 0; round < ROUNDS; round++) {
+        int i = 1 + (int)(seed % (CLIENTS - 1));
+        seed = seed * 1103515245u + 12345u;
+        if (fds[i] != 0)
+            close(fds[i]);
+        fds[i] = client_start(f, false);
+        client_proved(f, fds[i]);
+        hear_ready(f, fds[i], 'I');
+        if (seed >> 16 & 1)
+            done(f, fds[i], server, "SELECT 1", "SELECT 1", 'I');
+        done(f, fds[0], server, "SELECT 1", "SELECT 1", 'I');
+        if (seed >> 17 & 1) {
+            say(fds[i], 'X', "", 0);
+            close(fds[i]);
+            fds[i] = 0;
+        }
+        if ((seed >> 18 & 3) == 0) {
+            done(f, fds[0], server, "BEGIN", "BEGIN", 'T');
+            for (int k = 1; k < CLIENTS; k += 3)
+                if (fds[k] != 0) { /* waits, and goes */
+                    say(fds[k], 'X', "", 0);
+                    close(fds[k]);
+                    fds[k] = 0;
+                }
+            done(f, fds[0], server, "COMMIT", "COMMIT", 'I');
+        }
+    }
+    assert_int_equal(hf_router_counts(f->r).pool.servers, 1);
+    for (int i = 0; i < CLIENTS; i++)
+        if (fds[i] != 0)
+            close(fds[i]);
+    RUN_UNTIL(f, hf_router_counts(f->r).pool.servers == 0);
+    close(server);
+    fixture_close(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(in_turn),           cmocka_unit_test(waits),         cmocka_unit_test(made_equal),
+        cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(cancelled),
+        cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
+        cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), cmocka_unit_test(no_room),
+        cmocka_unit_test(refused_by_postgresql), cmocka_unit_test(change_of_leader), cmocka_unit_test(storm)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
