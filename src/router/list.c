@@ -122,7 +122,7 @@ static void fill(struct hf_session_info *i, const struct hf_session *s, uint64_t
                                   .tls = s->tls != NULL,
                                   .read_only = s->read_only,
                                   .carried = s->from_tunnel};
-    if (hf_survive_pid(s) != 0)
+    if (hf_survive_pid(s) != 0 || s->share != NULL) /* whoever shares has a key of our own making */
         i->pid = hf_survive_pid(s);
     peer_text(s, i->peer, sizeof i->peer);
     if (s->who != NULL) {

@@ -9,12 +9,6 @@
 #include "router/login.h"
 #include "router/share_private.h"
 
-enum {
-    RESTING_MS = 60000, /* then a connection that nobody has asked for is closed */
-    BUSY_TIMER_MS = 100,
-    IDLE_TIMER_MS = 1000,
-};
-
 static uint64_t now_ms(const struct hf_thread *t)
 {
     return uv_now(&t->loop);
@@ -28,24 +22,6 @@ static void lock(struct hf_router *r)
 static void unlock(struct hf_router *r)
 {
     uv_mutex_unlock(&r->pools_lock);
-}
-
-/* -- the timer ---------------------------------------------------------------------------------------- */
-
-static void timer_cb(uv_timer_t *timer);
-
-/* It runs while there is something to look at. */
-static void set_timer(struct hf_thread *t)
-{
-    unsigned ms = t->n_queued > 0 ? BUSY_TIMER_MS : t->resting_first != NULL ? IDLE_TIMER_MS : 0;
-
-    if (ms == t->share_timer_ms || t->stopping)
-        return;
-    t->share_timer_ms = ms;
-    if (ms == 0)
-        (void)uv_timer_stop(&t->share_timer);
-    else
-        (void)uv_timer_start(&t->share_timer, timer_cb, ms, ms);
 }
 
 /* -- who comes next ----------------------------------------------------------------------------------- */
@@ -83,7 +59,7 @@ static void deliver(struct hf_thread *from, struct hf_wait *w)
 }
 
 /* With the lock: a place is free. Those may have it who would make a connection of their own. */
-static void grow(struct hf_thread *t, struct hf_pool *p)
+void hf_share_grow(struct hf_thread *t, struct hf_pool *p)
 {
     struct hf_waiter *w;
 
@@ -106,7 +82,7 @@ static void pass_on(struct hf_thread *t, struct hf_pool *p, struct hf_server *v)
         deliver(t, w);
     } else {
         hf_pool_give(&r->pools, p);
-        grow(t, p);
+        hf_share_grow(t, p);
     }
     unlock(r);
     if (w == NULL)
@@ -138,7 +114,7 @@ static void arrived(struct hf_wait *w)
     hf_pool_unref(&t->r->pools, pool);
     unlock(t->r);
     free(w);
-    set_timer(t);
+    hf_share_set_timer(t);
 }
 
 void hf_share_turn(struct hf_thread *t)
@@ -187,7 +163,7 @@ static void queued(struct hf_session *s, struct hf_wait *w)
     s->share->wait = w;
     s->t->n_queued++;
     hf_session_queue(s);
-    set_timer(s->t);
+    hf_share_set_timer(s->t);
 }
 
 /* True: it has a place, and is to make a connection. Else it has one, waits, or is over. */
@@ -437,7 +413,7 @@ void hf_share_settle(struct hf_session *s)
         sh->behind = NULL;
         *(t->resting_last != NULL ? &t->resting_last->share->behind : &t->resting_first) = s;
         t->resting_last = s;
-        set_timer(t);
+        hf_share_set_timer(t);
         /* First this, then a look at who waits; who begins to wait does it the other way round (want). */
         atomic_fetch_add(&sh->pool->idle[t->index], 1);
     }
@@ -456,7 +432,7 @@ static void vacate(struct hf_session *s)
     s->share->placed = false;
     lock(r);
     hf_pool_give(&r->pools, s->share->pool);
-    grow(s->t, s->share->pool);
+    hf_share_grow(s->t, s->share->pool);
     unlock(r);
 }
 
@@ -516,71 +492,4 @@ void hf_share_free(struct hf_session *s)
     unlock(s->t->r);
     free(s->share);
     s->share = NULL;
-}
-
-/* -- time ------------------------------------------------------------------------------------------------- */
-
-/* The one of this thread that has waited too long; with the lock. */
-static struct hf_session *late(struct hf_thread *t)
-{
-    for (struct hf_pool *p = t->r->pools.first; p != NULL; p = p->next) {
-        struct hf_wait *w = (struct hf_wait *)p->lines[t->index].first;
-        if (w != NULL && now_ms(t) - w->waiter.since_ms >= t->r->pool_wait_ms)
-            return w->s;
-    }
-    return NULL;
-}
-
-static void end_late(struct hf_thread *t)
-{
-    struct hf_session *s;
-
-    do {
-        lock(t->r);
-        s = late(t);
-        unlock(t->r);
-        if (s == NULL)
-            return;
-        atomic_fetch_add(&t->r->share_late, 1);
-        hf_session_refuse(s, "53300", "no server connection became free in time",
-                          "All of its database's and role's are in use; see \"holdfast sessions\". Shorten transactions, close what is pinned, or "
-                          "raise --max-server-connections.");
-    } while (!t->stopping);
-}
-
-static void timer_cb(uv_timer_t *timer)
-{
-    struct hf_thread *t = timer->data;
-    struct hf_session *s;
-
-    uv_update_time(&t->loop);
-    end_late(t);
-    lock(t->r);
-    for (struct hf_pool *p = t->r->pools.first; p != NULL; p = p->next)
-        grow(t, p);
-    unlock(t->r);
-    while ((s = t->resting_first) != NULL && now_ms(t) - s->share->resting_ms >= RESTING_MS) {
-        static const uint8_t goodbye[] = {'X', 0, 0, 0, 4};
-        hf_session_say_back(s, goodbye, sizeof goodbye);
-        (void)hf_share_rest(s);
-    }
-    set_timer(t);
-}
-
-void hf_share_thread_open(struct hf_thread *t, unsigned index)
-{
-    t->index = index;
-    t->granted_end = &t->granted_first;
-    (void)uv_timer_init(&t->loop, &t->share_timer);
-    t->share_timer.data = t;
-}
-
-/* Nobody posts to it after. */
-void hf_share_thread_close(struct hf_thread *t)
-{
-    uv_close((uv_handle_t *)&t->share_timer, NULL);
-    lock(t->r);
-    t->ended = true;
-    unlock(t->r);
-    hf_share_turn(t);
 }

@@ -48,6 +48,10 @@ struct hf_share {
     char awaits[4]; /* types of the answers to that, in order */
 };
 
+/* share.c; with the pools' lock: a place is free. Those may have it who would make a connection of their own. */
+void hf_share_grow(struct hf_thread *t, struct hf_pool *p);
+/* share_time.c: something has begun, or ended, that time does something to. */
+void hf_share_set_timer(struct hf_thread *t);
 /* share_give.c */
 bool hf_share_may_give(const struct hf_session *s);
 /* Detaches its connection; the session is POOLED. False: it cannot be used by others, and is closed. */

@@ -60,13 +60,20 @@ def test_list_and_kill(cluster):
     there = cluster.connect(follower, application_name="c-there", sslmode="require", autocommit=False)
     reader = cluster.connect(follower, read_only=True, application_name="c-reader")
     there.cursor().execute("SELECT repeat('x', 100000)")
+
+    def pid(conn):
+        cur = conn.cursor()
+        cur.execute("SELECT pg_backend_pid()")
+        return cur.fetchone()[0]
+
+    there_pid, here_pid = pid(there), pid(here)
     (h,), (t,), (r,) = (mine(cluster, n) for n in ("c-here", "c-there", "c-reader"))
     assert (h["node"], h["at"], h["state"], h["tls"]) == (leader, "leader", "idle", False)
     assert (t["node"], t["at"], t["state"], t["tls"]) == (follower, "elsewhere", "in transaction", True)
     assert (r["node"], r["at"], r["read_only"]) == (follower, "follower", True)
     assert h["user"] == "app" and h["database"] == "app" and h["client"].startswith("127.0.0.1:")
     assert t["bytes_out"] > 100000 > t["bytes_in"] > 0
-    assert t["pid"] == there.get_backend_pid() and h["pid"] == here.get_backend_pid()
+    assert t["pid"] == there_pid and h["pid"] == here_pid
     assert len(mine(cluster, "c-there", "--all")) == 2  # and as the leader sees it
     text = cluster.run("sessions").stdout
     assert all(s["id"] in text for s in (h, t, r))
