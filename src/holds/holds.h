@@ -130,7 +130,7 @@ struct hf_rest {
 struct hf_rest hf_holds_rest(const struct hf_holds *h);
 /* Of a free session: it gives its connection away. As hf_holds_lost(), but its unnamed statement is remembered. */
 void hf_holds_give(struct hf_holds *h);
-/* It has another connection, of which that is so; what follows begins at the beginning of a message in both directions. */
+/* It has another connection, of which that is so, and hf_holds_report() has been called; what follows begins at the beginning of a message in both directions. */
 void hf_holds_take(struct hf_holds *h, struct hf_rest rest);
 /* Is its own unnamed statement to be there before the client's next messages, of which the first begins so? A session that parses it anew
  * each time needs none. */
