@@ -69,7 +69,7 @@ bool hf_key_present(struct hf_keyring *k, struct hf_secret *secret, struct hf_ti
 /* The cancel has certainly been done, or will certainly never be: PostgreSQL has sent the signal, and who is sent it takes it before
  * anything that it is sent from now on. Takes the ticket; NULL is fine. */
 void hf_key_cancelled(struct hf_keyring *k, struct hf_ticket *ticket);
-/* Of an alias: its session has another connection now, or none (NULL). False: a cancel may still be on its way to the one before. */
+/* Of an alias: its session has another connection now, or none (len 0). False: a cancel may still be on its way to the one before. */
 bool hf_key_point(struct hf_keyring *k, struct hf_key *alias, const struct hf_secret *now);
 void hf_key_remove(struct hf_keyring *k, struct hf_key *key); /* NULL is fine */
 /* Settled: answered in full, or with an error, whose transaction will not commit any more. */

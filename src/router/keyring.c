@@ -186,10 +186,7 @@ bool hf_key_point(struct hf_keyring *k, struct hf_key *alias, const struct hf_se
     clean = alias->cancels == 0;
     alias->cancels = 0;
     alias->turn++;
-    if (now != NULL)
-        *alias->to = *now;
-    else
-        alias->to->len = 0;
+    *alias->to = *now;
     uv_mutex_unlock(&k->mutex);
     return clean;
 }

@@ -178,7 +178,8 @@ static bool want(struct hf_session *s)
 
     s->share->wanted_ms = now_ms(t);
     lock(r);
-    if (hf_pool_take(&r->pools, p, now_ms(t))) {
+    s->share->own = hf_pool_take(&r->pools, p, now_ms(t));
+    if (s->share->own) {
         s->share->placed = true;
         unlock(r);
         return true;
@@ -440,7 +441,7 @@ bool hf_share_rest(struct hf_session *s)
 {
     if (s->share == NULL || !s->share->let_in)
         return false;
-    (void)hf_key_point(&s->t->r->keyring, s->survive->alias, NULL);
+    (void)hf_share_unpoint(s);
     s->survive->secret = (struct hf_secret){0};
     hf_holds_give(s->holds);
     vacate(s);
@@ -467,7 +468,7 @@ bool hf_share_is_refused(struct hf_session *s)
         free(w);
         return false;
     }
-    s->share->placed = false;
+    s->share->placed = s->share->own = false;
     queued(s, w);
     return true;
 }

@@ -13,7 +13,8 @@
  *   - What nobody can follow is taken away each time: the values of sequences (DISCARD SEQUENCES) and the unnamed statement. That is
  *     sent in front of the client's first message, and its answer is not waited for, but swallowed.
  *   - Only who logged in as the same, with the same packet and keys while PostgreSQL had the same roles and defaults, gets it.
- *   - Clients are given cancel keys of our own making. A connection that a cancel may still be on its way to is closed instead of given.
+ *   - A connection whose own cancel key a client has is closed instead of given; as long as nobody has had to wait, clients have those. Others
+ *     have keys of our making. A connection that a cancel may still be on its way to is closed instead of given, too.
  *
  * Private to src/router. */
 #ifndef HF_ROUTER_SHARE_H
@@ -64,6 +65,9 @@ bool hf_share_is_first(const struct hf_session *s);   /* the client has not been
 bool hf_share_let_in(struct hf_session *s);
 /* The key of its present server is known: the client's is good for that. */
 void hf_share_point(struct hf_session *s);
+
+/* It has no server any more. False: that one must not serve another, since a cancel may come to it that is not for that one. */
+bool hf_share_unpoint(struct hf_session *s);
 
 /* -- what we say in front of the client's first message ------------------------------------------- */
 

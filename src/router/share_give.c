@@ -42,6 +42,8 @@ static int fitness(struct hf_session *s, struct hf_session *v)
 
     if (memcmp(&s->share->base, &v->share->base, sizeof mine) != 0)
         return 0;
+    if (v->share->told)
+        return 0;
     return 1 + 2 * !rest.sequences + 4 * (memcmp(&mine, &theirs, sizeof mine) == 0 && !rest.discarded);
 }
 
@@ -82,7 +84,7 @@ bool hf_share_give(struct hf_session *s, struct hf_server *v)
 {
     struct hf_router *r = s->t->r;
     struct hf_survive *sv = s->survive;
-    bool clean = hf_key_point(&r->keyring, sv->alias, NULL);
+    bool clean = hf_share_unpoint(s);
 
     hf_share_unrest(s);
     *v = (struct hf_server){.end = s->back,

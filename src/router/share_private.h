@@ -37,6 +37,8 @@ struct hf_share {
     struct hf_print base; /* whom it logs in as */
     bool placed;          /* has one of the pool's places */
     bool let_in;
+    bool own;  /* what it logs in to now was not waited for, and taken from nobody */
+    bool told; /* its client knows its connection's own cancel key: nobody else may have that connection */
     bool spoken; /* the client has said something that is not read yet: it may be within OpenSSL, so the socket does not tell */
     struct hf_wait *wait;
     uint64_t wanted_ms; /* since when */

@@ -42,19 +42,22 @@ static bool tell_params(struct hf_session *s, const struct hf_params *now)
     return hf_survive_tell(s, out, n);
 }
 
-/* A key that no server has: it follows the session from one to the next. */
+/* A key that no server has, which follows the session from one to the next. Where nobody waits it is its server's: that one is good at other
+ * nodes, too; and is given to nobody then. */
 static size_t make_key(struct hf_session *s, uint8_t *out)
 {
     struct hf_dialogue *d = &s->dialogue;
-    uint16_t len = s->survive->secret.len >= HF_CANCEL_KEY_MIN ? s->survive->secret.len : HF_CANCEL_KEY_MIN;
+    const struct hf_secret *server = &s->survive->secret;
+    uint16_t len = server->len >= HF_CANCEL_KEY_MIN ? server->len : HF_CANCEL_KEY_MIN;
     uint8_t random[4 + HF_SECRET_MAX];
 
+    s->share->told = s->share->own && server->len == len;
     if (RAND_bytes(random, 4 + len) != 1)
         abort(); /* one that can be guessed is worse */
     d->key_known = true;
-    d->pid = 0x40000000u | (hf_scan_number(random) >> 2); /* PostgreSQL's processes have lower numbers */
+    d->pid = s->share->told ? server->pid : 0x40000000u | (hf_scan_number(random) >> 2); /* PostgreSQL's processes have lower numbers */
     d->key_len = len;
-    memcpy(d->key, random + 4, len);
+    memcpy(d->key, s->share->told ? server->bytes : random + 4, len);
     out[0] = 'K';
     hf_scan_put(out + 1, 8u + len);
     hf_scan_put(out + 5, d->pid);
@@ -89,17 +92,32 @@ bool hf_share_let_in(struct hf_session *s)
     return let_in(s, &s->survive->fresh);
 }
 
-void hf_share_point(struct hf_session *s)
+static bool point(struct hf_session *s, const struct hf_secret *now)
 {
     struct hf_survive *sv = s->survive;
     struct hf_keyring *k = &s->t->r->keyring;
     const struct hf_dialogue *d = &s->dialogue;
     struct hf_secret theirs = hf_secret_make(d->pid, d->key, d->key_len);
 
-    if (sv->alias == NULL && sv->secret.len > 0)
-        sv->alias = hf_key_alias(k, &theirs, &sv->secret, s->t, s->id);
-    else
-        (void)hf_key_point(k, sv->alias, &sv->secret);
+    if (sv->alias != NULL)
+        return hf_key_point(k, sv->alias, now);
+    sv->alias = hf_key_alias(k, &theirs, now, s->t, s->id);
+    return true;
+}
+
+void hf_share_point(struct hf_session *s)
+{
+    if (!s->share->told)
+        (void)point(s, &s->survive->secret);
+}
+
+bool hf_share_unpoint(struct hf_session *s)
+{
+    static const struct hf_secret none;
+    bool clean = point(s, &none) && !s->share->told;
+
+    s->share->told = false;
+    return clean;
 }
 
 void hf_share_undo(struct hf_session *s)
@@ -109,6 +127,7 @@ void hf_share_undo(struct hf_session *s)
     s->share->resets = 0;
     s->share->prefix = HF_PREFIX_NONE;
     memset(s->share->awaits, 0, sizeof s->share->awaits);
+    s->share->told = false;
 }
 
 unsigned hf_share_resets(const struct hf_session *s)
@@ -155,6 +174,7 @@ static void attach(struct hf_session *s, struct hf_server *v)
 
     s->since_ms = uv_now(&s->t->loop); /* should it be lost before it is equal */
     hf_survive_restart(s);
+    s->share->own = false;
     hf_end_close(s->back); /* the tunnel that the role was asked about in */
     s->back = v->end;
     s->back->poll.data = s;

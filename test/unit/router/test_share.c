@@ -84,15 +84,25 @@ struct two {
     int a, b, server;
 };
 
+/* The first one's client has its connection's own key: nobody gets that. The second one's can be had by all. */
+static int two_of(struct fixture *f, int *b, int *server)
+{
+    int first, a = session_open(f, &first);
+
+    *b = client_start(f, false);
+    *server = server_accept(f);
+    hear_end(f, first);
+    close(first);
+    server_log_in(*server);
+    hear_ready(f, *b, 'I');
+    return a;
+}
+
 static struct two two_open(void)
 {
     struct two t = {.f = sharing(1)};
 
-    t.a = session_open(t.f, &t.server);
-    t.b = client_start(t.f, false);
-    client_proved(t.f, t.b);
-    hear_ready(t.f, t.b, 'I'); /* let in, by the first one's connection */
-    assert_false(server_is_asked(t.f, 20));
+    t.a = two_of(t.f, &t.b, &t.server);
     return t;
 }
 
@@ -287,10 +297,7 @@ static void asked_for_too_long(void **state)
     (void)state;
     world.guard = "none";
     fixture_open_gate(f, 1);
-    a = session_open(f, &server);
-    b = client_start(f, false);
-    client_proved(f, b);
-    hear_ready(f, b, 'I');
+    a = two_of(f, &b, &server);
     done(f, a, server, "BEGIN", "BEGIN", 'T');
     say(b, 'Q', "SELECT 2", 9);
     hear_error(f, b, "53300");
@@ -329,12 +336,13 @@ static void cancel(struct fixture *f, const char key[8])
 static void cancelled(void **state)
 {
     struct fixture *f = sharing(1);
-    int server, a = session_open(f, &server), b = client_start(f, false);
+    int server, c, a = two_of(f, &c, &server), b = client_start(f, false);
     char key[8];
 
     (void)state;
     client_proved(f, b);
     hear_key(f, b, key);
+    close(c);
     done(f, a, server, "BEGIN", "BEGIN", 'T');
     cancel(f, key); /* the client does nothing */
     hear_nothing(f, b, 20);
@@ -484,6 +492,10 @@ static void no_room(void **state)
     close(second);
     RUN_UNTIL(f, hf_router_counts(f->r).pool.waiting == 1);
     done(f, a, server, "COMMIT", "COMMIT", 'I');
+    hear_end(f, server);
+    close(server);
+    server = server_accept(f);
+    server_log_in(server);
     hear_ready(f, b, 'I');
     done(f, b, server, "SELECT 1", "SELECT 1", 'I');
     close(a);
@@ -539,7 +551,8 @@ static void storm(void **state)
     unsigned seed = 1;
 
     (void)state;
-    fds[0] = session_open(f, &server);
+    fds[0] = two_of(f, &fds[1], &server);
+    done(f, fds[0], server, "SELECT 1", "SELECT 1", 'I');
     for (int round = 0; round < ROUNDS; round++) {
         int i = 1 + (int)(seed % (CLIENTS - 1));
         seed = seed * 1103515245u + 12345u;
