@@ -423,4 +423,6 @@ def test_pgbench(cluster, mode):
     only = ["-S"] if mode == "prepared" else []
     done = call(cluster, node, "pgbench", "-n", "-M", mode, "-c", "50", "-j", "2", "-t", "20", *only, timeout=120)
     assert "number of transactions actually processed: 1000/1000" in done.stdout, done.stdout
-    assert cluster.execute("SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)") == [(True,)]
+    if mode != "prepared":
+        assert cluster.execute(
+            "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)") == [(True,)]
