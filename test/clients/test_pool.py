@@ -23,7 +23,7 @@ CLIENTS = int(os.environ.get("HOLDFAST_POOL_CLIENTS", "200"))
 def pooled(request):
     """Three nodes where all sessions of a role through a node share ten connections."""
     if "c" not in _pooled:
-        _pooled["c"] = harness.Cluster(env={"HOLDFAST_MAX_SERVER_CONNECTIONS": str(MOST)})
+        _pooled["c"] = harness.Cluster(env={"HOLDFAST_POOL": "auto", "HOLDFAST_MAX_SERVER_CONNECTIONS": str(MOST)})
         _pooled["c"].execute("CREATE TABLE p_own (client int, n int); CREATE INDEX ON p_own (client);"
                              " CREATE SEQUENCE p_seq; CREATE TABLE p_serial (id serial, client int)")
     _pooled["c"].heal()
@@ -357,7 +357,7 @@ def test_many_wait_for_few(cluster):
 
 
 def test_bounded_wait():
-    with harness.Cluster(replicas=1, env={"HOLDFAST_MAX_SERVER_CONNECTIONS": "1",
+    with harness.Cluster(replicas=1, env={"HOLDFAST_POOL": "auto", "HOLDFAST_MAX_SERVER_CONNECTIONS": "1",
                                           "HOLDFAST_POOL_WAIT_MS": "1000"}) as cluster:
         holder = cluster.connect(cluster.leader())
         holder.cursor().execute("LISTEN x")
@@ -402,7 +402,7 @@ def test_roles_change_at_once(cluster):
 
 def test_postgresql_has_no_room():
     """Without a bound of ours, PostgreSQL's is met: more clients than it takes are served all the same."""
-    with harness.Cluster(replicas=1, settings={"max_connections": "20"}, env={}) as cluster:
+    with harness.Cluster(replicas=1, settings={"max_connections": "20"}, env={"HOLDFAST_POOL": "auto"}) as cluster:
         conns = [cluster.connect(cluster.leader()) for _ in range(60)]
         for _ in range(3):
             for i, conn in enumerate(conns):
