@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "postgres/private.h"
 
@@ -199,7 +200,9 @@ int hf_pg_configured(struct hf_pg *pg, const char *name, hf_pg_line_fn take, voi
                      struct hf_error *err)
 {
     char config[HF_PG_PATH_MAX + 32];
-    const char *argv[] = {"postgres", "-C", name, "-D", pg->data, "-c", config, NULL};
+    /* What ALTER SYSTEM has set is with the data, and counts; at first there are none. */
+    const char *dir = access(pg->data, F_OK) == 0 ? pg->data : pg->conf_dir;
+    const char *argv[] = {"postgres", "-C", name, "-D", dir, "-c", config, NULL};
 
     if (pg->extra_conf[0] == '\0')
         return 0;

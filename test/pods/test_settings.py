@@ -45,6 +45,7 @@ def configured(stateful):
 def test_reload_and_refusal(configured):
     s = configured("work_mem = 5MB\n")
     everywhere(s, "work_mem", "5MB")
+    assert not any("refused" in s.log_text(i) for i in s.pods), "a new pod refuses settings, for it has no data yet"
     before = starts(s)
     configure(s, "# more\nwork_mem = '6MB' # for sorting\nlog_min_duration_statement = 250ms\n")
     everywhere(s, "work_mem", "6MB")

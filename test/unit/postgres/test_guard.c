@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "fixture.h"
 #include "postgres/private.h"
+#include "postgres/user_settings.h"
 
 enum { PATIENCE_MS = 20000 };
 
@@ -506,6 +507,24 @@ static void test_required_and_not_there(void **state)
     assert_true(status.guarded);
 }
 
+/* A new pod takes its settings before it has found the cluster. */
+static void test_settings_before_there_are_data(void **state)
+{
+    static char path[160];
+    struct server fresh;
+    struct hf_error err = {0};
+
+    (void)state;
+    server_make(&fresh, "fresh");
+    hf_pg_close(fresh.pg);
+    (void)snprintf(path, sizeof path, "%s/extra.conf", fresh.dir);
+    fresh.extra_conf = path;
+    server_reopen(&fresh, "fresh");
+    if (hf_pg_user_settings_take(fresh.pg, "shared_preload_libraries = 'pg_stat_statements'\n", &err) != 0)
+        fail_msg("%s", err.text);
+    server_end(&fresh);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest without[] = {
@@ -518,6 +537,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_terminate_waits),
         cmocka_unit_test(test_the_rule_is_emptied),
         cmocka_unit_test(test_required_and_not_there),
+        cmocka_unit_test(test_settings_before_there_are_data),
         cmocka_unit_test(test_a_fast_stop_does_not_hang),
     };
     const struct CMUnitTest configured[] = {
