@@ -16,9 +16,10 @@ def dry_run(*more):
 
 def test_dry_run_shows_every_step():
     status, out = dry_run()
-    assert status == 0 and out.endswith("13 passed, 0 failed\n"), out
+    assert status == 0 and out.endswith("15 passed, 0 failed\n"), out
     for part in ("apply -k", "create -f -", "delete pod holdfast-0", "delete pvc data-holdfast-0", "--grace-period=0",
-                 "--replicas=5", "--replicas=3", "rollout restart", "drain", "uncordon", "data-wrong-0",
+                 "--replicas=5", "--replicas=3", "scale --replicas 3", "patch configmap", "rollout restart", "drain", "uncordon",
+                 "instance=wrong --wait=false", "patch pvc data-full-2",
                  "stats/summary", "get statefulset,service", "delete namespace ns"):
         assert part in out, part
     order = [out.index(f"== {n}:") for n in ("apply", "first_query", "delete_leader", "scale", "drain", "doctor")]
