@@ -154,6 +154,19 @@ static void stay_connected(struct hf_node *n, const struct hf_view *v)
     hf_peer_keep(n->peer, t, count);
 }
 
+/* Who has led before us has made the roles, very likely. */
+static bool is_first(const struct hf_view *v)
+{
+    return v->cluster->n_branches <= 1;
+}
+
+bool hf_node_is_unfurnished(const struct hf_node *n)
+{
+    struct hf_view v = hf_decide_view(n->decide);
+
+    return !n->furnished && n->config->accounts.app_password[0] != '\0' && is_first(&v);
+}
+
 static void accounts(struct hf_node *n, const struct hf_view *v)
 {
     const struct hf_node_accounts *a = &n->config->accounts;
@@ -165,8 +178,8 @@ static void accounts(struct hf_node *n, const struct hf_view *v)
 
     if (n->accounts_made || a->app_password[0] == '\0' || !v->leading || !v->gate_open)
         return;
-    /* Who has led before us has made them, very likely: clients who have waited come first. */
-    if (v->cluster->n_branches > 1 && hf_clock_ns() - n->opened_ns < ACCOUNTS_LATER_NS)
+    /* Clients who have waited come first. */
+    if (!is_first(v) && hf_clock_ns() - n->opened_ns < ACCOUNTS_LATER_NS)
         return;
     n->accounts_made = hf_agent_accounts(n->agent, &made) == 0;
 }

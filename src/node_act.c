@@ -308,6 +308,7 @@ void hf_node_act(struct hf_node *n, const struct hf_action *a)
         break;
     case HF_ACT_GATE_OPEN:
         n->opened_ns = hf_clock_ns();
+        hf_router_unfurnished(n->router, hf_node_is_unfurnished(n));
         hf_router_gate_open(n->router, a->epoch);
         hf_info("gate: open epoch=%llu at_ns=%llu", (unsigned long long)a->epoch,
                 (unsigned long long)hf_clock_ns());

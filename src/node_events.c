@@ -356,6 +356,8 @@ static void on_accounts(void *ctx, bool ok, const char *text)
 {
     struct hf_node *n = ctx;
 
+    n->furnished |= ok;
+    hf_router_unfurnished(n->router, false); /* whoever has a role may come, also if it went wrong */
     if (ok) {
         hf_info("accounts: the application's and the administrator's roles are ready");
         return;

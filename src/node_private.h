@@ -112,6 +112,7 @@ struct hf_node {
     int64_t certificate_end_s; /* by the wall clock; 0: not known yet */
     uint64_t opened_ns; /* when the gate was opened here last */
     bool accounts_made;
+    bool furnished; /* and they are there */
     struct hf_settings settings;
 
     /* Persisting, on libuv's thread pool; one at a time. */
@@ -151,6 +152,8 @@ void hf_node_end(struct hf_node *n, int status); /* now */
 void hf_node_random(void *out, size_t len);
 struct hf_waiting *hf_node_waiting(struct hf_node *n, uint64_t request);
 struct hf_waiting *hf_node_wait(struct hf_node *n); /* NULL: too many */
+/* A new cluster, whose roles and database are still to be made. */
+bool hf_node_is_unfurnished(const struct hf_node *n);
 /* Name and address of a member or of somebody heard of; false: unknown. */
 bool hf_node_where(const struct hf_node *n, hf_node_id id, char name[HF_NAME_MAX],
                    char addr[HF_ADDR_MAX]);

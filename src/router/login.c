@@ -162,7 +162,7 @@ static bool counts(const struct hf_router *r, const struct hf_question *q)
         return false;
     if (q->opening == 0)
         return atomic_load(&r->readable);
-    return atomic_load(&r->opening) == q->opening && atomic_load(&r->hold) == 0 &&
+    return atomic_load(&r->opening) == q->opening && atomic_load(&r->hold) == 0 && !atomic_load(&r->unfurnished) &&
            hf_clock_ns() < atomic_load(&r->lease_deadline_ns);
 }
 

@@ -107,6 +107,11 @@ int hf_router_reload(struct hf_router *r, const char *tls_dir, struct hf_error *
     return r->tls_mode != HF_ROUTER_TLS_OFF ? hf_client_tls_load(&r->tls, tls_dir, err) : 0;
 }
 
+void hf_router_unfurnished(struct hf_router *r, bool yes)
+{
+    atomic_store(&r->unfurnished, yes);
+}
+
 void hf_router_secret(struct hf_router *r, const uint8_t secret[32])
 {
     hf_asker_secret(r->asker, secret);

@@ -77,6 +77,8 @@ void hf_router_secret(struct hf_router *r, const uint8_t secret[32]);
  * earlier epoch are closed: their gate is shut for good. */
 void hf_router_leader(struct hf_router *r, enum hf_leader_at where, uint64_t epoch);
 void hf_router_gate_open(struct hf_router *r, uint64_t epoch); /* epoch > 0 */
+/* A new cluster's roles are being made: logins wait, instead of being told that there is no such role. */
+void hf_router_unfurnished(struct hf_router *r, bool yes);
 void hf_router_gate_drain(struct hf_router *r); /* sessions between transactions pause */
 void hf_router_gate_shut(struct hf_router *r);  /* ends every gate session; results are withheld */
 void hf_router_lease(struct hf_router *r, uint64_t deadline_ns); /* CLOCK_BOOTTIME; 0: none */

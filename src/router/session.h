@@ -103,6 +103,7 @@ struct hf_router {
     atomic_uint followers;  /* elsewhere, that may be readable */
     atomic_uint turn;       /* of the next reader */
     atomic_uint_least64_t reads_here, reads_elsewhere, reads_leader, reads_waited, reads_given_up;
+    atomic_bool unfurnished; /* the roles that clients log in as are being made */
     atomic_int leader; /* enum hf_leader_at */
     atomic_uint_least64_t leader_epoch;
 

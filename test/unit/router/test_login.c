@@ -296,6 +296,30 @@ static int dial_take(struct fixture *f, bool ok)
     return ok ? fd : -1;
 }
 
+/* A new cluster's clients may come before its roles. */
+static void roles_are_being_made(void **state)
+{
+    static const char app[] = "\0\0\0\x12\0\3\0\0user\0app\0";
+    struct fixture *f = fixture_open(0, 0, 0);
+    char seen[256];
+    int fd;
+
+    (void)state;
+    world.kind = HF_ROLE_UNKNOWN;
+    hf_router_unfurnished(f->r, true);
+    fixture_open_gate(f, 1);
+    fd = start_as(f, app, sizeof app);
+    hear_nothing(f, fd, 700);
+    assert_int_equal(hf_router_counts(f->r).held, 1);
+    world.kind = HF_ROLE_SCRAM;
+    hf_router_unfurnished(f->r, false);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, seen, sizeof seen), 'R');
+    assert_memory_equal(seen, "\0\0\0\x0aSCRAM-SHA-256\0", 19);
+    assert_int_equal(refused(f, HF_REFUSED_PASSWORD), 0);
+    close(fd);
+    fixture_close(f);
+}
+
 static void leader_changes_meanwhile(void **state)
 {
     struct fixture *f = fixture_open(0, 0, 0);
@@ -514,6 +538,7 @@ int main(void)
         cmocka_unit_test(server_errors),
         cmocka_unit_test(servers_that_lie),
         cmocka_unit_test(cannot_ask),
+        cmocka_unit_test(roles_are_being_made),
         cmocka_unit_test(leader_changes_meanwhile),
         cmocka_unit_test(leader_is_full),
         cmocka_unit_test(asked_by_another_node),
