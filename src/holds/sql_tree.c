@@ -2,6 +2,7 @@
  * each node is an object with one member, named after the node's type. */
 #include <jansson.h>
 #include <pg_query.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,6 +161,31 @@ static bool transaction(struct hf_sql_statement *s, const json_t *o)
     return true;
 }
 
+/* SET DateStyle = 'DMY' keeps the style, and = 'ISO' the order of days and months; SESSION CHARACTERISTICS keeps what it does not name.
+ * So only what says the same parts replaces it: they are a part of the name. */
+static bool name_parts(struct hf_sql_statement *s, const json_t *args)
+{
+    const json_t *v;
+    size_t k;
+
+    json_array_foreach(args, k, v)
+    {
+        const char *option = text_of(json_object_get(v, "DefElem"), "defname"),
+                   *value = text_of(json_object_get(json_object_get(v, "A_Const"), "sval"), "sval");
+        size_t len = strlen(s->name) + 1 + strlen(option) + strlen(value) + 1;
+        char *longer = malloc(len);
+        bool ok = longer != NULL;
+        if (ok) {
+            (void)snprintf(longer, len, "%s %s%s", s->name, option, value);
+            ok = set_name(s, longer, true);
+        }
+        free(longer);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
 static bool variable(struct hf_sql_statement *s, const json_t *o)
 {
     const char *kind = text_of(o, "kind"), *name = text_of(o, "name");
@@ -185,6 +211,8 @@ static bool variable(struct hf_sql_statement *s, const json_t *o)
     if (is(s->name, "standard_conforming_strings"))
         s->pins = BIT(UNKNOWN); /* what comes then is read in another way */
     s->parses = hf_sql_setting_parses(s->name);
+    if (s->kind == HF_SQL_SET && (multi || (is(s->name, "datestyle") && is(kind, "VAR_SET_VALUE"))))
+        return name_parts(s, json_object_get(o, "args"));
     return true;
 }
 

@@ -480,6 +480,16 @@ static const char *const settings[] = {
     "RESET SESSION AUTHORIZATION",
     "DEALLOCATE a",
     "SET search_path = first; SET work_mem = '2MB'",
+    /* Of these each says a part, and keeps the rest. */
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE, DEFERRABLE",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "SET DateStyle = 'SQL, DMY'",
+    "SET DateStyle = ISO",
+    "SET DateStyle = YMD",
+    "SET DateStyle = 'Postgres'",
+    "SET DateStyle = DMY, SQL",
 };
 
 /* Whatever gives lastval() a value is said; so that it can be taken away before another session could ask for it. */
