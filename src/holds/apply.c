@@ -240,7 +240,7 @@ static void by_kind(struct hf_holds *h, struct hf_text *t, uint32_t index,
         journal_mark(h, HF_SQL_RESET_ALL, false);
         break;
     case HF_SQL_SET_LOCAL:
-        if (strncmp(s->name, "transaction", 11) == 0)
+        if (hf_sql_is_of_transaction(s->name))
             h->tx_read_only = false;
         if (s->parses) /* for what is prepared in this transaction */
             journal_mark(h, HF_SQL_SET_LOCAL, true);

@@ -366,7 +366,7 @@ static void step(struct course *c, const struct hf_sql_statement *s)
         c->wrote = c->read_only = false;
         break;
     case HF_SQL_SET_LOCAL:
-        if (strncmp(s->name, "transaction", 11) == 0)
+        if (hf_sql_is_of_transaction(s->name))
             c->read_only = false;
         break;
     default:

@@ -113,6 +113,8 @@ const struct hf_sql_statement *hf_sql_statement(const struct hf_sql *q, size_t i
 /* With a NUL behind it; NULL for one of more than HF_SQL_PARSE_MAX that is not likely to come again. */
 const char *hf_sql_text(const struct hf_sql *q);
 size_t hf_sql_len(const struct hf_sql *q);
+/* Is a setting of that name the transaction's, however it is set? transaction_timeout of PostgreSQL 17 is not. */
+bool hf_sql_is_of_transaction(const char *name);
 bool hf_sql_renames(const struct hf_sql *q); /* names of prepared statements: PREPARE, DEALLOCATE... */
 size_t hf_sql_bytes(const struct hf_sql *q); /* of memory */
 

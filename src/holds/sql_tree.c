@@ -202,7 +202,7 @@ static bool variable(struct hf_sql_statement *s, const json_t *o)
     if (!set_name(s, name, true))
         return false;
     /* These are of the transaction, however they are set. */
-    if (strncmp(s->name, "transaction", 11) == 0)
+    if (hf_sql_is_of_transaction(s->name))
         s->kind = HF_SQL_SET_LOCAL;
     else if (is(s->name, "seed"))
         s->kind = HF_SQL_SET_LOCAL; /* and no setting that could be made again */

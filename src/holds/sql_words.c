@@ -3,6 +3,16 @@
 
 #include "holds/sql_private.h"
 
+bool hf_sql_is_of_transaction(const char *name)
+{
+    static const char *const names[] = {"transaction", "transaction_isolation", "transaction_read_only", "transaction_deferrable"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 bool hf_sql_setting_parses(const char *name)
 {
     static const char *const parses[] = {"search_path",

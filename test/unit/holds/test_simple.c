@@ -208,7 +208,10 @@ static void settings(void **state)
                     "@ SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY\n"
                     "* DISCARD ALL => DISCARD ALL I\n"
                     "@\n"
-                    "= free\n");
+                    "= free\n"
+                    "* SET transaction_isolation = 'serializable' => SET I\n"
+                    "* SET transaction_timeout = '5s' => SET I\n" /* of PostgreSQL 17: the session's */
+                    "@ SET transaction_timeout = '5s'\n");
 }
 
 static void settings_of_transactions(void **state)
