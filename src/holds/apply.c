@@ -215,7 +215,7 @@ static void by_kind(struct hf_holds *h, struct hf_text *t, uint32_t index,
 {
     switch (s->kind) {
     case HF_SQL_BEGIN:
-        h->tx_read_only = s->read_only;
+        h->tx_read_only = s->read_only && !h->wrote;
         h->status = 'T';
         break;
     case HF_SQL_COMMIT:

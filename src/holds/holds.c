@@ -353,7 +353,7 @@ static void step(struct course *c, const struct hf_sql_statement *s)
         if (c->tx != IN)
             c->begun = true;
         c->tx = IN;
-        c->read_only = s->read_only;
+        c->read_only = s->read_only && !c->wrote; /* in one that has written already it is too late */
         break;
     case HF_SQL_COMMIT:
         if (c->tx != IN || (c->wrote && !c->read_only) || s->commits)

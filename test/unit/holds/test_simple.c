@@ -125,6 +125,7 @@ static void doing(void **state)
         {"BEGIN; INSERT INTO t VALUES (1)", HF_DOING_READ},
         {"BEGIN; INSERT INTO t VALUES (1); COMMIT", HF_DOING_COMMIT},
         {"BEGIN READ ONLY; SELECT a FROM t; COMMIT", HF_DOING_READ},
+        {"BEGIN; INSERT INTO t VALUES (1); BEGIN READ ONLY; COMMIT", HF_DOING_COMMIT},
         {"BEGIN READ ONLY; SET TRANSACTION READ WRITE; SELECT a FROM t; COMMIT", HF_DOING_COMMIT},
         {"BEGIN; ROLLBACK", HF_DOING_READ},
         {"BEGIN; ROLLBACK; INSERT INTO t VALUES (1)", HF_DOING_COMMIT},
@@ -157,6 +158,13 @@ static void empty_commit(void **state)
                     "* SELECT 1 => SELECT 1 T\n"
                     "> Q COMMIT\n"
                     "? transaction\n"
+                    "< C COMMIT\n"
+                    "< Z I\n"
+                    "* BEGIN => BEGIN T\n"
+                    "* INSERT INTO t VALUES (1) => INSERT 0 1 T\n"
+                    "* BEGIN READ ONLY => BEGIN T\n" /* with a warning */
+                    "> Q COMMIT\n"
+                    "? commit\n"
                     "< C COMMIT\n"
                     "< Z I\n"
                     "* BEGIN READ ONLY => BEGIN T\n"
