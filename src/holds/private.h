@@ -193,7 +193,8 @@ struct hf_part {
 /* What the guard has said (report.c). */
 struct hf_guarded {
     bool is_there;
-    uint32_t held;             /* HF_HOLD_BIT()s */
+    uint32_t held;             /* HF_HOLD_BIT()s, as of the last ReadyForQuery, and what has been said since */
+    uint32_t said;             /* as last heard */
     bool sequences;            /* currval() and lastval() may have values: no pin */
     uint32_t configs, settings; /* as last heard */
     uint32_t configs_before, settings_before; /* at the last ReadyForQuery */

@@ -42,7 +42,7 @@ static bool take(struct hf_guarded *g, const char *word, size_t len)
 {
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strlen(words[i].word) == len && memcmp(words[i].word, word, len) == 0) {
-            g->held |= words[i].pin;
+            g->said |= words[i].pin;
             return true;
         }
     }
@@ -57,15 +57,16 @@ void hf_holds_report(struct hf_holds *h, const char *value)
 {
     struct hf_guarded *g = &h->guard;
 
-    g->held = 0;
+    g->said = 0;
     g->sequences = false;
     for (const char *p = value; p != NULL;) {
         const char *space = strchr(p, ' ');
         size_t len = space != NULL ? (size_t)(space - p) : strlen(p);
         if (!take(g, p, len))
-            g->held |= PIN(UNKNOWN); /* of a later version's guard */
+            g->said |= PIN(UNKNOWN); /* of a later version's guard */
         p = space != NULL ? space + 1 : NULL;
     }
+    g->held |= g->said; /* what has gone is gone when its statement is answered: until then the client may hear that it was not done */
     if (!g->is_there) {
         g->configs_before = g->configs;
         g->settings_before = g->settings;
@@ -83,6 +84,7 @@ void hf_holds_reported(struct hf_holds *h)
         g->unclear = true;
     if (g->unclear && g->settings != g->settings_before)
         h->pins |= PIN(SETTING);
+    g->held = g->said;
     g->configs_before = g->configs;
     g->settings_before = g->settings;
     h->configs = 0;

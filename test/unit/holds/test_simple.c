@@ -355,7 +355,18 @@ static void prepared(void **state)
 static void errors(void **state)
 {
     (void)state;
-    talk_all("* SELEKT 1 => !42601 I\n"
+    talk_all("> Q LISTEN a\n"
+             "< C LISTEN\n"
+             "< held listen\n"
+             "< Z I\n"
+             "= LISTEN\n"
+             "> Q UNLISTEN a\n"
+             "< C UNLISTEN\n"
+             "< held none\n"
+             "= LISTEN\n" /* its end has not been heard */
+             "< Z I\n"
+             "= free\n"
+             "* SELEKT 1 => !42601 I\n"
              "= free\n"
              "* CREATE TEMP TABLE t (a int) => !42P07 I\n"
              "= free\n"
