@@ -12,7 +12,7 @@
  *
  * - *The guard* (src/guard), a module inside the server, sees whatever runs, and says on the session's own connection, before each
  * ReadyForQuery, what the session holds: temporary objects, cursors, locks, channels, and what cannot be undone
- * (HF_HOLDS_PARAMETER, hf_holds_report()). A session whose server has not said it when it is logged in is pinned by HF_HOLD_GUARD for
+ * (HF_HOLDS_PARAMETER, hf_holds_parameter()). A session whose server has not said it when it is logged in is pinned by HF_HOLD_GUARD for
  * good: what it holds is not known, and nothing of it is kept or followed.
  * - *The texts* that the client sends are read here, for what has to be made again: SET, set_config() alone in a SELECT, PREPARE, and when
  * transactions begin and end. The guard says nothing about the client's own SET, PREPARE and DEALLOCATE, and everything about
@@ -84,8 +84,9 @@ void hf_holds_free(struct hf_holds *h); /* NULL is fine */
 void hf_holds_started(struct hf_holds *h, bool failed);
 /* The server is a standby: nothing that is under way can write. */
 void hf_holds_set_read_only(struct hf_holds *h, bool yes);
-/* What the guard has said in a ParameterStatus that did not go through hf_holds_server(): at another connection's start. */
-void hf_holds_report(struct hf_holds *h, const char *value);
+/* What was said in a ParameterStatus that did not go through hf_holds_server(), at another connection's start: by the guard, and how
+ * texts are read there. */
+void hf_holds_parameter(struct hf_holds *h, const char *name, const char *value);
 
 void hf_holds_client(struct hf_holds *h, const uint8_t *p, size_t n);
 void hf_holds_server(struct hf_holds *h, const uint8_t *p, size_t n);
@@ -155,7 +156,7 @@ int hf_holds_remake_unnamed(const struct hf_holds *h, uint8_t **bytes, size_t *l
 bool hf_holds_remake_failed(struct hf_holds *h, const unsigned *failed, size_t n);
 /* The server connection is gone, or is given away: what was under way and what the connection held
  * is forgotten; settings and prepared statements, as committed, stay. What follows begins with a
- * login, or hf_holds_report() and hf_holds_started(), and at the beginning of a message in both directions. */
+ * login, or hf_holds_parameter() and hf_holds_started(), and at the beginning of a message in both directions. */
 void hf_holds_lost(struct hf_holds *h);
 
 size_t hf_holds_bytes(const struct hf_holds *h); /* kept for it: at most HF_HOLDS_BYTES_MAX */

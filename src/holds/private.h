@@ -239,6 +239,7 @@ struct hf_holds {
     bool wrote;           /* the open transaction may have */
     bool tx_read_only;
     bool beyond_ascii; /* the text of a setting */
+    bool odd_strings, odd_encoding; /* as the server has said: texts cannot be read. DISCARD ALL need not end it */
     bool keeps_unnamed; /* the client uses it in another batch than the one that it was parsed in */
     bool left_unnamed; /* the connection may have an unnamed statement */
     bool discarded;    /* DISCARD ALL, which does not give back all that the login gave */
@@ -272,6 +273,7 @@ size_t hf_holds_client_keep(const struct hf_holds *h, char type); /* bytes of th
 size_t hf_holds_server_keep(struct hf_holds *h, char type);
 
 /* report.c */
+void hf_holds_report(struct hf_holds *h, const char *value);
 void hf_holds_reported(struct hf_holds *h); /* ReadyForQuery, and what was said before it counts */
 
 /* apply.c: what a statement that was answered has done. */

@@ -168,6 +168,8 @@ static void ready(struct hf_holds *h, char status)
     h->status = status;
     h->copying = false;
     hf_holds_reported(h);
+    if (h->odd_strings || h->odd_encoding)
+        unknown(h); /* also behind DISCARD ALL, where the role, the database or the start-up packet says so */
     if (!h->started) {
         hf_holds_started(h, false);
         return;
@@ -196,28 +198,35 @@ static void ready(struct hf_holds *h, char status)
 
 /* Texts can be read only where strings are standard, and no byte of a character looks like ASCII.
  */
-static void parameter(struct hf_holds *h, const uint8_t *body, size_t have)
+void hf_holds_parameter(struct hf_holds *h, const char *name, const char *value)
 {
     static const char *const odd[] = {"SJIS",  "BIG5",           "GBK", "UHC", "GB18030",
                                       "JOHAB", "SHIFT_JIS_2004", NULL};
-    const char *name = (const char *)body, *value;
+
+    if (strcmp(name, HF_HOLDS_PARAMETER) == 0)
+        hf_holds_report(h, value);
+    if (strcmp(name, "standard_conforming_strings") == 0)
+        h->odd_strings = strcmp(value, "on") != 0;
+    if (strcmp(name, "client_encoding") == 0) {
+        h->odd_encoding = false;
+        for (size_t i = 0; odd[i] != NULL; i++)
+            h->odd_encoding = h->odd_encoding || strcmp(value, odd[i]) == 0;
+    }
+    if (h->odd_strings || h->odd_encoding)
+        unknown(h);
+}
+
+static void parameter(struct hf_holds *h, const uint8_t *body, size_t have)
+{
+    const char *name = (const char *)body;
     const uint8_t *nul = memchr(body, '\0', have);
 
     if (nul == NULL)
         return;
-    if (memchr(nul + 1, '\0', have - (size_t)(nul + 1 - body)) == NULL) {
-        if (strcmp(name, HF_HOLDS_PARAMETER) == 0)
-            unknown(h); /* cut: it is longer than any guard's */
-        return;
-    }
-    value = (const char *)nul + 1;
-    if (strcmp(name, HF_HOLDS_PARAMETER) == 0)
-        hf_holds_report(h, value);
-    if (strcmp(name, "standard_conforming_strings") == 0 && strcmp(value, "on") != 0)
-        unknown(h);
-    for (size_t i = 0; strcmp(name, "client_encoding") == 0 && odd[i] != NULL; i++)
-        if (strcmp(value, odd[i]) == 0)
-            unknown(h);
+    if (memchr(nul + 1, '\0', have - (size_t)(nul + 1 - body)) != NULL)
+        hf_holds_parameter(h, name, (const char *)nul + 1);
+    else if (strcmp(name, HF_HOLDS_PARAMETER) == 0)
+        unknown(h); /* cut: it is longer than any guard's */
 }
 
 static bool wants_value(struct hf_holds *h)

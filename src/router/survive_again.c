@@ -88,9 +88,10 @@ static const char *event(const struct hf_session *s)
 /* 1, or -1: the client does not take what has changed. */
 static int made(struct hf_session *s)
 {
+    /* In the guard's the remake's own SETs are counted; the others tell how texts are read, which a role's defaults may have changed. */
+    static const char *const names[] = {HF_HOLDS_PARAMETER, "standard_conforming_strings", "client_encoding"};
     struct hf_survive *v = s->survive;
     uint8_t out[HF_PARAMS_MAX * 2];
-    const char *held;
     bool first = hf_share_is_first(s);
     size_t n;
 
@@ -108,11 +109,13 @@ static int made(struct hf_session *s)
     hf_params_clear(&v->told);
     v->told = v->fresh;
     v->fresh = (struct hf_params){0};
-    held = hf_params_get(&v->told, HF_HOLDS_PARAMETER); /* the remake's own SETs are counted in it */
     map_key(s);
     v->moving = false;
-    if (held != NULL)
-        hf_holds_report(s->holds, held);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = hf_params_get(&v->told, names[i]);
+        if (value != NULL)
+            hf_holds_parameter(s->holds, names[i], value);
+    }
     hf_holds_started(s->holds, v->failed);
     if (v->steps > 0)
         hf_holds_take(s->holds, (struct hf_rest){.unnamed = true}); /* settings were made by it */

@@ -139,8 +139,8 @@ static void report(struct pair *p, const char *said, size_t n)
     char value[256] = {0};
 
     memcpy(value, said, n);
-    hf_holds_report(p->whole, value);
-    hf_holds_report(p->cut, value);
+    hf_holds_parameter(p->whole, HF_HOLDS_PARAMETER, value);
+    hf_holds_parameter(p->cut, HF_HOLDS_PARAMETER, value);
 }
 
 static void step(struct pair *p, uint8_t first, const uint8_t *data, size_t n)

@@ -632,8 +632,8 @@ static void lost(void **state)
     talk_play(&t, "@ SET a.b = 1\n"
                   "@ s1: SELECT 1\n"
                   "= login\n");
-    hf_holds_report(t.h, "none");
-    hf_holds_report(t.cut, "none");
+    hf_holds_parameter(t.h, HF_HOLDS_PARAMETER, "none");
+    hf_holds_parameter(t.cut, HF_HOLDS_PARAMETER, "none");
     hf_holds_started(t.h, false);
     hf_holds_started(t.cut, false);
     talk_play(&t, "= free\n"

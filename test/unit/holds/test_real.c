@@ -588,7 +588,7 @@ static void follow(double *prepared_us, double *simple_us)
     struct hf_holds *h = hf_holds_new(cache, NULL, 0);
     struct timespec t[3];
 
-    hf_holds_report(h, "none");
+    hf_holds_parameter(h, HF_HOLDS_PARAMETER, "none");
     hf_holds_started(h, false);
     hf_holds_client(h, parse, sizeof parse - 1);
     hf_holds_server(h, parsed, sizeof parsed - 1);

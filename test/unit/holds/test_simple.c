@@ -456,8 +456,8 @@ static void guard_missing(void **state)
                   "* DISCARD ALL => DISCARD ALL I\n"
                   "= no guard\n");
     assert_false(hf_holds_may_survive(t.h));
-    hf_holds_report(t.h, "none"); /* too late */
-    hf_holds_report(t.cut, "none");
+    hf_holds_parameter(t.h, HF_HOLDS_PARAMETER, "none"); /* too late */
+    hf_holds_parameter(t.cut, HF_HOLDS_PARAMETER, "none");
     talk_play(&t, "* SELECT 1 => SELECT 1 I\n"
                   "= no guard\n");
     assert_null(hf_holds_startup(t.h, &len));
@@ -473,8 +473,8 @@ static void guard_begins(void **state)
     talk_begin(&t);
     hf_holds_lost(t.h);
     hf_holds_lost(t.cut);
-    hf_holds_report(t.h, "lock config:5 setting:3");
-    hf_holds_report(t.cut, "lock config:5 setting:3");
+    hf_holds_parameter(t.h, HF_HOLDS_PARAMETER, "lock config:5 setting:3");
+    hf_holds_parameter(t.cut, HF_HOLDS_PARAMETER, "lock config:5 setting:3");
     hf_holds_started(t.h, false);
     hf_holds_started(t.cut, false);
     talk_play(&t, "= advisory lock\n"
@@ -576,7 +576,18 @@ static void encodings(void **state)
     talk_all("< S client_encoding SJIS\n"
                     "= not understood\n");
     talk_all("< S standard_conforming_strings off\n"
-                    "= not understood\n");
+                    "= not understood\n"
+                    "* DISCARD ALL => DISCARD ALL I\n" /* the role's default: it stays */
+                    "= not understood\n"
+                    "< S standard_conforming_strings on\n"
+                    "* DISCARD ALL => DISCARD ALL I\n"
+                    "= free\n"
+                    "< S client_encoding SJIS\n"
+                    "> Q DISCARD ALL\n"
+                    "< C DISCARD ALL\n"
+                    "< S client_encoding UTF8\n"
+                    "< Z I\n"
+                    "= free\n");
 }
 
 static void bounds(void **state)
