@@ -4,7 +4,11 @@
  * On a follower PostgreSQL sees to that by itself. The port's last resort is the leader, where default_transaction_read_only alone
  * is a habit, not a rule: SET, BEGIN READ WRITE and set_config() get around it. So the flag is put back wherever something begins
  * that could write: the executor, a utility command, and a function that is called by the protocol's function call message, which
- * goes by neither. What a read-only transaction may do in PostgreSQL (rows of temporary tables, COMMIT PREPARED, advisory locks) it may here,
+ * goes by neither.
+ *
+ * Putting it back is not enough: a subtransaction restores at its end what it found, so a flag that was off before the first of those hooks is off
+ * again behind it, for an expression or a cursor that has begun and comes by no hook any more (nextval() and setval() look at the flag only when they run).
+ * So the two settings that can switch it off say "on" here, whatever they are set to. What a read-only transaction may do in PostgreSQL (rows of temporary tables, COMMIT PREPARED, advisory locks) it may here,
  * but for large objects, which PostgreSQL lets it write before version 16.
  *
  * holdfast.reads says who asked for what (router/reads.h). It is here for SHOW, and so that SET is refused instead of being without
@@ -17,6 +21,7 @@
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 
 #include "reader.h"
 #include "utility.h"
@@ -26,6 +31,8 @@ static char *reads;
 static ExecutorStart_hook_type next_start;
 static ProcessUtility_hook_type next_utility;
 static object_access_hook_type next_access;
+
+static GucBoolCheckHook next_default, next_transaction;
 
 static void keep(void)
 {
@@ -82,8 +89,46 @@ static void on_access(ObjectAccessType access, Oid class_id, Oid object_id, int 
         next_access(access, class_id, object_id, sub_id, arg);
 }
 
+/* -- the settings that are behind the flag ---------------------------------------------------------- */
+
+static bool check_default(bool *value, void **extra, GucSource source)
+{
+    *value = *value || read_only;
+    return next_default == NULL || next_default(value, extra, source);
+}
+
+static bool check_transaction(bool *value, void **extra, GucSource source)
+{
+    *value = *value || read_only;
+    return next_transaction == NULL || next_transaction(value, extra, source);
+}
+
+static struct config_bool *setting(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+    return (struct config_bool *)find_option(name, false, false, ERROR);
+#else
+    struct config_generic **all = get_guc_variables();
+
+    for (int i = 0; i < GetNumConfigOptions(); i++)
+        if (strcmp(all[i]->name, name) == 0)
+            return (struct config_bool *)all[i];
+    elog(ERROR, "holdfast: there is no setting %s", name);
+#endif
+}
+
+static void check_first(const char *name, GucBoolCheckHook check, GucBoolCheckHook *next)
+{
+    struct config_bool *s = setting(name);
+
+    *next = s->check_hook;
+    s->check_hook = check;
+}
+
 void hf_guard_reader_init(void)
 {
+    check_first("default_transaction_read_only", check_default, &next_default);
+    check_first("transaction_read_only", check_transaction, &next_transaction);
     DefineCustomBoolVariable("holdfast.read_only", "A session of Holdfast's read-only port: it cannot write.", NULL, &read_only,
                              false, PGC_BACKEND, GUC_NO_RESET_ALL | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
     DefineCustomStringVariable("holdfast.reads", "Which server reads for the session: leader, follower or fresh.", NULL, &reads, "",

@@ -121,6 +121,14 @@ WRITES = [
     "SET default_transaction_read_only = off; SELECT lo_create(0)",
     "SET default_transaction_read_only = off; PREPARE p AS INSERT INTO c_reads VALUES (2, 0); EXECUTE p",
     "SET default_transaction_read_only = off; EXPLAIN ANALYZE INSERT INTO c_reads VALUES (2, 0)",
+    # What has begun in a subtransaction goes on behind it, where the flag is what it was before.
+    """DO $$ DECLARE x bigint; BEGIN COMMIT; FOR i IN 1..2 LOOP
+        BEGIN x := CASE WHEN i = 2 THEN setval('c_reads_seq', 4711) ELSE 0 END; EXCEPTION WHEN division_by_zero THEN NULL; END;
+    END LOOP; END $$""",
+    """DO $$ DECLARE x bigint; c refcursor; BEGIN COMMIT;
+        BEGIN OPEN c FOR SELECT setval('c_reads_seq', 4712); EXCEPTION WHEN division_by_zero THEN NULL; END;
+        FETCH c INTO x;
+    END $$""",
 ]
 
 
