@@ -389,10 +389,11 @@ void hf_fresh_free(struct hf_session *s)
     s->waiting = NULL;
 }
 
-/* The follower does not get there, or the leader does not say how far it is: the leader serves it from now on. */
+/* The follower does not get there, or the leader does not say how far it is: the leader serves it from now on. Not while the client has yet to
+ * take what was answered before: that is kept by this server's connection. */
 void hf_fresh_look(struct hf_session *s)
 {
-    if (!hf_fresh_waits(s) || uv_now(&s->t->loop) - s->waiting->since_ms < HF_FRESH_MS)
+    if (!hf_fresh_waits(s) || s->down.len > 0 || uv_now(&s->t->loop) - s->waiting->since_ms < HF_FRESH_MS)
         return;
     atomic_fetch_add(&s->t->r->reads_given_up, 1);
     s->to_leader = true;

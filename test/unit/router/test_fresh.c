@@ -312,6 +312,41 @@ static void too_late_elsewhere(void **state)
     over(f, fds[0], server);
 }
 
+/* The last answer is still on its way to a client that does not read: nothing of it is lost, and nothing gets into it. */
+static void too_late_for_a_slow_client(void **state)
+{
+    enum { ROW = 1000, ROWS = 20 };
+    static uint8_t rows[ROWS * ROW];
+    struct fixture *f = follower(true);
+    int fds[2], server, least = 1;
+    char body[8] = "x";
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    assert_int_equal(setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &least, sizeof least), 0);
+    hf_router_serve(f->r, fds[1], HF_TO_FOLLOWER);
+    server = server_accept((hello(fds[0]), f));
+    server_welcome(server);
+    hear_ready(f, fds[0], 'I');
+    select1(fds[0]);
+    run_until(f, &f->asks, 1);
+    hf_router_read_told(f->r, f->ask_seq, 100);
+    hear_select(f, server);
+    for (int i = 0; i < ROWS; i++)
+        memcpy(rows + i * ROW, i < ROWS - 1 ? "D\0\0\3\xe7" : "Z\0\0\0\5I", 6);
+    assert_int_equal(send(server, rows, (ROWS - 1) * ROW + 6, MSG_NOSIGNAL), (ROWS - 1) * ROW + 6);
+    select1(fds[0]);
+    RUN_UNTIL(f, hf_router_counts(f->r).reads_waited == 2);
+    run_for(f, HF_FRESH_MS + 300);
+    for (int i = 0; i < ROWS - 1; i++)
+        assert_int_equal(hear(f, fds[0], PATIENCE_MS, NULL, 0), 'D');
+    hear_ready(f, fds[0], 'I');
+    assert_int_equal(hear(f, fds[0], PATIENCE_MS, body, sizeof body), HF_WIRE_TAKEN);
+    assert_memory_equal(body, "\0\0\0\0\0\0\0\x0e", 8); /* the first one */
+    hear_end(f, server);
+    over(f, fds[0], server);
+}
+
 /* And the front takes it to the leader then. */
 static void front_of_a_late_one(void **state)
 {
@@ -437,6 +472,7 @@ int main(void)
         cmocka_unit_test(waits),          cmocka_unit_test(rounds),   cmocka_unit_test(again_and_again),
         cmocka_unit_test(too_soon),       cmocka_unit_test(pieces),   cmocka_unit_test(spell_over),
         cmocka_unit_test(too_late),       cmocka_unit_test(too_late_elsewhere),
+        cmocka_unit_test(too_late_for_a_slow_client),
         cmocka_unit_test(front_of_a_late_one), cmocka_unit_test(leader_tells), cmocka_unit_test(leader_no_more),
         cmocka_unit_test(behind),
     };
