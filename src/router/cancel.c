@@ -172,7 +172,8 @@ static void cancel_one(struct hf_canceller *c, struct request *q)
     if (hf_key_find(&c->r->keyring, &q->secret, &place)) {
         if (place.reader) {
             l.opening = 0;
-            pass(c, &l, q); /* a standby commits nothing */
+            if (!hf_key_cancel_later(&c->r->keyring, &q->secret))
+                pass(c, &l, q); /* a standby commits nothing */
         } else if (l.opening != 0) {
             cancel_at_gate(c, &l, q);
         }
@@ -233,7 +234,7 @@ void hf_canceller_cancel(struct hf_canceller *c, int fd, const struct hf_secret 
     if (full) {
         atomic_fetch_add(&c->refused, 1);
         hf_key_cancelled(&c->r->keyring, ticket);
-        close(fd);
+        client_done(&(struct request){.fd = fd});
     }
 }
 

@@ -39,6 +39,7 @@ struct hf_key {
     uint64_t turn;        /* of an alias: how many connections it has had */
     unsigned cancels;     /* of an alias: that are on their way to its present connection */
     atomic_bool settled, watched;
+    bool waits, cancelled; /* with the keyring's lock: see hf_key_waits() */
     uint32_t pid;
     uint16_t len;
     uint8_t bytes[]; /* len of them: sessions are many */
@@ -74,6 +75,11 @@ bool hf_key_point(struct hf_keyring *k, struct hf_key *alias, const struct hf_se
 void hf_key_remove(struct hf_keyring *k, struct hf_key *key); /* NULL is fine */
 /* Settled: answered in full, or with an error, whose transaction will not commit any more. */
 void hf_key_settled(struct hf_keyring *k, struct hf_key *key, bool settled);
+/* What its session is to be cancelled for waits here, and is not with PostgreSQL yet (fresh.h): a cancel is kept until it is. Returns whether
+ * one was kept, which it is no more then. */
+bool hf_key_waits(struct hf_keyring *k, struct hf_key *key, bool yes);
+/* False: it does not wait. */
+bool hf_key_cancel_later(struct hf_keyring *k, const struct hf_secret *secret);
 bool hf_key_find(struct hf_keyring *k, const struct hf_secret *secret, struct hf_key_place *place);
 /* Waits until the session has settled or is gone; at most `bound_ns`. */
 void hf_key_settle(struct hf_keyring *k, const struct hf_secret *secret, uint64_t bound_ns);
@@ -81,7 +87,8 @@ void hf_key_settle(struct hf_keyring *k, const struct hf_secret *secret, uint64_
 int hf_canceller_open(struct hf_canceller **out, struct hf_router *r, const char *socket_dir);
 void hf_canceller_stop(struct hf_canceller *c);  /* joins the thread; NULL is fine */
 void hf_canceller_close(struct hf_canceller *c); /* after stop; NULL is fine */
-/* From any thread. Takes fd, the canceller's client, which is closed when the request is done with, and the ticket. */
+/* From any thread. Takes fd, the canceller's client, which is closed when the request is done with (-1: nobody waits for it), and the
+ * ticket (NULL: none). */
 void hf_canceller_cancel(struct hf_canceller *c, int fd, const struct hf_secret *secret, struct hf_ticket *ticket);
 /* From any thread: withholds the gate's answers, from now until a barrier begun after now is
  * through. */

@@ -342,6 +342,8 @@ int hf_fresh_hold(struct hf_session *s, size_t n)
         return -1;
     *s->waiting = (struct hf_waiting_read){.round = want(s->t->r->freshness), .since_ms = uv_now(&s->t->loop), .n = n};
     memcpy(s->waiting->bytes, s->t->scratch, n);
+    if (s->key != NULL && !hf_dialogue_owes(&s->dialogue)) /* else a cancel is for what is under way */
+        (void)hf_key_waits(&s->t->r->keyring, s->key, true);
     hf_session_count_waiting(s->t, 1);
     atomic_fetch_add(&s->t->r->reads_waited, 1);
     return 1;
@@ -372,6 +374,17 @@ size_t hf_fresh_take_more(struct hf_session *s, uint8_t *out)
     memcpy(out, s->waiting->bytes, n);
     hf_fresh_free(s);
     return n;
+}
+
+void hf_fresh_sent(struct hf_session *s)
+{
+    struct hf_router *r = s->t->r;
+    struct hf_secret secret;
+
+    if (!is_fresh(s) || s->key == NULL || !hf_key_waits(&r->keyring, s->key, false))
+        return;
+    secret = hf_secret_make(s->key->pid, s->key->bytes, s->key->len);
+    hf_canceller_cancel(r->canceller, -1, &secret, NULL);
 }
 
 void hf_fresh_restart(struct hf_session *s)

@@ -45,6 +45,7 @@ int hf_fresh_hold(struct hf_session *s, size_t n);
 bool hf_fresh_waits(const struct hf_session *s);
 bool hf_fresh_has_more(const struct hf_session *s); /* what waited may go now */
 size_t hf_fresh_take_more(struct hf_session *s, uint8_t *out); /* at most HF_ROUTER_READ_BYTES */
+void hf_fresh_sent(struct hf_session *s);    /* it is with PostgreSQL now, and so shall be a cancel that came meanwhile */
 void hf_fresh_restart(struct hf_session *s); /* it has another server */
 void hf_fresh_look(struct hf_session *s);    /* time has passed */
 void hf_fresh_free(struct hf_session *s);

@@ -138,6 +138,32 @@ void hf_key_settle(struct hf_keyring *k, const struct hf_secret *secret, uint64_
     uv_mutex_unlock(&k->mutex);
 }
 
+bool hf_key_waits(struct hf_keyring *k, struct hf_key *key, bool yes)
+{
+    bool cancelled;
+
+    uv_mutex_lock(&k->mutex);
+    cancelled = key->cancelled;
+    key->cancelled = false;
+    key->waits = yes;
+    uv_mutex_unlock(&k->mutex);
+    return cancelled;
+}
+
+bool hf_key_cancel_later(struct hf_keyring *k, const struct hf_secret *secret)
+{
+    struct hf_key *key;
+    bool later;
+
+    uv_mutex_lock(&k->mutex);
+    key = find(k, secret);
+    later = key != NULL && key->waits;
+    if (later)
+        key->cancelled = true;
+    uv_mutex_unlock(&k->mutex);
+    return later;
+}
+
 bool hf_key_present(struct hf_keyring *k, struct hf_secret *secret, struct hf_ticket **ticket)
 {
     struct hf_ticket *t = malloc(sizeof *t);

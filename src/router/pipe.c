@@ -199,6 +199,7 @@ static int up_once(struct hf_session *s)
     if (ours > 0)
         n = (ssize_t)put_in_front(s, prefix, ours, (size_t)n);
     sent = hf_fd_write(s->back->fd, s->t->scratch, (size_t)n);
+    hf_fresh_sent(s);
     if (sent < 0) {
         deafen(s);
         return 0;

@@ -261,7 +261,7 @@ static bool go_on(struct hf_session *s, struct hf_server *v, bool drops_unnamed)
     }
     held = hf_params_get(&s->survive->told, HF_HOLDS_PARAMETER);
     if (held != NULL)
-        hf_holds_report(s->holds, held);
+        hf_holds_parameter(s->holds, HF_HOLDS_PARAMETER, held);
     hf_holds_take(s->holds, v->rest);
     hf_share_point(s);
     return true;

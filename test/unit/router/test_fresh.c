@@ -376,6 +376,48 @@ static void front_of_a_late_one(void **state)
     over(f, fd, leader);
 }
 
+static void cancel(struct fixture *f)
+{
+    static const char request[16] = "\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\1\2\3\4";
+    int fd = client_connect(f, true);
+
+    assert_int_equal(send(fd, request, sizeof request, MSG_NOSIGNAL), sizeof request);
+    hear_end(f, fd);
+    close(fd);
+}
+
+/* Whom a cancel is for may not be with PostgreSQL yet: it is kept until then, and passed once. */
+static void cancelled_while_it_waits(void **state)
+{
+    struct fixture *f = follower(false);
+    int server, fd = reader(f, &server);
+    uint8_t packet[16];
+
+    (void)state;
+    select1(fd);
+    run_until(f, &f->asks, 1);
+    cancel(f);
+    cancel(f);
+    assert_false(server_is_asked(f, 50));
+    hf_router_read_told(f->r, f->ask_seq, 100);
+    hear_select(f, server);
+    f->arg = packet;
+    close(server_accept(f));
+    f->arg = NULL;
+    assert_memory_equal(packet + 4, "\x04\xd2\x16\x2e\0\0\1\2\1\2\3\4", 12);
+    select1(fd); /* behind it, and not what is to be cancelled */
+    RUN_UNTIL(f, hf_router_counts(f->r).reads_waited == 2);
+    assert_false(server_is_asked(f, 50));
+    cancel(f);
+    close(server_accept(f));
+    answer(f, fd, server);
+    run_until(f, &f->asks, 2);
+    hf_router_read_told(f->r, f->ask_seq, 100);
+    hear_select(f, server);
+    assert_false(server_is_asked(f, 50));
+    over(f, fd, server);
+}
+
 /* The leader's part: its word counts if the gate is the same and the lease lasts after PostgreSQL has told. */
 static void leader_tells(void **state)
 {
@@ -474,7 +516,7 @@ int main(void)
         cmocka_unit_test(too_late),       cmocka_unit_test(too_late_elsewhere),
         cmocka_unit_test(too_late_for_a_slow_client),
         cmocka_unit_test(front_of_a_late_one), cmocka_unit_test(leader_tells), cmocka_unit_test(leader_no_more),
-        cmocka_unit_test(behind),
+        cmocka_unit_test(behind),         cmocka_unit_test(cancelled_while_it_waits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
