@@ -371,6 +371,40 @@ def test_what_cannot_be_fresh_goes_to_the_leader(cluster):
     assert metric(cluster, slow, "holdfast_reads_given_up_total") == 2
 
 
+def test_a_fresh_read_may_be_ahead_of_the_leader(cluster):
+    """What it shows waits for nothing any more but for its own backend to notice: docs/safety.md says so."""
+    leader, nodes = cluster.leader(), cluster.followers()
+    fresh = [next(c for c in (cluster.connect(n, **FRESH) for _ in range(4)) if server(c) == n) for n in nodes]
+    gate, writer = cluster.connect(leader), cluster.connect(leader)
+    with writer.cursor() as cur:
+        cur.execute("SELECT pg_backend_pid()")
+        pid = cur.fetchone()[0]
+    backend = [p for p in cluster.backends(leader, "app app") if p.pid == pid]
+    assert backend
+    receivers = [p for n in nodes for p in cluster.backends(n, "walreceiver")]
+    value = "SELECT v FROM c_reads WHERE id = 1"
+
+    def read(conn):
+        with conn.cursor() as cur:
+            cur.execute(value)
+            return cur.fetchone()[0]
+
+    before, answers = read(gate), []
+    with cluster.frozen(*receivers):
+        thread = threading.Thread(target=lambda: answers.append(write(writer)))
+        thread.start()
+        harness.wait_until("it waits for a majority", lambda: directly(
+            cluster, leader, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename <> 'holdfast'") == [(1,)])
+        cluster.freeze(*backend)
+    try:
+        assert [read(c) for c in fresh] == [before + 1, before + 1]
+        assert read(gate) == before and not answers
+    finally:
+        cluster.thaw(*backend)
+        thread.join()
+    assert answers == [before + 1] and read(gate) == before + 1
+
+
 def test_sessions_says_who_serves(cluster):
     conn = cluster.connect(cluster.leader(), read_only=True, application_name="c-reads")
     sessions = json.loads(cluster.run("sessions", "--json").stdout)["sessions"]

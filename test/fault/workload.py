@@ -206,8 +206,8 @@ class Registers(Clients):
 
 
 class FreshReads(Registers):
-    """The same registers, read from followers that must not be late: as linearisable as through the gate. With more than three
-    voters what a follower shows may be taken back (docs/safety.md), so this is for three."""
+    """The same registers, read from followers that must not be late. They may be early (docs/safety.md): what a follower
+    shows the leader may not show yet, and with more than three voters it may be taken back, so this is for three."""
 
     via = "fresh"
     more = {"options": "-c holdfast.reads=fresh"}
