@@ -19,6 +19,8 @@ enum {
     SOON = 40,        /* looks at what is applied, while somebody waits for it: so many at first, then fewer */
     LOOK_SOON_US = 250,
     LOOK_US = 5000,
+    LATE = SOON + HF_FRESH_MS * 1000 / LOOK_US, /* by now all who waited have gone to the leader */
+    LOOK_LATE_US = 100000,
     LATER_MS = 20,    /* PostgreSQL could not be asked */
     DUES_MAX = 16,    /* rounds that are answered and not applied yet */
     QUESTIONS_MAX = 16, /* of followers: one each, so a member's newest takes the place of its last */
@@ -49,7 +51,7 @@ struct hf_fresh {
     uint64_t answered; /* and has answered; < asked: the question is out */
     uint64_t asked_ns; /* when it was asked last */
     struct due dues[DUES_MAX];
-    unsigned n_dues, misses; /* looks since the last that settled one */
+    unsigned n_dues, misses; /* looks since the last that settled one, or the last answer */
     uint64_t applied;  /* here, in this spell, at least */
     uint64_t over;     /* rounds up to this one are of a spell that has ended */
     atomic_uint_least64_t settled; /* the newest round of which all is applied here */
@@ -162,6 +164,7 @@ void hf_fresh_told(struct hf_fresh *f, uint64_t seq, uint64_t lsn)
     if (seq == f->asked && f->answered < f->asked) {
         f->answered = f->asked;
         f->dues[f->n_dues++] = (struct due){seq, lsn};
+        f->misses = 0;
         settle(f);
         go_on(f);
         if (f->n_dues > 0)
@@ -242,6 +245,13 @@ static void rest(struct hf_fresh *f, uint64_t ns)
     (void)uv_cond_timedwait(&f->cond, &f->mutex, ns);
 }
 
+static uint64_t look_again_us(struct hf_fresh *f)
+{
+    unsigned n = f->misses++;
+
+    return n < SOON ? LOOK_SOON_US : n < LATE ? LOOK_US : LOOK_LATE_US;
+}
+
 static void thread_main(void *arg)
 {
     struct hf_fresh *f = arg;
@@ -258,7 +268,7 @@ static void thread_main(void *arg)
         else if (f->n_dues > 0 && !look(f, &l))
             rest(f, LATER_MS * HF_MS);
         else if (f->n_dues > 0)
-            rest(f, (f->misses++ < SOON ? LOOK_SOON_US : LOOK_US) * 1000ull);
+            rest(f, look_again_us(f) * 1000);
         else if (out)
             rest(f, AGAIN_MS * HF_MS);
         else

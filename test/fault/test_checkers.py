@@ -219,6 +219,15 @@ def test_register_stale_after_another_read():
     assert registers(ops) == ["stale-read"]
 
 
+def test_register_early_fresh_read():
+    """What a follower shows the leader may not show yet; and late it must not be."""
+    early, late = op(2, 3, rr(7, 1)), op(11, 12, rr(0, 0))
+    early.via = late.via = "fresh"
+    ops = [op(1, 9, w(7, 1)), early, op(4, 5, rr(0, 0))]
+    assert registers(ops) == []
+    assert registers(ops + [late]) == ["stale-read"]
+
+
 def test_register_stale_write():
     assert "stale-write" in registers([op(1, 2, w(7, 2)), op(3, 4, w(8, 1))])
 

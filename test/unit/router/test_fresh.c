@@ -376,6 +376,25 @@ static void front_of_a_late_one(void **state)
     over(f, fd, leader);
 }
 
+/* A follower whose replay stands still is not asked for ever how far it is. */
+static void nobody_waits_any_more(void **state)
+{
+    struct fixture *f = follower(false);
+    int server, fd = reader(f, &server);
+    unsigned looks;
+
+    (void)state;
+    select1(fd);
+    run_until(f, &f->asks, 1);
+    hf_router_read_told(f->r, f->ask_seq, 1000);
+    hear_end(f, server);
+    run_for(f, 1000);
+    looks = atomic_load(&world.looks);
+    run_for(f, 500);
+    assert_true(atomic_load(&world.looks) <= looks + 10);
+    over(f, fd, server);
+}
+
 static void cancel(struct fixture *f)
 {
     static const char request[16] = "\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\1\2\3\4";
@@ -517,6 +536,7 @@ int main(void)
         cmocka_unit_test(too_late_for_a_slow_client),
         cmocka_unit_test(front_of_a_late_one), cmocka_unit_test(leader_tells), cmocka_unit_test(leader_no_more),
         cmocka_unit_test(behind),         cmocka_unit_test(cancelled_while_it_waits),
+        cmocka_unit_test(nobody_waits_any_more),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
