@@ -54,6 +54,12 @@ bool hf_reads_seek(struct hf_session *s)
     return true;
 }
 
+void hf_reads_again(struct hf_session *s)
+{
+    if (s->to_leader)
+        s->to_leader = hf_reads_asked(s->first, s->first_len) == HF_READS_LEADER;
+}
+
 void hf_reads_served(struct hf_session *s, bool here, bool follower)
 {
     struct hf_router *r = s->t->r;

@@ -27,6 +27,8 @@ enum hf_reads hf_reads_asked(const uint8_t *packet, size_t len);
 bool hf_reads_begin(struct hf_session *s);
 /* HELD, wants a follower: takes the way to one, if there is a way or one may come. False: it is the leader's. */
 bool hf_reads_seek(struct hf_session *s);
+/* The leader has served it, and is lost: followers are looked for again, unless it asked for the leader. */
+void hf_reads_again(struct hf_session *s);
 /* Its first server is there; `here`: PostgreSQL of this node. */
 void hf_reads_served(struct hf_session *s, bool here, bool follower);
 

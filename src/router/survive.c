@@ -231,6 +231,8 @@ static void move(struct hf_session *s, enum hf_doing doing)
     bool inside = !idle ? hf_holds_stays_inside(s->holds) : v->filter == HF_FILTER_SKIP ? v->inside : d->status != 'I';
     char status = inside ? 'E' : 'I';
 
+    if (s->kind != HF_KIND_READER && s->far == 0)
+        hf_reads_again(s);
     hf_session_hold(s); /* not a byte from there after this */
     s->since_ms = now_ms(s);
     s->fruitless = 0;

@@ -274,17 +274,30 @@ static void too_late(void **state)
 {
     struct fixture *f = follower(true);
     int server, fd = reader(f, &server), leader;
+    uint64_t seq;
 
     (void)state;
     select1(fd);
     leader = reached(f, HF_TO_LEADER);
+    seq = f->ask_seq;
     hear_end(f, server); /* not a byte of it */
     server_log_in(leader);
     hear_select(f, leader);
     answer(f, fd, leader);
     assert_int_equal(hf_router_counts(f->r).reads_given_up, 1);
     close(server);
-    over(f, fd, leader);
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 2); /* but not for ever */
+    hear_end(f, leader);
+    close(leader);
+    server = server_accept(f);
+    server_log_in(server);
+    select1(fd);
+    RUN_UNTIL(f, hf_router_counts(f->r).reads_waited == 2);
+    hf_router_read_told(f->r, seq, 100); /* the old question is still out */
+    RUN_UNTIL(f, f->ask_seq > seq);
+    hf_router_read_told(f->r, f->ask_seq, 100);
+    hear_select(f, server);
+    over(f, fd, server);
 }
 
 /* The same on a follower that serves another node's client: its front hears that nothing was taken. */
