@@ -171,7 +171,7 @@ int hf_node_connect_pg(const struct hf_node *n)
     return hf_net_connect_unix(path, NULL);
 }
 
-static void admit(struct hf_node *n, const struct hf_waiting *w)
+static void admit(struct hf_node *n, const struct hf_waiting *w, const struct hf_action *a)
 {
     const struct hf_member *m = hf_cluster_member(hf_decide_view(n->decide).cluster, w->id);
     char member[HF_PG_MEMBER_MAX];
@@ -183,7 +183,7 @@ static void admit(struct hf_node *n, const struct hf_waiting *w)
     }
     hf_pg_member_name(member, m->name, &m->uuid);
     hf_info("stream: admitted %s in epoch %llu", m->name, (unsigned long long)w->epoch);
-    hf_tunnel_accept(w->tunnel, fd, w->epoch, member);
+    hf_tunnel_accept(w->tunnel, fd, &(struct hf_wal_terms){w->epoch, member, a->timeline, a->position.lsn});
 }
 
 static void stream_answer(struct hf_node *n, const struct hf_action *a)
@@ -194,7 +194,7 @@ static void stream_answer(struct hf_node *n, const struct hf_action *a)
         return;
     if (w->tunnel != NULL) {
         if (a->type == HF_ACT_STREAM_ADMIT)
-            admit(n, w);
+            admit(n, w, a);
         else
             hf_tunnel_refuse(w->tunnel, a->text != NULL ? a->text : "refused");
     }

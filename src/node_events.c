@@ -174,7 +174,7 @@ static void sql_asked(struct hf_node *n, enum hf_router_to as, struct hf_tunnel 
                                                  : "the gate is shut");
         return;
     }
-    hf_tunnel_accept(t, fds[1], 0, NULL);
+    hf_tunnel_accept(t, fds[1], NULL);
     hf_router_serve(n->router, fds[0], as);
 }
 
@@ -201,7 +201,7 @@ static void on_tunnel(void *ctx, enum hf_purpose purpose, const struct hf_peer_i
         if (!hf_node_where(n, from->id, name, addr))
             (void)snprintf(addr, sizeof addr, "%.*s", (int)len, (const char *)payload);
         (void)snprintf(address, sizeof address, "%s/%s", from->name, addr);
-        hf_tunnel_accept(t, fds[1], 0, NULL);
+        hf_tunnel_accept(t, fds[1], NULL);
         hf_consensus_accepted(n->consensus, from->id, address, fds[0]);
         break;
     case HF_PURPOSE_WAL:
@@ -214,7 +214,7 @@ static void on_tunnel(void *ctx, enum hf_purpose purpose, const struct hf_peer_i
         if (fds[0] < 0)
             hf_tunnel_refuse(t, "this node does not lead");
         else
-            hf_tunnel_accept(t, fds[0], 0, NULL);
+            hf_tunnel_accept(t, fds[0], NULL);
         break;
     case HF_PURPOSE_SQL:
         sql_asked(n, len == 1 && *(const char *)payload == READER ? HF_TO_FOLLOWER : HF_TO_LEADER, t);
@@ -240,6 +240,7 @@ static void on_flushed(void *ctx, const struct hf_wal_word *word)
                                        .id = word->id,
                                        .epoch = word->tag,
                                        .timeline = word->timeline,
+                                       .start = word->start,
                                        .lsn = word->flushed});
 }
 

@@ -129,6 +129,7 @@ struct hf_event {
     hf_epoch epoch;
     hf_lsn lsn;
     uint32_t timeline;
+    hf_lsn start; /* STREAM_FLUSHED: from where it has asked for that timeline's WAL */
     uint64_t system_id, unix_ms;
     enum hf_raft_role role;
     hf_node_id raft_leader;
@@ -182,6 +183,7 @@ struct hf_action {
     enum hf_work work;
     enum hf_write write;
     struct hf_position position;
+    uint32_t timeline; /* STREAM_ADMIT: of it no WAL is given to who does not begin at position.lsn or before; 0: to anybody */
     struct hf_msg msg;
     struct hf_entry entry;
     struct hf_durable durable;
@@ -251,6 +253,7 @@ enum hf_mutation {
     HF_MUT_REWIND_EARLY,        /* S8: before the barrier */
     HF_MUT_TRUST_REWIND,        /* S9/S4: rewind although a timeline number occurs twice */
     HF_MUT_SHORTER_PROMISE,     /* S12: the promise is waited with today's T */
+    HF_MUT_BEGIN_ANYWHERE,      /* S1 */
     HF_MUT_NEVER_UNFIT,         /* S13 */
     HF_MUT_FOUND_ALONE,         /* S15 */
     HF_MUT_NO_RECLONE_ON_MISSING, /* S16 */

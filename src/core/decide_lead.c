@@ -439,6 +439,7 @@ static void ping_run(struct hf_decide *d)
         struct hf_other *o = hf_lead_other(d, d->cluster.members[i].id);
         m.to = d->cluster.members[i].id;
         m.position = (struct hf_position){m.epoch, o != NULL ? o->flushed : 0};
+        m.flags = (uint8_t)(o != NULL && o->torn ? m.flags | HF_FLAG_REFUSED : m.flags & ~HF_FLAG_REFUSED);
         if (m.to != hf_self(d))
             hf_emit_send(d, &m);
     }

@@ -47,6 +47,8 @@ struct hf_other {
     hf_node_id id;
     bool admitted;
     bool gone;             /* its stream has ended since our PostgreSQL is being stopped */
+    bool began;            /* it has WAL of this epoch from the start on: nothing of another history lies before what it asks for */
+    bool torn;             /* it would have begun later: its WAL is of no use here, and it has been told so */
     hf_lsn flushed;        /* of this epoch's timeline, by its own report over the stream; 0: none */
     uint8_t flags;         /* of its last ack: NOTHING, UNFIT */
     hf_lsn most;           /* the greatest it ever said in this epoch, over all its connections */

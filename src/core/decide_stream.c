@@ -46,6 +46,35 @@ void hf_stream_ask(struct hf_decide *d, const struct hf_event *e)
     }
 }
 
+static hf_lsn fork_of(const struct hf_decide *d)
+{
+    const struct hf_branch *b = hf_cluster_branch(&d->cluster, d->lead_term);
+
+    return b != NULL ? b->start : 0;
+}
+
+/* Its copy was made in this epoch. */
+static bool is_copied(const struct hf_decide *d, struct hf_position p)
+{
+    return p.epoch == d->lead_term && p.lsn > fork_of(d);
+}
+
+/* A standby's WAL may end in the middle of a record, at the end of a segment. What replays ends before it, at or before our fork, so it may
+ * stream; but PostgreSQL asks for the *next* segment, keeps the beginning, and never replays on: while its "flushed" goes up, over WAL
+ * that it has not got. So of our timeline each has to begin at the fork or before, once. The peers' side gives no WAL to who does not
+ * (action STREAM_ADMIT); here that nothing of it counts, and it is told. */
+static bool begins(struct hf_decide *d, struct hf_other *o, const struct hf_event *e)
+{
+    if (o->began || d->timeline == 0 || HF_MUTATED(HF_MUT_BEGIN_ANYWHERE))
+        return true;
+    if (e->start > fork_of(d)) {
+        o->torn = true;
+        return false;
+    }
+    o->began = true;
+    return true;
+}
+
 void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e)
 {
     struct hf_other *o;
@@ -55,9 +84,11 @@ void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e)
     if (e->timeline != d->timeline && d->timeline != 0)
         return; /* still on its way along an older timeline: an LSN there is not one of ours (S1, S4) */
     o = hf_lead_other(d, e->id);
-    if (o != NULL && o->admitted && e->lsn > o->flushed)
+    if (o == NULL || !begins(d, o, e))
+        return;
+    if (o->admitted && e->lsn > o->flushed)
         o->flushed = e->lsn;
-    if (o != NULL && o->flushed > o->most) {
+    if (o->flushed > o->most) {
         o->most = o->flushed;
         o->grew_ns = d->now_ns;
     }
@@ -73,8 +104,9 @@ void hf_stream_gone(struct hf_decide *d, const struct hf_event *e)
 }
 
 /* NULL: may stream. "": not yet, keep it waiting. */
-static const char *objection(const struct hf_decide *d, const struct hf_ask *ask)
+static const char *objection(struct hf_decide *d, const struct hf_ask *ask)
 {
+    const struct hf_other *o;
     bool leading = d->lead >= HF_LEAD_RECORDING && d->lead <= HF_LEAD_STOPPING;
 
     if (ask->epoch > d->lead_term || (leading && ask->epoch == d->lead_term && d->pinging &&
@@ -90,7 +122,26 @@ static const char *objection(const struct hf_decide *d, const struct hf_ask *ask
     if (!hf_cluster_is_prefix(&d->cluster, ask->position, d->lead_term) &&
         !HF_MUTATED(HF_MUT_ADMIT_ANY) && !HF_MUTATED(HF_MUT_PREFIX_BY_TIMELINE))
         return "its history is not a prefix of the leader's";
+    o = hf_lead_other(d, ask->id);
+    if (o != NULL && o->torn && !is_copied(d, ask->position))
+        return "its WAL ends in a record that goes on differently here: it is cloned again";
     return NULL;
+}
+
+static void admitted(struct hf_decide *d, struct hf_other *o, const struct hf_ask *ask, struct hf_action *a)
+{
+    if (o == NULL)
+        return;
+    if (is_copied(d, ask->position)) {
+        o->began = true;
+        o->torn = false;
+    }
+    if (!o->began) {
+        a->timeline = d->timeline;
+        a->position.lsn = fork_of(d);
+    }
+    o->admitted = true;
+    o->flushed = 0; /* it will say */
 }
 
 void hf_stream_run(struct hf_decide *d)
@@ -110,10 +161,8 @@ void hf_stream_run(struct hf_decide *d)
         a->id = ask.id;
         a->epoch = ask.epoch;
         a->text = no;
-        if (no == NULL && hf_lead_other(d, ask.id) != NULL) {
-            hf_lead_other(d, ask.id)->admitted = true;
-            hf_lead_other(d, ask.id)->flushed = 0; /* it will say */
-        }
+        if (no == NULL)
+            admitted(d, hf_lead_other(d, ask.id), &ask, a);
     }
     d->n_asks = kept;
 }

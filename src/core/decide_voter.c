@@ -33,6 +33,10 @@ void hf_voter_ping(struct hf_decide *d, const struct hf_msg *m)
         d->rewind_allowed = m->epoch;
     d->leader_barrier = m->barrier_lsn;
     d->leader_copies = m->flags & HF_FLAG_COPY;
+    if ((m->flags & HF_FLAG_REFUSED) && d->stream_open && d->stream_epoch == m->epoch && !d->reclone) {
+        hf_emit_phase(d, "its last WAL is part of another history", m->epoch);
+        d->reclone = true;
+    }
     if (d->stream_open && d->stream_epoch == m->epoch && m->position.lsn > d->flushed)
         d->flushed = m->position.lsn; /* our own word, come back through the leader */
     d->n_order = m->n_order <= HF_MEMBERS_MAX ? m->n_order : HF_MEMBERS_MAX;

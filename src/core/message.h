@@ -39,7 +39,7 @@ enum hf_msg_flag {
     HF_FLAG_UNFOUNDED = 32, /* PROBED: adopted, but no epoch was appointed yet (S15) */
     HF_FLAG_COPY = 64,      /* PING: PostgreSQL here is primary in this epoch: it may be copied */
     HF_FLAG_PENDING = 128,  /* SETTINGS */
-    HF_FLAG_REFUSED = 16, /* PROBED, ADOPTED, JOINED: no; `text` says why */
+    HF_FLAG_REFUSED = 16, /* PROBED, ADOPTED, JOINED: no; `text` says why. PING: your WAL is of no use, copy mine (S1) */
 };
 
 struct hf_msg {

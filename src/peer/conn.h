@@ -93,7 +93,7 @@ struct conn {
     struct hf_peer_identity from;
     struct hf_tunnel *tunnel;
     bool refuse;
-    uint64_t tag;
+    struct hf_wal_terms terms; /* but for the member */
     char member[HF_NAME_MAX];
 
     /* open */

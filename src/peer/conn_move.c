@@ -38,6 +38,10 @@ static bool watch(struct conn *c, const uint8_t *p, size_t n)
             return false; /* S14: nobody is counted under another's name */
         }
     }
+    if (!c->dialed && c->terms.timeline != 0 && c->watch.timeline == c->terms.timeline && c->watch.start > c->terms.start) {
+        (void)snprintf(c->why, sizeof c->why, "it would not begin where its WAL leaves ours");
+        return false; /* S1; the word that it asked goes out with the end of the connection */
+    }
     if (c->watch.news && !uv_is_active((uv_handle_t *)&c->timer)) /* the timer was the set-up's until now */
         news_cb(&c->timer);
     return true;

@@ -91,7 +91,7 @@ void hf_incoming_take(struct hf_peer *p, const struct hf_peer_identity *from, st
     buf = uv_buf_init((char *)k->bytes, sizeof k->bytes);
     if (k->used)
         (void)uv_try_write((uv_stream_t *)in->pipe, &buf, 1);
-    hf_tunnel_accept(t, fds[1], 0, NULL);
+    hf_tunnel_accept(t, fds[1], NULL);
     (void)uv_read_start((uv_stream_t *)in->pipe, hf_peer_read_alloc, in_read_cb);
 }
 

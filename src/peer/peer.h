@@ -45,7 +45,18 @@ struct hf_wal_word {
     hf_node_id id;
     uint64_t tag;      /* as given to hf_tunnel_accept */
     uint32_t timeline; /* of the WAL it has asked for: an LSN means something on a timeline only */
+    hf_lsn start;      /* and from where */
     hf_lsn flushed, applied;
+};
+
+/* On what terms a standby may stream. */
+struct hf_wal_terms {
+    uint64_t tag;       /* comes back with on_flushed */
+    const char *member; /* its application_name must be that; NULL: any */
+    /* Of that timeline it must have asked for WAL from `start` on or before, else it is cut before it gets any: it has WAL of another
+     * history right before what it asks for. 0: no such terms. */
+    uint32_t timeline;
+    hf_lsn start;
 };
 
 struct hf_peer;
@@ -102,9 +113,8 @@ struct hf_dial {
 /* Connects fd to the node's service; takes fd in any case (closes it on failure). */
 void hf_peer_dial(struct hf_peer *p, const char *name, const char *addr, enum hf_purpose purpose,
                   const void *payload, size_t len, int fd, const struct hf_dial *d);
-/* Takes fd. WAL: `tag` comes back with on_flushed, and the standby's application_name must be
- * `member` (NULL: any). */
-void hf_tunnel_accept(struct hf_tunnel *t, int fd, uint64_t tag, const char *member);
+/* Takes fd. `terms`: of a WAL tunnel; else NULL. */
+void hf_tunnel_accept(struct hf_tunnel *t, int fd, const struct hf_wal_terms *terms);
 void hf_tunnel_refuse(struct hf_tunnel *t, const char *text);
 /* Closes all tunnels of a purpose, dialed or accepted ones; `done` (may be NULL) once not a byte more
  * will be moved. */

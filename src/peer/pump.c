@@ -97,7 +97,7 @@ void hf_pumps_tell_closed(struct conn *c)
     } else if (!c->dialed && c->watched) {
         n = note(c->pump->owner);
         n->from = c->from;
-        n->tag = c->tag;
+        n->tag = c->terms.tag;
         hf_mailbox_post(n->p->control, wal_closed_run, n);
     }
 }
@@ -178,8 +178,9 @@ void hf_pumps_tell_flushed(struct conn *c)
 
     n = note(c->pump->owner);
     n->word = (struct hf_wal_word){.id = c->from.id,
-                                   .tag = c->tag,
+                                   .tag = c->terms.tag,
                                    .timeline = c->watch.timeline,
+                                   .start = c->watch.start,
                                    .flushed = c->watch.flushed,
                                    .applied = c->watch.applied};
     hf_mailbox_post(n->p->control, flushed_run, n);
@@ -194,7 +195,7 @@ struct order {
     int fd;
     bool refuse, dialed;
     char text[HF_PAYLOAD_MAX];
-    uint64_t tag;
+    struct hf_wal_terms terms;
     enum hf_purpose purpose;
     struct cut *cut;
 };
@@ -265,7 +266,7 @@ static void answer_run(void *arg)
             close(o->fd);
     } else {
         c->tunnel = NULL;
-        c->tag = o->tag;
+        c->terms = o->terms;
         if (!o->refuse)
             (void)snprintf(c->member, sizeof c->member, "%.*s", HF_NAME_MAX - 1, o->text);
         hf_conn_answer(c, o->fd, o->refuse, o->refuse ? o->text : NULL);
@@ -274,14 +275,17 @@ static void answer_run(void *arg)
     free(o);
 }
 
-void hf_tunnel_accept(struct hf_tunnel *t, int fd, uint64_t tag, const char *member)
+void hf_tunnel_accept(struct hf_tunnel *t, int fd, const struct hf_wal_terms *terms)
 {
     struct order *o = must(calloc(1, sizeof *o));
 
     o->tunnel = t;
     o->fd = fd;
-    o->tag = tag;
-    (void)snprintf(o->text, sizeof o->text, "%s", member != NULL ? member : "");
+    if (terms != NULL) {
+        o->terms = *terms;
+        (void)snprintf(o->text, sizeof o->text, "%s", terms->member != NULL ? terms->member : "");
+        o->terms.member = NULL; /* it is in text */
+    }
     hf_mailbox_post(t->pump->mailbox, answer_run, o);
 }
 

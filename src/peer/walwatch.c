@@ -67,7 +67,8 @@ static void query(struct hf_walwatch *w)
 {
     static const char start[] = "START_REPLICATION ", timeline[] = " TIMELINE ";
     char text[sizeof w->keep + 1];
-    const char *at;
+    const char *at, *lsn;
+    unsigned hi, lo;
 
     memcpy(text, w->keep, w->kept);
     text[w->kept] = '\0';
@@ -75,8 +76,11 @@ static void query(struct hf_walwatch *w)
         return;
     at = strstr(text, timeline);
     w->timeline = at != NULL ? (uint32_t)strtoul(at + sizeof timeline - 1, NULL, 10) : 0;
+    for (lsn = at; lsn != NULL && lsn > text && lsn[-1] != ' ';)
+        lsn--;
+    w->start = lsn != NULL && sscanf(lsn, "%8X/%8X", &hi, &lo) == 2 ? (uint64_t)hi << 32 | lo : UINT64_MAX;
     w->flushed = w->applied = 0;
-    w->news = false;
+    w->news = true;
 }
 
 static void message(struct hf_walwatch *w)

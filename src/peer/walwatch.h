@@ -21,9 +21,10 @@ struct hf_walwatch {
     size_t kept;
     bool broken;                 /* no such protocol: nothing more is read from it */
     uint32_t timeline;           /* that the standby has asked for, in its newest START_REPLICATION; 0: none yet */
+    uint64_t start;              /* and where it wants to begin */
     uint64_t flushed, applied;   /* newest status since */
     uint64_t end;                /* from the primary: how far its own WAL goes */
-    bool news;                   /* set when flushed or applied was read; the owner clears it */
+    bool news;                   /* set when it has asked, or flushed or applied was read; the owner clears it */
     bool wal_missing;
     bool named;                  /* the startup packet told application_name */
     char application_name[64];

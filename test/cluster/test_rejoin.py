@@ -447,8 +447,8 @@ def promoted_alone(cluster):
     if phase(cluster.log_since(marks[b]), "barrier", appointed):
         return False  # c was faster than we
     assert cluster.open_leader(cluster.status()) is None, "open without a barrier"
-    timeline = cluster.super(b, "SELECT timeline_id FROM pg_control_checkpoint()")[0][0]
     try:
+        timeline = cluster.super(b, "SELECT timeline_id FROM pg_control_checkpoint()")[0][0]
         for i in range(3):  # WAL of b's own on that timeline
             cluster.super(
                 b, f"SET synchronous_commit = off; CREATE TABLE only_b_{i} AS SELECT {i} AS x")

@@ -73,12 +73,11 @@ void hf_gone_probe(struct hf_peer *p, const struct hf_peer_identity *who)
     (void)who;
 }
 
-void hf_tunnel_accept(struct hf_tunnel *t, int fd, uint64_t tag, const char *member)
+void hf_tunnel_accept(struct hf_tunnel *t, int fd, const struct hf_wal_terms *terms)
 {
     (void)t;
     (void)fd;
-    (void)tag;
-    (void)member;
+    (void)terms;
 }
 
 void hf_tunnel_refuse(struct hf_tunnel *t, const char *text)

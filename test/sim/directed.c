@@ -7,6 +7,7 @@
 /* directed_history.c */
 void s01_ahead_of_the_fork(void);
 void s01_stray_walsender(void);
+void s01_record_cut(void);
 void s02_seen_waiting(void);
 void s04_same_timeline(void);
 void s09_rewind_misled(void);
@@ -75,6 +76,7 @@ void i3_former_voter_is_asked(void);
 const struct directed directed_all[] = {
     {"S01a", "the old leader comes back with a tail", s01_ahead_of_the_fork, {{HF_MUT_ADMIT_ANY, BREAKS}}},
     {"S01b", "a walsender from around the relay", s01_stray_walsender, {{HF_MUT_BARRIER_BY_INSERT, BREAKS}}},
+    {"S01c", "a record cut at a segment's end", s01_record_cut, {{HF_MUT_BEGIN_ANYWHERE, STANDS}}},
     {"S02", "a rule late, a look late", s02_seen_waiting, {{HF_MUT_ADMIT_BEFORE_WAIT, STANDS}}},
     {"S04a", "two failed promotions, one timeline", s04_same_timeline,
      {{HF_MUT_PREFIX_BY_TIMELINE, BREAKS}}},

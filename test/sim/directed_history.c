@@ -71,6 +71,26 @@ void s01_stray_walsender(void)
     settle();
 }
 
+/* S1: C's WAL ends in a record of A's that went on in the next segment, which C never got. B's WAL goes on differently at that place. What
+ * C streams from B, it flushes and says so, and can never replay. */
+void s01_record_cut(void)
+{
+    begin(3);
+    write_acked(A);
+    run_for(200);
+    vanish(A);
+    C->pg.half = true;
+    elect(B);
+    MUST(8000, opened(B));
+    write_acked(B);
+    vanish(B);
+    host_start(A);
+    MUST(16000, another_open(B));
+    HAPPENED(!C->pg.half);
+    host_start(B);
+    settle();
+}
+
 /* S2: the rule comes into force too late for B's barrier, which returns at once: B must not lead on that.
  * From then on whoever leads looks late whether its barrier waits; followers must not have ended the wait
  * by then. */

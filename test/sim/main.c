@@ -27,6 +27,7 @@ static const struct {
     {MUT(FORGET_PROMISE), false, false, "promise forgotten by a restart (S12)"},
     {MUT(NOT_GREATEST), true, false, "not the greatest position leads (I1)"},
     {MUT(ADMIT_ANY), true, false, "any history may stream (S1)"},
+    {MUT(BEGIN_ANYWHERE), false, false, "WAL counts that lies behind a hole (S1)"},
     {MUT(BARRIER_BY_INSERT), false, false, "barrier done when INSERT returns (S1)"},
     {MUT(ADMIT_BEFORE_WAIT), false, false, "followers admitted before the barrier waits (S2)"},
     {MUT(LINEAGE_LATE), true, false, "lineage written after the stream opened (S4)"},

@@ -108,6 +108,7 @@ static void reported(void *arg)
                                             .id = s->id,
                                             .epoch = s->epoch,
                                             .timeline = t->tli,
+                                            .start = W->nodes[s->to].pg.half ? UINT64_MAX : 0,
                                             .lsn = pg_lsn(s->reported)});
     }
     free(t);
@@ -132,6 +133,12 @@ static void received(void *arg)
         if (f->reported_term > s->epoch && upto > f->pg.n)
             sim_fail("I4: %s takes WAL of epoch %llu after it reported for term %llu", f->name,
                      (unsigned long long)s->epoch, (unsigned long long)f->reported_term);
+        if (f->pg.half) { /* flushed, behind what is not there */
+            f->pg.tli = l->pg.tli;
+            report_later(s, upto);
+            free(t);
+            return;
+        }
         for (unsigned i = f->pg.n; i < upto; i++) {
             f->pg.wal[i] = l->pg.wal[i];
             f->pg.wal[i].visible = true;
@@ -291,7 +298,7 @@ static void copy_wal(struct pg *to, const struct pg *from)
     to->tli = from->tli;
     to->n_hist = from->n_hist;
     memcpy(to->hist, from->hist, sizeof to->hist);
-    to->torn = to->spoilt = false;
+    to->torn = to->spoilt = to->half = false;
 }
 
 /* Finds the fork as pg_rewind does: the last timeline number that both histories share. */

@@ -50,6 +50,7 @@ struct pg {
     bool torn;               /* half-way through a rewind */
     bool full;               /* the disk: it does not start */
     bool spoilt;             /* it starts, and ends in its replay */
+    bool half;               /* its WAL ends inside a record, at a segment's end (S1): what it streams replays nowhere */
     bool checkpointed;       /* since the promotion (S9) */
     uint64_t generation;     /* counts starts and stops: what belongs to an older one is void */
 };

@@ -58,14 +58,13 @@ static void test_standby_status(void **state)
         struct hf_walwatch w;
         hf_walwatch_init(&w, false);
         hf_walwatch_bytes(&w, bytes, cut);
-        if (cut < n)
-            assert_false(w.news);
         hf_walwatch_bytes(&w, bytes + cut, n - cut);
         assert_true(w.named && w.news && !w.broken);
         assert_string_equal(w.application_name, "demo-1_0a0b0c0d");
         assert_int_equal(w.flushed, 0x200);
         assert_int_equal(w.applied, 0x100);
         assert_int_equal(w.timeline, 12);
+        assert_int_equal(w.start, 0x300000);
     }
 }
 
@@ -82,7 +81,7 @@ static void test_the_next_timeline(void **state)
     hf_walwatch_bytes(&w, bytes, query(bytes, other, sizeof other));
     assert_true(w.news && w.timeline == 12 && w.flushed == 0x200);
     hf_walwatch_bytes(&w, bytes, query(bytes, next, sizeof next));
-    assert_true(!w.news && w.timeline == 13 && w.flushed == 0 && w.applied == 0);
+    assert_true(w.news && w.timeline == 13 && w.start == 0x200000 && w.flushed == 0 && w.applied == 0);
 }
 
 static void test_wal_missing(void **state)
