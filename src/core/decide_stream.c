@@ -60,7 +60,7 @@ static bool is_copied(const struct hf_decide *d, struct hf_position p)
 }
 
 /* A standby's WAL may end in the middle of a record, at the end of a segment. What replays ends before it, at or before our fork, so it may
- * stream; but PostgreSQL asks for the *next* segment, keeps the beginning, and never replays on: while its "flushed" goes up, over WAL
+ * stream; but PostgreSQL asks for the *next* segment, keeps the beginning, and may never replay on: while its "flushed" goes up, over WAL
  * that it has not got. So of our timeline each has to begin at the fork or before, once. The peers' side gives no WAL to who does not
  * (action STREAM_ADMIT); here that nothing of it counts, and it is told. */
 static bool begins(struct hf_decide *d, struct hf_other *o, const struct hf_event *e)

@@ -430,6 +430,54 @@ def test_s04_same_timeline_number_in_two_epochs(cluster):
     pytest.fail("could not stop a new leader between its promotion and its barrier in 4 attempts")
 
 
+def near_the_segments_end(cluster, leader):
+    """Writes until the last page of a segment is begun. The LSN, as a number, and the segment's size and name."""
+    size = int(cluster.super(leader, "SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'")[0][0])
+    for _ in range(50):
+        lsn = int(cluster.super(leader, "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")[0][0])
+        left = size - lsn % size
+        if 600 < left < 6000:
+            name = cluster.super(leader, "SELECT pg_walfile_name(pg_current_wal_insert_lsn())")[0][0]
+            return lsn, size, name
+        pad = left - 3500 if left > 6000 else left + 600
+        cluster.super(leader, "SELECT pg_logical_emit_message(false, 'pad', repeat('x', %s))", (pad - pad // 300,))
+        cluster.insert()  # flushed, everywhere
+    pytest.fail("could not get near a segment's end")
+
+
+def test_s01_record_cut_at_a_segments_end(cluster):
+    """Both followers have the beginning of a record, up to the end of its segment, and the leader is gone. One leads, from before that
+    record. The other would ask for the next segment, keep its beginning of the old record, and confirm what it cannot replay."""
+    a = cluster.leader()
+    cluster.insert(count=3)
+    lsn, size, name = near_the_segments_end(cluster, a)
+    for node in cluster.followers():
+        cluster.wait_replayed(node, cluster.lsn(a))
+    followers = cluster.followers()
+    marks = [cluster.log_mark(n) for n in followers]
+    for node in followers:
+        cluster.kill_down(node)
+    cluster.super(a, "SET synchronous_commit = local; SELECT pg_logical_emit_message(true, 'cut', repeat('y', 50000))")
+    with open(cluster.path(a, "data", "pg_wal", name), "rb") as f:
+        f.seek(lsn % size)
+        tail = f.read()
+    cluster.kill_down(a)
+    for node in followers:
+        with open(cluster.path(node, "data", "pg_wal", name), "r+b") as f:
+            f.seek(lsn % size)
+            f.write(tail)
+    for node in followers:
+        cluster.start(node)
+    cluster.wait_open(30)
+    n = cluster.insert(count=3, node=cluster.leader())
+    cluster.start(a)
+    cluster.wait_healthy(60)
+    for node in cluster.names():
+        cluster.wait_replayed(node, cluster.lsn(cluster.leader()))
+        assert (n,) in cluster.super(node, "SELECT n FROM ledger", dbname=cluster.login()[2])
+    assert any("part of another history" in cluster.log_since(m) for m in marks), "nobody's record was cut: this tests nothing"
+
+
 def promoted_alone(cluster):
     a, first = cluster.leader(), cluster.epoch()
     marks = {n: cluster.log_mark(n) for n in cluster.followers()}
