@@ -481,13 +481,14 @@ def test_s01_record_cut_at_a_segments_end(cluster):
 def promoted_alone(cluster):
     a, first = cluster.leader(), cluster.epoch()
     marks = {n: cluster.log_mark(n) for n in cluster.followers()}
+    nodes = {n: cluster.node_process(n) for n in marks}  # to look for it later takes as long as the step to be stopped
     cluster.kill_down(a)
     b = harness.wait_until(
         "somebody is appointed",
         lambda: next((n for n, m in marks.items() if phase(cluster.log_since(m), "appointed")), None),
         poll=0.001)
     c = next(n for n in marks if n != b)
-    cluster.freeze(cluster.node_process(c))
+    cluster.freeze(nodes[c])
     cluster.freeze(*cluster.backends(c, "walreceiver"))
     appointed = int(phase(cluster.log_since(marks[b]), "appointed").group(1))
     cluster.wait_log(marks[b], f"phase=promoted epoch={appointed}", 10)
