@@ -22,13 +22,14 @@ static int tls_wait(struct hf_session *s, int rv)
     return code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE ? 0 : -1;
 }
 
-static ssize_t tls_read(struct hf_session *s, uint8_t *p, size_t n)
+/* How: SSL_read_ex, or SSL_peek_ex, which leaves the bytes where they are. */
+static ssize_t tls_read(struct hf_session *s, uint8_t *p, size_t n, int (*how)(SSL *, void *, size_t, size_t *))
 {
     size_t got = 0;
     int rv;
 
     ERR_clear_error();
-    rv = SSL_read_ex(s->tls, p, n, &got);
+    rv = how(s->tls, p, n, &got);
     s->tls_wants_write = false;
     return rv == 1 ? (ssize_t)got : tls_wait(s, rv);
 }
@@ -50,23 +51,12 @@ static ssize_t tls_write(struct hf_session *s, const uint8_t *p, size_t n)
 
 ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n)
 {
-    return s->tls != NULL ? tls_read(s, p, n) : hf_fd_read(s->front->fd, p, n);
-}
-
-static ssize_t tls_peek(struct hf_session *s, uint8_t *p, size_t n)
-{
-    size_t got = 0;
-    int rv;
-
-    ERR_clear_error();
-    rv = SSL_peek_ex(s->tls, p, n, &got);
-    s->tls_wants_write = false;
-    return rv == 1 ? (ssize_t)got : tls_wait(s, rv);
+    return s->tls != NULL ? tls_read(s, p, n, SSL_read_ex) : hf_fd_read(s->front->fd, p, n);
 }
 
 ssize_t hf_front_peek(struct hf_session *s, uint8_t *p, size_t n)
 {
-    return s->tls != NULL ? tls_peek(s, p, n) : hf_fd_peek(s->front->fd, p, n);
+    return s->tls != NULL ? tls_read(s, p, n, SSL_peek_ex) : hf_fd_peek(s->front->fd, p, n);
 }
 
 static ssize_t receive(int fd, uint8_t *p, size_t n, int flags)
