@@ -422,6 +422,7 @@ static void ping_run(struct hf_decide *d)
                        .lease_ns = d->cfg.lease_ns,
                        .sent_ns = d->now_ns,
                        .timeline = d->timeline};
+    uint8_t flags = 0;
 
     if (!d->pinging || d->now_ns < d->ping_ns)
         return;
@@ -429,17 +430,17 @@ static void ping_run(struct hf_decide *d)
     m.seq = hf_lease_ping(&d->lease);
     m.barrier_lsn = d->barrier_done ? d->barrier_lsn : 0;
     if (d->checkpoint_done || (HF_MUTATED(HF_MUT_REWIND_EARLY) && d->pg == HF_PG_PRIMARY))
-        m.flags |= HF_FLAG_REWIND;
+        flags |= HF_FLAG_REWIND;
     if (d->gate == HF_GATE_OPEN)
-        m.flags |= HF_FLAG_OPEN;
+        flags |= HF_FLAG_OPEN;
     if (d->lead >= HF_LEAD_BARRIER && d->pg == HF_PG_PRIMARY)
-        m.flags |= HF_FLAG_COPY;
+        flags |= HF_FLAG_COPY;
     m.n_order = (uint8_t)order_of(d, m.order);
     for (unsigned i = 0; i < d->cluster.n_members; i++) {
         struct hf_other *o = hf_lead_other(d, d->cluster.members[i].id);
         m.to = d->cluster.members[i].id;
         m.position = (struct hf_position){m.epoch, o != NULL ? o->flushed : 0};
-        m.flags = (uint8_t)(o != NULL && o->torn ? m.flags | HF_FLAG_REFUSED : m.flags & ~HF_FLAG_REFUSED);
+        m.flags = (uint8_t)(flags | (o != NULL && o->torn ? HF_FLAG_REFUSED : 0));
         if (m.to != hf_self(d))
             hf_emit_send(d, &m);
     }
