@@ -183,7 +183,7 @@ static void admit(struct hf_node *n, const struct hf_waiting *w, const struct hf
     }
     hf_pg_member_name(member, m->name, &m->uuid);
     hf_info("stream: admitted %s in epoch %llu", m->name, (unsigned long long)w->epoch);
-    hf_tunnel_accept(w->tunnel, fd, &(struct hf_wal_terms){w->epoch, member, a->timeline, a->position.lsn});
+    hf_tunnel_accept(w->tunnel, fd, &(struct hf_wal_terms){w->epoch, member, a->begin});
 }
 
 static void stream_answer(struct hf_node *n, const struct hf_action *a)

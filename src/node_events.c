@@ -240,7 +240,7 @@ static void on_flushed(void *ctx, const struct hf_wal_word *word)
                                        .id = word->id,
                                        .epoch = word->tag,
                                        .timeline = word->timeline,
-                                       .start = word->start,
+                                       .torn = word->torn,
                                        .lsn = word->flushed});
 }
 

@@ -227,18 +227,31 @@ int hf_cluster_compare(const struct hf_cluster *c, struct hf_position a, struct 
     return 0;
 }
 
-bool hf_cluster_is_prefix(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch)
+/* The branch at whose start p's own epoch ends, on the way to `epoch`, or that of `epoch` itself. NULL: p is no prefix. */
+static const struct hf_branch *leaves_at(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch)
 {
     const struct hf_branch *b = hf_cluster_branch(c, epoch);
 
     p = hf_cluster_normalise(c, p);
-    if (p.epoch == 0 || p.lsn == 0 || b == NULL)
-        return false; /* without an epoch there is no evidence (I6) */
+    if (p.epoch == 0 || p.lsn == 0)
+        return NULL; /* without an epoch there is no evidence (I6) */
     if (p.epoch == epoch)
-        return true;
+        return b;
     while (b != NULL && b->parent != p.epoch)
         b = hf_cluster_branch(c, b->parent);
-    return b != NULL && p.lsn <= b->start;
+    return b != NULL && p.lsn <= b->start ? b : NULL;
+}
+
+bool hf_cluster_is_prefix(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch)
+{
+    return leaves_at(c, p, epoch) != NULL;
+}
+
+hf_lsn hf_cluster_shared(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch)
+{
+    const struct hf_branch *b = leaves_at(c, p, epoch);
+
+    return b != NULL ? b->start : 0;
 }
 
 /* Is `epoch` an ancestor of `of`, or the same? */

@@ -118,6 +118,10 @@ int hf_cluster_compare(const struct hf_cluster *c, struct hf_position a, struct 
  * given above, though the bytes would be. */
 bool hf_cluster_is_prefix(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch);
 
+/* Up to where all WAL of p's own epoch is part of that history: the start of its successor on the way to `epoch`; of `epoch` itself
+ * its own start. 0: p is no prefix. */
+hf_lsn hf_cluster_shared(const struct hf_cluster *c, struct hf_position p, hf_epoch epoch);
+
 /* May pg_rewind bring the history that ends at p onto the leader's of `epoch`? pg_rewind finds the
  * fork by timeline numbers, so it is right only if no timeline number occurs on both sides after the
  * last common ancestor; unknown numbers count as equal. Asked only when p is not a prefix, and its answer

@@ -129,7 +129,7 @@ struct hf_event {
     hf_epoch epoch;
     hf_lsn lsn;
     uint32_t timeline;
-    hf_lsn start; /* STREAM_FLUSHED: from where it has asked for that timeline's WAL */
+    bool torn; /* STREAM_FLUSHED: it broke the terms of STREAM_ADMIT, and gets nothing */
     uint64_t system_id, unix_ms;
     enum hf_raft_role role;
     hf_node_id raft_leader;
@@ -183,7 +183,7 @@ struct hf_action {
     enum hf_work work;
     enum hf_write write;
     struct hf_position position;
-    uint32_t timeline; /* STREAM_ADMIT: of it no WAL is given to who does not begin at position.lsn or before; 0: to anybody */
+    hf_lsn begin; /* STREAM_ADMIT: no WAL for who does not begin there or before; 0: no such terms */
     struct hf_msg msg;
     struct hf_entry entry;
     struct hf_durable durable;

@@ -59,33 +59,22 @@ static bool is_copied(const struct hf_decide *d, struct hf_position p)
     return p.epoch == d->lead_term && p.lsn > fork_of(d);
 }
 
-/* A standby's WAL may end in the middle of a record, at the end of a segment. What replays ends before it, at or before our fork, so it may
- * stream; but PostgreSQL asks for the *next* segment, keeps the beginning, and may never replay on: while its "flushed" goes up, over WAL
- * that it has not got. So of our timeline each has to begin at the fork or before, once. The peers' side gives no WAL to who does not
- * (action STREAM_ADMIT); here that nothing of it counts, and it is told. */
-static bool begins(struct hf_decide *d, struct hf_other *o, const struct hf_event *e)
-{
-    if (o->began || d->timeline == 0 || HF_MUTATED(HF_MUT_BEGIN_ANYWHERE))
-        return true;
-    if (e->start > fork_of(d)) {
-        o->torn = true;
-        return false;
-    }
-    o->began = true;
-    return true;
-}
-
 void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e)
 {
     struct hf_other *o;
 
     if (e->epoch != d->lead_term || d->lead == HF_LEAD_NONE)
         return;
+    o = hf_lead_other(d, e->id);
+    if (o == NULL)
+        return;
+    if (e->torn) {
+        o->torn = true;
+        return;
+    }
+    o->began = true;
     if (e->timeline != d->timeline && d->timeline != 0)
         return; /* still on its way along an older timeline: an LSN there is not one of ours (S1, S4) */
-    o = hf_lead_other(d, e->id);
-    if (o == NULL || !begins(d, o, e))
-        return;
     if (o->admitted && e->lsn > o->flushed)
         o->flushed = e->lsn;
     if (o->flushed > o->most) {
@@ -128,6 +117,11 @@ static const char *objection(struct hf_decide *d, const struct hf_ask *ask)
     return NULL;
 }
 
+/* A standby's WAL may end in the middle of a record, at the end of a segment. What replays ends before it, at or before the place where our
+ * history leaves its own, so it may stream; but PostgreSQL asks for the *next* segment, keeps the beginning, and never replays on. It waits
+ * for ever for what was never written, or, worse, is given it, and its "flushed" goes up over WAL that it has not got. So each has to
+ * begin at that place or before, once in an epoch: from there on it has what we sent. The peers' side gives no WAL to who does not; here
+ * that nothing of it counts, and it is told. */
 static void admitted(struct hf_decide *d, struct hf_other *o, const struct hf_ask *ask, struct hf_action *a)
 {
     if (o == NULL)
@@ -136,10 +130,8 @@ static void admitted(struct hf_decide *d, struct hf_other *o, const struct hf_as
         o->began = true;
         o->torn = false;
     }
-    if (!o->began) {
-        a->timeline = d->timeline;
-        a->position.lsn = fork_of(d);
-    }
+    if (!o->began && !HF_MUTATED(HF_MUT_BEGIN_ANYWHERE))
+        a->begin = hf_cluster_shared(&d->cluster, ask->position, d->lead_term);
     o->admitted = true;
     o->flushed = 0; /* it will say */
 }

@@ -127,6 +127,7 @@ bool hf_answer_read(struct conn *c); /* false: refused; why stands behind the fr
 void hf_conn_move(struct conn *c, int net, int plain);
 /* The same at the beginning: whatever there is, in both directions. */
 void hf_conn_move_all(struct conn *c);
+bool hf_conn_is_torn(const struct conn *c); /* its standby broke the terms of its tunnel (hf_wal_terms) */
 /* Sets what the network side waits for. */
 void hf_conn_want(struct conn *c, int events);
 /* SSL_read/SSL_write said rv <= 0: waits as needed. False: the connection is over. */

@@ -24,6 +24,11 @@ static void news_cb(uv_timer_t *timer)
     (void)uv_timer_start(timer, news_cb, NEWS_MS, 0);
 }
 
+bool hf_conn_is_torn(const struct conn *c)
+{
+    return !c->dialed && c->terms.begin != 0 && c->watch.asked && c->watch.first > c->terms.begin;
+}
+
 /* Returns false when the tunnel must end. */
 static bool watch(struct conn *c, const uint8_t *p, size_t n)
 {
@@ -38,7 +43,7 @@ static bool watch(struct conn *c, const uint8_t *p, size_t n)
             return false; /* S14: nobody is counted under another's name */
         }
     }
-    if (!c->dialed && c->terms.timeline != 0 && c->watch.timeline == c->terms.timeline && c->watch.start > c->terms.start) {
+    if (hf_conn_is_torn(c)) {
         (void)snprintf(c->why, sizeof c->why, "it would not begin where its WAL leaves ours");
         return false; /* S1; the word that it asked goes out with the end of the connection */
     }

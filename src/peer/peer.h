@@ -45,7 +45,7 @@ struct hf_wal_word {
     hf_node_id id;
     uint64_t tag;      /* as given to hf_tunnel_accept */
     uint32_t timeline; /* of the WAL it has asked for: an LSN means something on a timeline only */
-    hf_lsn start;      /* and from where */
+    bool torn;         /* it broke its terms (hf_wal_terms), and is cut */
     hf_lsn flushed, applied;
 };
 
@@ -53,10 +53,9 @@ struct hf_wal_word {
 struct hf_wal_terms {
     uint64_t tag;       /* comes back with on_flushed */
     const char *member; /* its application_name must be that; NULL: any */
-    /* Of that timeline it must have asked for WAL from `start` on or before, else it is cut before it gets any: it has WAL of another
-     * history right before what it asks for. 0: no such terms. */
-    uint32_t timeline;
-    hf_lsn start;
+    /* The first WAL it asks for must begin there or before, else it is cut before it gets any: it has WAL of another history right before
+     * what it asks for. 0: no such terms. */
+    hf_lsn begin;
 };
 
 struct hf_peer;

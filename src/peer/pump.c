@@ -180,7 +180,7 @@ void hf_pumps_tell_flushed(struct conn *c)
     n->word = (struct hf_wal_word){.id = c->from.id,
                                    .tag = c->terms.tag,
                                    .timeline = c->watch.timeline,
-                                   .start = c->watch.start,
+                                   .torn = hf_conn_is_torn(c),
                                    .flushed = c->watch.flushed,
                                    .applied = c->watch.applied};
     hf_mailbox_post(n->p->control, flushed_run, n);

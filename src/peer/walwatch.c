@@ -78,7 +78,9 @@ static void query(struct hf_walwatch *w)
     w->timeline = at != NULL ? (uint32_t)strtoul(at + sizeof timeline - 1, NULL, 10) : 0;
     for (lsn = at; lsn != NULL && lsn > text && lsn[-1] != ' ';)
         lsn--;
-    w->start = lsn != NULL && sscanf(lsn, "%8X/%8X", &hi, &lo) == 2 ? (uint64_t)hi << 32 | lo : UINT64_MAX;
+    if (!w->asked)
+        w->first = lsn != NULL && sscanf(lsn, "%8X/%8X", &hi, &lo) == 2 ? (uint64_t)hi << 32 | lo : UINT64_MAX;
+    w->asked = true;
     w->flushed = w->applied = 0;
     w->news = true;
 }

@@ -21,7 +21,8 @@ struct hf_walwatch {
     size_t kept;
     bool broken;                 /* no such protocol: nothing more is read from it */
     uint32_t timeline;           /* that the standby has asked for, in its newest START_REPLICATION; 0: none yet */
-    uint64_t start;              /* and where it wants to begin */
+    bool asked;                  /* for any */
+    uint64_t first;              /* and where it wanted to begin, the first time */
     uint64_t flushed, applied;   /* newest status since */
     uint64_t end;                /* from the primary: how far its own WAL goes */
     bool news;                   /* set when it has asked, or flushed or applied was read; the owner clears it */

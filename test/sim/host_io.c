@@ -354,5 +354,5 @@ void host_admit(struct node *n, const struct hf_action *action)
         !sim_reaches(LANE_WAL, n->index, a->f->index))
         return;
     pg_streams_cut(-1, a->f->index);
-    pg_stream_begin(n, a->f, a->epoch);
+    pg_stream_begin(n, a->f, action);
 }

@@ -108,7 +108,7 @@ static void reported(void *arg)
                                             .id = s->id,
                                             .epoch = s->epoch,
                                             .timeline = t->tli,
-                                            .start = W->nodes[s->to].pg.half ? UINT64_MAX : 0,
+                                            .torn = s->torn,
                                             .lsn = pg_lsn(s->reported)});
     }
     free(t);
@@ -206,7 +206,8 @@ static struct stream *stream_new(struct node *leader, struct node *follower, hf_
                          epoch,
                          leader->pg.generation,
                          follower->pg.generation,
-                         0};
+                         0,
+                         false};
     check_stream(s);
     return s;
 }
@@ -222,20 +223,21 @@ static void ended(void *arg)
 
 /* S1: the receiver starts at a segment's boundary, before the fork. So the server lets it in, and it says how
  * much it has before it finds that it cannot go on. */
-static void connected_in_vain(struct node *leader, struct node *follower, hf_epoch epoch)
+static void connected_in_vain(struct node *leader, struct node *follower, hf_epoch epoch, bool torn)
 {
     struct stream *s = stream_new(leader, follower, epoch);
     struct transit *t;
 
     if (s == NULL)
         return;
+    s->torn = torn;
     report_later(s, follower->pg.flushed);
     t = calloc(1, sizeof *t);
     *t = (struct transit){s, s->serial, 0, 0};
     sim_after(5 * MS, ended, t);
 }
 
-void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch)
+void pg_stream_begin(struct node *leader, struct node *follower, const struct hf_action *terms)
 {
     const char *no = objection(&leader->pg, &follower->pg);
     struct stream *s;
@@ -248,10 +250,14 @@ void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch)
         if (strcmp(no, "58P01") == 0)
             host_later(follower, 0, &(struct hf_event){.type = HF_EV_WAL_MISSING});
         else if (strcmp(no, forked_off) == 0)
-            connected_in_vain(leader, follower, epoch);
+            connected_in_vain(leader, follower, terms->epoch, false);
         return;
     }
-    s = stream_new(leader, follower, epoch);
+    if (follower->pg.half && terms->begin != 0) {
+        connected_in_vain(leader, follower, terms->epoch, true);
+        return;
+    }
+    s = stream_new(leader, follower, terms->epoch);
     if (s == NULL)
         return;
     report_later(s, follower->pg.flushed); /* S1: its first reply carries its own LSN */

@@ -63,6 +63,7 @@ struct stream {
     hf_epoch epoch;
     uint64_t from_gen, to_gen;
     unsigned reported;  /* records the walsender believes flushed */
+    bool torn;          /* it asks for what lies behind the terms (S1) */
 };
 
 /* -- nodes -------------------------------------------------------------------------------------------- */
@@ -250,7 +251,7 @@ void pg_work(struct node *n, const struct hf_action *a);
 void pg_write(struct node *n, const struct hf_action *a);
 void pg_stopped(struct pg *pg, bool clean);
 void pg_streams_cut(int leader, int follower); /* -1: any */
-void pg_stream_begin(struct node *leader, struct node *follower, hf_epoch epoch);
+void pg_stream_begin(struct node *leader, struct node *follower, const struct hf_action *terms);
 unsigned pg_append(struct node *n, uint64_t id, hf_epoch epoch);
 bool pg_released(struct node *n, unsigned index);
 void pg_client_write(struct node *n);

@@ -56,6 +56,7 @@ static void test_lineage(void **state)
     appoint(&c, 6, 4, 450, 2);
     appoint(&c, 7, 5, 520, 3);
     assert_true(hf_cluster_is_prefix(&c, (struct hf_position){4, 500}, 7));
+    assert_int_equal(hf_cluster_shared(&c, (struct hf_position){4, 480}, 7), 500);
     assert_true(hf_cluster_is_prefix(&c, (struct hf_position){5, 520}, 7));
     assert_false(hf_cluster_is_prefix(&c, (struct hf_position){5, 521}, 7));
     assert_false(hf_cluster_is_prefix(&c, (struct hf_position){4, 501}, 7));

@@ -123,7 +123,7 @@ void answer_held(struct node *n, enum answer answer, const char *text)
     }
     pair_of_sockets(fds);
     n->far = fds[0];
-    hf_tunnel_accept(t, fds[1], &(struct hf_wal_terms){n->tag, n->member, n->begin_timeline, n->begin_most});
+    hf_tunnel_accept(t, fds[1], &(struct hf_wal_terms){n->tag, n->member, n->begin});
 }
 
 static void on_tunnel(void *ctx, enum hf_purpose purpose, const struct hf_peer_identity *from,
@@ -147,7 +147,7 @@ static void on_flushed(void *ctx, const struct hf_wal_word *word)
 
     n->flushes++;
     n->flushed_tag = word->tag;
-    n->start = word->start;
+    n->torn = word->torn;
     n->flushed = word->flushed;
     n->applied = word->applied;
 }

@@ -28,8 +28,8 @@ struct node {
     enum answer answer;
     uint64_t tag;
     const char *member;
-    uint32_t begin_timeline; /* terms of WAL: see hf_wal_terms */
-    hf_lsn begin_most, start;
+    hf_lsn begin; /* terms of WAL: see hf_wal_terms */
+    bool torn;
     unsigned tunnels;
     struct hf_tunnel *held;
     enum hf_purpose purpose;

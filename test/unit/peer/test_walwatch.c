@@ -64,7 +64,7 @@ static void test_standby_status(void **state)
         assert_int_equal(w.flushed, 0x200);
         assert_int_equal(w.applied, 0x100);
         assert_int_equal(w.timeline, 12);
-        assert_int_equal(w.start, 0x300000);
+        assert_int_equal(w.first, 0x300000);
     }
 }
 
@@ -81,7 +81,7 @@ static void test_the_next_timeline(void **state)
     hf_walwatch_bytes(&w, bytes, query(bytes, other, sizeof other));
     assert_true(w.news && w.timeline == 12 && w.flushed == 0x200);
     hf_walwatch_bytes(&w, bytes, query(bytes, next, sizeof next));
-    assert_true(w.news && w.timeline == 13 && w.start == 0x200000 && w.flushed == 0 && w.applied == 0);
+    assert_true(w.news && w.timeline == 13 && w.first == 0x300000 && w.flushed == 0 && w.applied == 0);
 }
 
 static void test_wal_missing(void **state)
