@@ -156,7 +156,16 @@ class Cluster:
         return self.run("start", node)
 
     def switchover(self, to=None, check=True):
-        return self.run("switchover", *(["--to", to] if to else []), check=check)
+        args = ["switchover", *(["--to", to] if to else [])]
+
+        def taken():  # who has just come back may stream a moment before the leader's messages reach it
+            done = self.run(*args, check=False)
+            return None if check and "can be reached" in done.stderr else done
+
+        done = wait_until("a follower that can be reached", taken, 20, 0.3)
+        if check and done.returncode != 0:
+            raise CommandFailed(args, done)
+        return done
 
     def scale(self, n):
         done = self.run("scale", "--replicas", n, timeout=90)
