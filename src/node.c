@@ -421,6 +421,7 @@ static void tick_cb(uv_timer_t *timer)
 {
     struct hf_node *n = timer->data;
 
+    atomic_store(&n->page->turned_ns, hf_clock_ns());
     if (n->decide != NULL) {
         hf_node_step(n, &(struct hf_event){.type = HF_EV_TICK});
     } else if (n->form != NULL) {

@@ -154,17 +154,28 @@ static void end_postgres(struct watch *w, pid_t postmaster)
 
 /* -- the watch --------------------------------------------------------------------------------------- */
 
-static void check_lease(struct watch *w)
+/* From then on PostgreSQL is to end, if nothing changes; 0: there is nothing to end. */
+static uint64_t overdue_ns(const struct watch *w)
 {
-    uint64_t deadline = atomic_load(&w->page->lease_deadline_ns);
+    uint64_t deadline = atomic_load(&w->page->lease_deadline_ns), turned = atomic_load(&w->page->turned_ns);
     pid_t postmaster = atomic_load(&w->page->postmaster);
 
-    if (!atomic_load(&w->page->primary) || deadline == 0 || postmaster == 0 ||
-        postmaster == w->ended || hf_clock_ns() < deadline + w->grace_ns)
+    if (!atomic_load(&w->page->primary) || deadline == 0 || postmaster == 0 || postmaster == w->ended)
+        return 0;
+    return (turned > deadline ? turned : deadline) + w->grace_ns;
+}
+
+static void check_lease(struct watch *w)
+{
+    uint64_t overdue = overdue_ns(w), now = hf_clock_ns();
+    pid_t postmaster = atomic_load(&w->page->postmaster);
+
+    if (overdue == 0 || now < overdue)
         return;
-    hf_err("sentinel: the lease ran out %llu ms ago and PostgreSQL %d still runs as primary: the node "
-           "hangs; ending PostgreSQL",
-           (unsigned long long)((hf_clock_ns() - deadline) / MS), (int)postmaster);
+    hf_err("sentinel: the lease ran out %llu ms ago, PostgreSQL %d runs as primary, and the node hangs since %llu ms: "
+           "ending PostgreSQL",
+           (unsigned long long)((now - atomic_load(&w->page->lease_deadline_ns)) / MS), (int)postmaster,
+           (unsigned long long)((now - atomic_load(&w->page->turned_ns)) / MS));
     w->ended = postmaster;
     end_postgres(w, postmaster);
     hf_warn("sentinel: PostgreSQL %d is gone", (int)postmaster);
@@ -172,13 +183,10 @@ static void check_lease(struct watch *w)
 
 static uint64_t time_to_sleep_ns(const struct watch *w)
 {
-    uint64_t deadline = atomic_load(&w->page->lease_deadline_ns);
-    uint64_t now = hf_clock_ns(), look = LOOK_MS * MS, until;
+    uint64_t now = hf_clock_ns(), look = LOOK_MS * MS, until = overdue_ns(w);
 
-    if (!atomic_load(&w->page->primary) || deadline == 0 ||
-        atomic_load(&w->page->postmaster) == w->ended)
+    if (until == 0)
         return look;
-    until = deadline + w->grace_ns;
     if (until <= now)
         return MS;
     return until - now + MS; /* renewed meanwhile: look again then */

@@ -4,8 +4,9 @@
  * nothing after the fork. It
  *   - forwards SIGTERM, SIGINT and SIGHUP to the node;
  *   - reaps whatever is orphaned below it (it is the subreaper, or PID 1 of a container);
- *   - ends PostgreSQL if it runs as primary although the lease ran out a grace ago: the node hangs or is
- *     stopped;
+ *   - ends PostgreSQL if it runs as primary although the lease ran out a grace ago, and the node hangs or is stopped: its
+ *     control loop has not turned for as long. A node that lives knows that its lease is over: it lets no result through, and
+ *     may get the lease back, from followers that were late;
  *   - when the node dies, tells the peers at once (the gate died with it), ends PostgreSQL and returns
  *     the node's status;
  *   - on SIGQUIT ends the node by SIGKILL, and so all of the above.

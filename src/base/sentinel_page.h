@@ -23,6 +23,7 @@ struct hf_death_entry {
 
 struct hf_sentinel_page {
     atomic_uint_least64_t lease_deadline_ns; /* 0: none */
+    atomic_uint_least64_t turned_ns;         /* when the node's control loop last turned */
     atomic_int postmaster;                   /* pid; 0: none */
     atomic_bool primary;                     /* PostgreSQL runs, or may run, out of recovery */
     struct hf_death_entry peers[HF_DEATH_PEERS_MAX];

@@ -245,6 +245,42 @@ static void leaves_postgres_alone_while_the_lease_lasts(void **s)
     assert_int_equal(end_of(start(renews_for_a_second, 200)), 0);
 }
 
+static int turns_for_a_second(void *arg, struct hf_sentinel_page *page)
+{
+    pid_t pm;
+
+    (void)arg;
+    shared->postmaster = shared->backend = 0;
+    fork_postmaster(page);
+    pm = shared->postmaster;
+    atomic_store(&page->primary, true);
+    atomic_store(&page->lease_deadline_ns, hf_clock_ns());
+    for (int i = 0; i < 100; i++) {
+        atomic_store(&page->turned_ns, hf_clock_ns());
+        nap_ms(10);
+    }
+    if (kill(pm, 0) != 0)
+        return 1;
+    shared->node = getpid();
+    nap_ms(30000);
+    return 2;
+}
+
+/* The followers are late, and the node lives: no business of the sentinel's. Then the node hangs. */
+static void leaves_postgres_to_a_node_that_lives(void **s)
+{
+    pid_t pid;
+
+    (void)s;
+    shared->node = 0;
+    pid = start(turns_for_a_second, 200);
+    assert_true(set_within(&shared->node, 4000));
+    assert_true(gone_within(shared->backend, 4000));
+    assert_int_equal(kill(shared->node, 0), 0);
+    assert_int_equal(kill(pid, SIGQUIT), 0);
+    assert_int_equal(end_of(pid), 128 + SIGKILL);
+}
+
 static void node_dies_with_the_sentinel(void **s)
 {
     pid_t pid;
@@ -344,6 +380,7 @@ int main(void)
         cmocka_unit_test(ends_postgres_after_the_node),
         cmocka_unit_test(ends_postgres_when_the_lease_is_overdue),
         cmocka_unit_test(leaves_postgres_alone_while_the_lease_lasts),
+        cmocka_unit_test(leaves_postgres_to_a_node_that_lives),
         cmocka_unit_test(reaps_orphans),
         cmocka_unit_test(tells_the_peers),
         cmocka_unit_test(node_dies_with_the_sentinel),
