@@ -1,6 +1,7 @@
 /* The verbs' table, nothing else. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "cmd/cmd.h"
 
@@ -32,6 +33,7 @@ int main(int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
 
+    (void)prctl(PR_SET_NAME, "holdfast"); /* in top and ps; after an exec of /proc/self/exe it would be "exe" */
     if (strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0)
         verb = "help";
     if (strcmp(verb, "--version") == 0)

@@ -10,7 +10,7 @@ enum { VERSION = 1 };
 
 static bool makes_sense(const struct hf_msg *m)
 {
-    return m->type >= HF_MSG_PING && m->type <= HF_MSG_READ_AT && !(m->flags & ~FLAGS_ALL) &&
+    return m->type >= HF_MSG_PING && m->type <= HF_MSG_LAST && !(m->flags & ~FLAGS_ALL) &&
            m->n_order <= HF_MEMBERS_MAX;
 }
 
@@ -93,6 +93,11 @@ bool hf_msg_decode(struct hf_msg *m, const uint8_t *buf, size_t len)
         hf_get_text(&c, m->text, sizeof m->text);
     }
     return !c.bad && c.at == len;
+}
+
+bool hf_msg_is_later(const uint8_t *buf, size_t len)
+{
+    return len > 2 && buf[0] == VERSION && buf[1] > HF_MSG_LAST;
 }
 
 const char *hf_msg_name(uint8_t type)

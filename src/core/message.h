@@ -29,6 +29,7 @@ enum hf_msg_type {
     /* node_reads.c: */
     HF_MSG_READ,     /* follower of `epoch` -> its leader: how far does your WAL go now? */
     HF_MSG_READ_AT,  /* back: to position.lsn, and the lease lasted after that was looked at; echoes epoch, seq, sent_ns */
+    HF_MSG_LAST = HF_MSG_READ_AT,
 };
 
 enum hf_msg_flag {
@@ -71,6 +72,9 @@ struct hf_msg {
 enum { HF_MSG_BYTES_MAX = 1024 };
 size_t hf_msg_encode(const struct hf_msg *m, uint8_t buf[HF_MSG_BYTES_MAX]);
 bool hf_msg_decode(struct hf_msg *m, const uint8_t *buf, size_t len);
+/* Is it of a type that a later version has? To be passed over like any other that got lost: while nodes are upgraded one by one there are
+ * two versions. (Fields and flags of a type that exists do not change; that takes another wire version.) */
+bool hf_msg_is_later(const uint8_t *buf, size_t len);
 const char *hf_msg_name(uint8_t type);
 
 #endif

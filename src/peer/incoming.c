@@ -44,6 +44,8 @@ static void in_read_cb(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         if (in->have < want + 4)
             continue;
         in->have = 0;
+        if (hf_msg_is_later(in->buf + 4, want))
+            continue;
         if (!hf_msg_decode(&m, in->buf + 4, want)) {
             hf_warn("peer: %s sends what is no message: cut", in->from.name);
             in_down(in);

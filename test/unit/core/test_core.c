@@ -174,6 +174,11 @@ static void test_encodings_refuse_everything_else(void **state)
         assert_false(hf_msg_decode(&back, bytes, i));
     bytes[n] = 0;
     assert_false(hf_msg_decode(&back, bytes, n + 1));
+    assert_false(hf_msg_is_later(bytes, n));
+    bytes[1] = HF_MSG_LAST + 1;
+    assert_true(hf_msg_is_later(bytes, n) && !hf_msg_decode(&back, bytes, n));
+    bytes[0]++;
+    assert_false(hf_msg_is_later(bytes, n));
     n = hf_entry_encode(&e, bytes, HF_ENTRY_BYTES_MAX);
     assert_true(n > 0 && hf_entry_decode(&e2, bytes, n));
     for (size_t i = 0; i < n; i++)

@@ -305,6 +305,38 @@ static void test_raft_is_told_of_the_vanished(void **state)
     pair_close(p);
 }
 
+/* Of another version, which has types that this one has not; then what is no message at all. */
+static void test_a_message_of_a_later_version(void **state)
+{
+    struct hf_msg m = {.type = HF_MSG_PING, .from = 1, .to = 2, .seq = 77};
+    uint8_t frame[4 + HF_MSG_BYTES_MAX] = {0}, token[HF_DEATH_TOKEN_BYTES];
+    struct pair *p = pair_open(false);
+    struct dialed d;
+    unsigned before;
+    size_t n;
+    int near;
+
+    (void)state;
+    n = hf_msg_encode(&m, frame + 4);
+    frame[0] = (uint8_t)n;
+    near = tunnel_dial(p, HF_PURPOSE_CONTROL, &d);
+    WAIT(p, d.opened == 1);
+    assert_int_equal(d.status, 0);
+    WAIT(p, recv(near, token, sizeof token, MSG_DONTWAIT | MSG_PEEK) == sizeof token);
+    before = p->b.downs;
+    frame[5] = HF_MSG_LAST + 1;
+    say(near, frame, n + 4);
+    frame[5] = HF_MSG_PING;
+    say(near, frame, n + 4);
+    WAIT(p, p->b.last_seq == 77);
+    assert_int_equal(p->b.downs, before);
+    frame[5] = 0;
+    say(near, frame, n + 4);
+    WAIT(p, p->b.downs == before + 1);
+    close(near);
+    pair_close(p);
+}
+
 /* A frozen node's kernel accepts connections; its program never answers. Begun first, looked at last. */
 static struct {
     struct pair *p;
@@ -350,6 +382,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_reads_slowly_is_not_cut_off),
+        cmocka_unit_test(test_a_message_of_a_later_version),
         cmocka_unit_test(test_raft_is_told_of_the_vanished),
         cmocka_unit_test(test_silence_begins),
         cmocka_unit_test(test_another_authority),
