@@ -194,6 +194,5 @@ bool hf_dialogue_is_idle(const struct hf_dialogue *d)
 
 bool hf_dialogue_may_speak(const struct hf_dialogue *d)
 {
-    return d->server.have == 0 && !d->server.broken && d->last != 'E' &&
-           (!d->started || !hf_dialogue_owes(d));
+    return d->server.have == 0 && !d->server.broken && d->last != 'E';
 }

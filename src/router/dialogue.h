@@ -54,9 +54,8 @@ void hf_dialogue_settle(struct hf_dialogue *d, char status);
 bool hf_dialogue_owes(const struct hf_dialogue *d);
 /* Logged in, outside a transaction, nothing asked that is not answered, nothing half said. */
 bool hf_dialogue_is_idle(const struct hf_dialogue *d);
-/* May an ErrorResponse of ours follow what the server has said? Not in the middle of a message, not
- * behind the server's own last word, and not as the answer to something that was asked: whether
- * that was done is not known. */
+/* May an ErrorResponse of ours follow what the server has said? Not in the middle of a message, and not
+ * behind the server's own last word. */
 bool hf_dialogue_may_speak(const struct hf_dialogue *d);
 
 #endif

@@ -312,9 +312,7 @@ static void wrong(struct hf_session *s)
     uv_mutex_unlock(&r->failures_lock);
     hf_session_refused(s, HF_REFUSED_PASSWORD);
     (void)snprintf(text, sizeof text, "password authentication failed for user \"%s\"", role);
-    for (char *p = role; *p != '\0'; p++)
-        if ((unsigned char)*p < ' ' || *p == 0x7f)
-            *p = '?';
+    hf_wire_printable(role);
     hf_info("router: login of role \"%s\" refused: %s", role, reason(s->login));
     hf_session_refuse(s, "28P01", text, NULL);
 }

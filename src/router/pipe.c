@@ -187,8 +187,10 @@ static int up_once(struct hf_session *s)
     n = (ssize_t)hf_survive_client(s, s->t->scratch, (size_t)n);
     if (n == 0)
         return s->state == HF_SESSION_PIPE ? 1 : -1;
-    if (s->up.len > 0)
-        return -1; /* something of ours was not taken whole, and this must not overtake it */
+    if (s->up.len > 0) { /* something of ours was not taken whole, and this must not overtake it */
+        hf_session_lose(s, "the server does not take what it is told");
+        return -1;
+    }
     ours = hf_share_prefix(s, prefix);
     s->taken += ours;
     hf_survive_sending(s, s->t->scratch, (size_t)n, ours);
@@ -204,7 +206,10 @@ static int up_once(struct hf_session *s)
         deafen(s);
         return 0;
     }
-    return flow_keep(&s->up, s->t->scratch + sent, (size_t)(n - sent)) ? 1 : -1;
+    if (flow_keep(&s->up, s->t->scratch + sent, (size_t)(n - sent)))
+        return 1;
+    hf_session_lose(s, "out of memory");
+    return -1;
 }
 
 /* -- server to client ---------------------------------------------------------------------- */
@@ -264,6 +269,10 @@ static void heard(struct hf_session *s)
 /* The server has ended the session. */
 static void over(struct hf_session *s)
 {
+    if (s->dialogue.goodbye && !hf_dialogue_owes(&s->dialogue)) {
+        hf_session_close(s); /* as its client wanted */
+        return;
+    }
     if (s->dialogue.left && s->far != 0)
         s->to_leader = true; /* that follower is not fresh enough for it */
     if (hf_session_rehold(s) || hf_survive_loss(s))
@@ -297,11 +306,14 @@ static int down_fresh(struct hf_session *s, size_t n)
     learn(s);
     v = look(s);
     if (v != PASS && s->survive != NULL && !keep_unheard(s)) {
-        hf_session_close(s);
+        hf_session_drop(s, "out of memory");
         return -1;
     }
-    if (v == END && hf_survive_loss(s))
+    if (v == END) {
+        if (!hf_survive_loss(s))
+            hf_session_drop(s, "the leader has changed");
         return -1;
+    }
     if (v == PASS) {
         hf_survive_server(s, s->t->scratch, n);
         sent = hf_front_write(s, s->t->scratch, n);
@@ -309,8 +321,12 @@ static int down_fresh(struct hf_session *s, size_t n)
         if (sent > 0)
             hf_session_count(s, 0, (size_t)sent);
     }
-    if (v == END || sent < 0 || !flow_keep(&s->down, s->t->scratch + sent, n - (size_t)sent)) {
+    if (sent < 0) {
         hf_session_close(s);
+        return -1;
+    }
+    if (!flow_keep(&s->down, s->t->scratch + sent, n - (size_t)sent)) {
+        hf_session_drop(s, "out of memory");
         return -1;
     }
     hf_session_withhold(s, v == HOLD);
@@ -328,12 +344,12 @@ static int down_again(struct hf_session *s)
             hf_survive_server(s, s->down.bytes, s->down.len);
         hf_session_forget_unheard(s);
     }
-    if (v == END && hf_survive_loss(s))
-        return -1;
-    if (v == END || (v == PASS && !down_flush(s))) {
+    if (v == END && !hf_survive_loss(s))
+        hf_session_drop(s, "the leader has changed");
+    if (v == PASS && !down_flush(s))
         hf_session_close(s);
+    if (v == END || s->state == HF_SESSION_CLOSED)
         return -1;
-    }
     hf_session_withhold(s, v == HOLD);
     return s->down.len == 0 ? 1 : 0;
 }
@@ -382,7 +398,8 @@ void hf_session_move(struct hf_session *s)
     for (int i = 0; i < TURNS_MAX && s->state == HF_SESSION_PIPE && (up > 0 || down > 0); i++) {
         up = up_once(s);
         if (up < 0) {
-            hf_session_close(s);
+            if (s->state == HF_SESSION_PIPE)
+                hf_session_close(s); /* its client has gone */
             return;
         }
         down = down_once(s);

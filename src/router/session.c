@@ -19,7 +19,6 @@
 enum {
     RETRY_MS = 20,
     LINGER_MS = 1000,
-    LINGER_BYTES = 1024 * 1024,
 };
 
 static uint64_t now_ms(const struct hf_session *s)
@@ -158,8 +157,7 @@ static void flow_clear(struct hf_flow *f)
     *f = (struct hf_flow){0};
 }
 
-/* Nothing of what the back has said goes to the client after this. */
-static void end_back(struct hf_session *s)
+void hf_session_end_back(struct hf_session *s)
 {
     hf_key_remove(&s->t->r->keyring, s->key);
     s->key = NULL;
@@ -181,121 +179,11 @@ static void end_back(struct hf_session *s)
     hf_share_undo(s);
 }
 
-/* Returns the client's descriptor, which is the caller's. */
-static int detach(struct hf_session *s)
-{
-    struct hf_thread *t = s->t;
-
-    hf_share_leave(s);
-    end_back(s);
-    set_state(s, HF_SESSION_CLOSED, HF_KIND_NONE);
-    *s->at = s->next;
-    if (s->next != NULL)
-        s->next->at = s->at;
-    hf_session_admit(s, false);
-    atomic_fetch_sub(&t->r->n_sessions, 1);
-    if (s->tls != NULL)
-        atomic_fetch_sub(&t->r->n_tls, 1);
-    hf_front_free(s);
-    hf_login_free(s);
-    hf_share_free(s);
-    hf_survive_free(s);
-    hf_fresh_free(s);
-    free(s->ticket);
-    s->ticket = NULL;
-    OPENSSL_cleanse(&s->keys, sizeof s->keys);
-    free(s->who);
-    s->who = NULL;
-    hf_holds_free(s->holds);
-    s->holds = NULL;
-    free(s->first);
-    s->first = NULL;
-    s->front->last = s; /* callers up the stack may still look at the state */
-    hf_thread_check_drained(t);
-    return hf_end_take(s->front);
-}
-
-void hf_session_close(struct hf_session *s)
-{
-    if (s->state != HF_SESSION_CLOSED)
-        close(detach(s));
-}
-
-/* A close with unread bytes makes TCP drop what was sent before it: the client would miss our last
- * word. So the client's are read and thrown away for a while. */
-static void linger(struct hf_session *s)
-{
-    for (;;) {
-        ssize_t n = hf_fd_read(s->front->fd, s->t->scratch, sizeof s->t->scratch);
-        if (n == 0) {
-            hf_end_want(s->front, UV_READABLE);
-            return;
-        }
-        if (n > 0)
-            s->lingered += (size_t)n;
-        if (n < 0 || s->lingered > LINGER_BYTES) {
-            hf_session_close(s);
-            return;
-        }
-    }
-}
-
-static void end_saying(struct hf_session *s, const uint8_t *last_word, size_t n)
-{
-    if (n > 0)
-        (void)hf_front_write(s, last_word, n); /* best effort, as in PostgreSQL */
-    hf_share_leave(s);
-    end_back(s);
-    hf_session_admit(s, false);
-    if (s->t->stopping || s->state == HF_SESSION_LINGER) {
-        hf_session_close(s);
-        return;
-    }
-    hf_front_say_end(s);
-    set_state(s, HF_SESSION_LINGER, HF_KIND_NONE);
-    s->since_ms = now_ms(s);
-    linger(s);
-}
-
-void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
-                       const char *hint)
-{
-    bool may_speak =
-        s->state != HF_SESSION_LINGER && s->state != HF_SESSION_CLOSED && !hf_front_is_shaking(s) &&
-        (s->state != HF_SESSION_PIPE || hf_survive_is_moving(s) ||
-         (s->down.len == 0 && hf_dialogue_may_speak(&s->dialogue)));
-    uint8_t out[512];
-    size_t n = 0;
-
-    if (s->state == HF_SESSION_CLOSED)
-        return;
-    if (may_speak)
-        n = hf_wire_fatal(out, sizeof out, sqlstate, text, hint);
-    end_saying(s, out, n);
-}
-
-void hf_session_end_with(struct hf_session *s, const char *sqlstate, const char *text, const char *detail, const char *hint)
-{
-    uint8_t out[1024];
-
-    end_saying(s, out, hf_wire_error(out, sizeof out, "FATAL", sqlstate, text, detail, hint));
-}
-
-void hf_session_leave(struct hf_session *s)
-{
-    uint8_t out[HF_WIRE_TAKEN_BYTES];
-
-    if (s->answered && s->dialogue.started && !hf_session_is_busy(s))
-        end_saying(s, out, hf_wire_taken(out, s->taken));
-    else
-        hf_session_close(s);
-}
-
 /* -- the way to the leader ----------------------------------------------------------------- */
 
 void hf_session_hold(struct hf_session *s)
 {
-    end_back(s);
+    hf_session_end_back(s);
     set_state(s, HF_SESSION_HELD, HF_KIND_NONE);
     s->retry_ms = now_ms(s) + RETRY_MS;
     hf_end_want(s->front, UV_DISCONNECT);
@@ -303,14 +191,14 @@ void hf_session_hold(struct hf_session *s)
 
 void hf_session_rest(struct hf_session *s)
 {
-    end_back(s);
+    hf_session_end_back(s);
     set_state(s, HF_SESSION_POOLED, HF_KIND_NONE);
     hf_end_want(s->front, hf_front_events(s, UV_READABLE));
 }
 
 void hf_session_queue(struct hf_session *s)
 {
-    end_back(s);
+    hf_session_end_back(s);
     set_state(s, HF_SESSION_QUEUED, HF_KIND_NONE);
     hf_end_want(s->front, UV_DISCONNECT);
 }
@@ -429,7 +317,7 @@ static void seek_cancel(struct hf_session *s)
     else if (known || s->from_tunnel || atomic_load(&r->opening) != 0) {
         struct hf_ticket *ticket = s->ticket;
         s->ticket = NULL;
-        hf_canceller_cancel(r->canceller, detach(s), &secret, ticket);
+        hf_canceller_cancel(r->canceller, hf_session_detach(s), &secret, ticket);
     }
     else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE)
         hf_session_dial(s, HF_TO_LEADER, 0);
@@ -521,7 +409,7 @@ void hf_session_event(struct hf_session *s, bool at_front, bool failed, int even
         hf_share_event(s);
         break;
     case HF_SESSION_LINGER:
-        linger(s);
+        hf_session_linger(s);
         break;
     default:
         break;

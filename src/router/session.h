@@ -49,6 +49,8 @@ struct hf_thread {
     uv_prepare_t turn; /* of the loop: sql's budget begins anew */
     struct hf_round *drain; /* to confirm when no session is busy; else NULL */
     atomic_uint_least64_t bytes_in, bytes_out; /* written by this thread alone */
+    uint64_t ends_since_ms; /* the log's second; and sessions that have ended in it (last_word.c) */
+    unsigned ends;
     uint8_t
         scratch[HF_ROUTER_READ_BYTES]; /* what is read goes here first: idle sessions own none */
 };
@@ -211,15 +213,6 @@ struct hf_router_dial {
 
 /* session.c: from the first byte to two connected ends, and the end. */
 void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tunnel);
-void hf_session_close(struct hf_session *s);
-/* The last word to the client, if it can be put in here, then closes when the client has had the
- * time to read it. What the back has said and was not forwarded is gone at once. */
-void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
-                       const char *hint);
-/* Of a session from a tunnel whose gate has shut: tells the front how much was taken, if nothing is under way. */
-void hf_session_leave(struct hf_session *s);
-/* Ends it as hf_session_refuse() does, with a detail, whatever is under way. */
-void hf_session_end_with(struct hf_session *s, const char *sqlstate, const char *text, const char *detail, const char *hint);
 void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id);
 /* A client that has heard nothing yet, and said no more than hello, waits again instead of being
  * closed. False: not such a one. */
@@ -243,6 +236,26 @@ void hf_session_event(struct hf_session *s, bool at_front, bool failed, int even
 void hf_session_admit(struct hf_session *s, bool yes); /* takes a place, or gives it back */
 void hf_session_refused(struct hf_session *s, enum hf_refused why); /* counts it */
 void hf_session_seek(struct hf_session *s); /* HELD: is there a way to a server now? */
+
+/* session.c, for last_word.c. Nothing of what the back has said goes to the client after this. */
+void hf_session_end_back(struct hf_session *s);
+
+/* last_word.c: the end. */
+/* By the client's own will, or because it is not there any more; of one from a tunnel: the other node's router goes on. Nothing is said. */
+void hf_session_close(struct hf_session *s);
+/* The last word to the client, if it can be put in here, and to the log; then closes when the client has had the
+ * time to read it. What the back has said and was not forwarded is gone at once. Is something under way that was asked, the
+ * SQLSTATE is 08007, except from a tunnel: its front knows what was asked. */
+void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text,
+                       const char *hint);
+/* Ends it as hf_session_refuse() does, with a detail, whatever is under way. */
+void hf_session_end_with(struct hf_session *s, const char *sqlstate, const char *text, const char *detail, const char *hint);
+void hf_session_lose(struct hf_session *s, const char *why); /* as hf_session_refuse(): what is meant for no client */
+void hf_session_drop(struct hf_session *s, const char *why); /* to the log alone: the client cannot be told */
+/* Of a session from a tunnel whose gate has shut: tells the front how much was taken, if nothing is under way. */
+void hf_session_leave(struct hf_session *s);
+void hf_session_linger(struct hf_session *s); /* LINGER: something has come */
+int hf_session_detach(struct hf_session *s);  /* closed; returns the client's descriptor, which is the caller's */
 
 /* startup.c: the first packets, up to HELD. */
 void hf_startup_begin(struct hf_session *s);

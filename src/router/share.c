@@ -302,7 +302,7 @@ static void answer_cancelled(struct hf_session *s)
     if (s->state != HF_SESSION_POOLED || rest == 0)
         return;
     if (!hf_survive_keep(s, bytes, rest))
-        hf_session_close(s);
+        hf_session_lose(s, "out of memory");
     else
         serve(s);
 }

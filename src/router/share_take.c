@@ -225,6 +225,7 @@ static bool make_equal(struct hf_session *s, struct hf_server *v, const char *co
     hf_login_free(s);
     if (more == NULL || !hf_login_resume(s)) {
         free(more);
+        hf_session_lose(s, "out of memory");
         return false;
     }
     sv->fresh = v->params;
@@ -236,6 +237,8 @@ static bool make_equal(struct hf_session *s, struct hf_server *v, const char *co
     ok = hf_session_send_back(s, more, first + len);
     free(more);
     atomic_fetch_add(&s->t->r->share_remade, 1);
+    if (!ok)
+        hf_session_drop(s, "the server connection that it was given has ended");
     return ok;
 }
 
@@ -245,8 +248,10 @@ static bool go_on(struct hf_session *s, struct hf_server *v, bool drops_unnamed)
     struct hf_share *sh = s->share;
     const char *held;
 
-    if (!(sh->let_in ? tell_params(s, &v->params) : let_in(s, &v->params)))
+    if (!(sh->let_in ? tell_params(s, &v->params) : let_in(s, &v->params))) {
+        hf_session_drop(s, HF_SURVIVE_DEAF);
         return false;
+    }
     hf_params_clear(&s->survive->told);
     s->survive->told = v->params;
     v->params = (struct hf_params){0};
@@ -313,8 +318,8 @@ void hf_share_take(struct hf_session *s, struct hf_server *v)
     hf_params_clear(&v->params);
     if (ok)
         hf_session_move(s);
-    else
-        hf_session_close(s);
+    else if (s->state == HF_SESSION_PIPE)
+        hf_session_close(s); /* its client has gone */
 }
 
 /* -- in front of the client's first message ----------------------------------------------------------------- */

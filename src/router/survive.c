@@ -248,7 +248,7 @@ static void move(struct hf_session *s, enum hf_doing doing)
     v->spoiling = false;
     v->inside = inside;
     if (!hf_survive_answer_owed(s, &owed, doing, status)) {
-        hf_session_close(s);
+        hf_session_drop(s, HF_SURVIVE_DEAF);
         return;
     }
     hf_holds_lost(s->holds);

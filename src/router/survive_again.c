@@ -103,7 +103,7 @@ static int made(struct hf_session *s)
         return -1;
     }
     if (first ? !hf_share_let_in(s) : n > 0 && !hf_survive_tell(s, out, n)) {
-        hf_session_close(s);
+        hf_session_drop(s, HF_SURVIVE_DEAF);
         return -1;
     }
     hf_params_clear(&v->told);
@@ -192,7 +192,7 @@ static int pass_on(struct hf_session *s, const uint8_t *p, size_t n)
     if (!hf_session_passes(s))
         return 0;
     if (!hf_survive_tell(s, p, n)) {
-        hf_session_close(s);
+        hf_session_drop(s, HF_SURVIVE_DEAF);
         return -1;
     }
     if (p[0] == 'S') {

@@ -213,10 +213,12 @@ size_t hf_survive_client(struct hf_session *s, uint8_t *p, size_t n)
             break; /* goodbye: for the server to hear */
         text = v->client.have == 0 ? text_in(p + at, n - at) : NULL; /* of one that is not in one piece: not looked at */
         at += hf_scan_take(&v->client, p + at, n - at, &body, &complete);
-        if (v->client.broken || (complete && !filter_message(s, (char)v->client.head[0], text))) {
-            hf_session_close(s);
+        if (v->client.broken)
+            hf_session_lose(s, "a message of the client's has an impossible length");
+        else if (complete && !filter_message(s, (char)v->client.head[0], text) && s->state != HF_SESSION_LINGER)
+            hf_session_drop(s, HF_SURVIVE_DEAF);
+        if (s->state == HF_SESSION_LINGER || s->state == HF_SESSION_CLOSED)
             return 0;
-        }
     }
     if (at > 0)
         memmove(p, p + at, n - at);

@@ -48,7 +48,8 @@ struct hf_survive {
     size_t more_len;
 };
 
-/* False: the client does not take it. */
+/* False: the client does not take it, at once and whole. */
+#define HF_SURVIVE_DEAF "the client does not take what it is told"
 bool hf_survive_tell(struct hf_session *s, const uint8_t *p, size_t n);
 size_t hf_survive_put_error(uint8_t *out, size_t cap, enum hf_doing doing);
 /* "BEGIN", and an error in it. Returns the length, at most HF_SURVIVE_SPOIL_MAX. */

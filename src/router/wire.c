@@ -291,3 +291,10 @@ size_t hf_wire_fatal(uint8_t *out, size_t cap, const char *sqlstate, const char 
 {
     return hf_wire_error(out, cap, "FATAL", sqlstate, text, NULL, hint);
 }
+
+void hf_wire_printable(char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}

@@ -65,6 +65,8 @@ bool hf_wire_taken_parse(const uint8_t *body, size_t n, uint64_t *taken);
 
 /* -- messages -- */
 
+void hf_wire_printable(char *text); /* for the log: what would break its lines is replaced */
+
 /* Of a message with a type, from the five bytes of its head: with the head; below 5 if that is impossible. */
 size_t hf_wire_length(const uint8_t *head);
 /* The SQLSTATE in an ErrorResponse's body, of which the beginning suffices. */

@@ -216,7 +216,7 @@ static void drain_given_up(void **state)
     hf_router_gate_shut(f->r);
     run_until(f, &f->shut, 1);
     assert_int_equal(f->drained, 0);
-    hear_end(f, idle); /* asked and not answered */
+    hear_error(f, idle, "08007"); /* asked and not answered */
     hear_error(f, busy, "57P01");
     close(idle);
     close(idle_server);
