@@ -3,17 +3,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "outlive.h"
 #include "router/share.h"
-
-static struct fixture *sharing(unsigned most)
-{
-    struct fixture *f = fixture_open_with(&(struct hf_router_config){.follow = true, .share = true, .max_servers = most});
-
-    world.guard = "none";
-    fixture_open_gate(f, 1);
-    return f;
-}
+#include "two.h"
 
 /* Of the extended protocol: with a body of strings. */
 static void parse(int fd, const char *name, const char *text)
@@ -36,19 +27,6 @@ static void bind_execute(int fd, const char *name)
     say(fd, 'E', "\0\0\0\0\0", 5);
 }
 
-static void hear_type(struct fixture *f, int fd, int type)
-{
-    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), type);
-}
-
-static void hear_text(struct fixture *f, int fd, int type, const char *text)
-{
-    char body[512] = {0};
-
-    assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), type);
-    assert_string_equal(body, text);
-}
-
 /* Asked, and answered; and the guard says what the connection has then. */
 static void done_with(struct fixture *f, int fd, int server, const char *sql, const char *tag, char status, const char *held)
 {
@@ -66,52 +44,6 @@ static void discarded(int server)
     say(server, 'C', "DISCARD SEQUENCES", 18);
     say_held(server, "none");
     say_ready(server, 'I');
-}
-
-static void undone(struct fixture *f, int server)
-{
-    hear_text(f, server, 'Q', "DISCARD ALL");
-    hear_text(f, server, 'Q', "RESET ROLE");
-    say(server, 'C', "DISCARD ALL", 12);
-    say_ready(server, 'I');
-    say(server, 'C', "RESET", 6);
-    say_ready(server, 'I');
-}
-
-/* Two clients, one server connection; the second came when the first had it. */
-struct two {
-    struct fixture *f;
-    int a, b, server;
-};
-
-/* The first one's client has its connection's own key: nobody gets that. The second one's can be had by all. */
-static int two_of(struct fixture *f, int *b, int *server)
-{
-    int first, a = session_open(f, &first);
-
-    *b = client_start(f, false);
-    *server = server_accept(f);
-    hear_end(f, first);
-    close(first);
-    server_log_in(*server);
-    hear_ready(f, *b, 'I');
-    return a;
-}
-
-static struct two two_open(void)
-{
-    struct two t = {.f = sharing(1)};
-
-    t.a = two_of(t.f, &t.b, &t.server);
-    return t;
-}
-
-static void two_close(struct two *t)
-{
-    close(t->a);
-    close(t->b);
-    close(t->server);
-    fixture_close(t->f);
 }
 
 static void in_turn(void **state)

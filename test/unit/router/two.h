@@ -1,0 +1,24 @@
+/* Sessions that share server connections: what their tests say and hear. */
+#ifndef HF_TEST_ROUTER_TWO_H
+#define HF_TEST_ROUTER_TWO_H
+
+#include "outlive.h"
+
+struct fixture *sharing(unsigned most); /* the gate is open */
+void hear_type(struct fixture *f, int fd, int type);
+void hear_text(struct fixture *f, int fd, int type, const char *text);
+/* The server is to undo what another session has left, and does. */
+void undone(struct fixture *f, int server);
+
+/* Two clients, one server connection; the second came when the first had it. */
+struct two {
+    struct fixture *f;
+    int a, b, server;
+};
+
+struct two two_open(void);
+void two_close(struct two *t);
+/* The first one's client has its connection's own key: nobody gets that. The second one's can be had by all. */
+int two_of(struct fixture *f, int *b, int *server);
+
+#endif
