@@ -31,9 +31,42 @@ static void dead_when_taken(void **state)
     two_close(&t);
 }
 
+/* The client of the session that has it has said goodbye, which ends it: it is for nobody else. */
+static void said_goodbye(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');
+    say(t.a, 'X', "", 0);
+    hear_type(t.f, t.server, 'X');
+    say(t.b, 'Q', "SELECT 2", 9);
+    hear_nothing(t.f, t.server, 50);
+    assert_int_equal(shutdown(t.server, SHUT_WR), 0);
+    hear_end(t.f, t.a);
+    served(&t, "SELECT 2");
+    two_close(&t);
+}
+
+/* And when it has gone right after that. */
+static void said_goodbye_and_went(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');
+    say(t.a, 'X', "", 0);
+    hear_type(t.f, t.server, 'X');
+    say(t.b, 'Q', "SELECT 2", 9);
+    close(t.a);
+    t.a = -1;
+    served(&t, "SELECT 2");
+    two_close(&t);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye), cmocka_unit_test(said_goodbye_and_went)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
