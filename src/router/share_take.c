@@ -124,6 +124,7 @@ void hf_share_undo(struct hf_session *s)
 {
     if (s->share == NULL)
         return;
+    hf_share_unrest(s);
     s->share->resets = 0;
     s->share->prefix = HF_PREFIX_NONE;
     memset(s->share->awaits, 0, sizeof s->share->awaits);
