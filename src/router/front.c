@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "router/session.h"
 
-_Static_assert((int)HF_ROUTER_READ_BYTES >= SSL3_RT_MAX_PLAIN_LENGTH, "a record must fit in one read");
+_Static_assert((int)HF_ROUTER_CLIENT_BYTES >= SSL3_RT_MAX_PLAIN_LENGTH, "a record must fit in one read");
 
 /* 0: not now, -1: over. */
 static int tls_wait(struct hf_session *s, int rv)

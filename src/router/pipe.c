@@ -152,7 +152,7 @@ static ssize_t client_read(struct hf_session *s)
     if (hf_survive_has_more(s)) {
         hf_share_heard(s);
         n = (ssize_t)hf_survive_take_more(s, s->t->scratch);
-    } else if ((n = hf_front_read(s, s->t->scratch, sizeof s->t->scratch - HF_SHARE_PREFIX_MAX)) > 0) {
+    } else if ((n = hf_front_read(s, s->t->scratch, HF_ROUTER_CLIENT_BYTES)) > 0) {
         hf_share_heard(s);
         s->spoke = true;
         hf_session_count(s, (size_t)n, 0);
@@ -165,6 +165,7 @@ static ssize_t client_read(struct hf_session *s)
 /* Puts it in front of the `n` bytes in the thread's scratch; how many they are then. */
 static size_t put_in_front(struct hf_session *s, const uint8_t *prefix, size_t len, size_t n)
 {
+    assert(len + n <= sizeof s->t->scratch);
     memmove(s->t->scratch + len, s->t->scratch, n);
     memcpy(s->t->scratch, prefix, len);
     return len + n;

@@ -16,12 +16,14 @@
 #include "router/list.h"
 #include "router/reads.h"
 #include "router/router.h"
+#include "router/share.h"
 #include "router/tls.h"
 #include "router/wire.h"
 
 enum {
     HF_ROUTER_THREADS = HF_POOL_THREADS,
     HF_ROUTER_READ_BYTES = 64 * 1024, /* one read; the most that one direction of a session keeps */
+    HF_ROUTER_CLIENT_BYTES = HF_ROUTER_READ_BYTES - HF_SHARE_PREFIX_MAX, /* of a client's: what is said in front of it has room, too */
     HF_ROUTER_TIMER_MS = 10,
     HF_ROUTER_SQL_BYTES = 4 * 1024 * 1024, /* verdicts about statements, each thread */
     HF_ROUTER_STACK_BYTES = 8 * 1024 * 1024, /* the grammar descends with what a text nests; not by ulimit -s */

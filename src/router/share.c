@@ -288,7 +288,7 @@ static void serve(struct hf_session *s)
 static void answer_cancelled(struct hf_session *s)
 {
     uint8_t *bytes = s->t->scratch;
-    ssize_t n = hf_front_read(s, bytes, sizeof s->t->scratch);
+    ssize_t n = hf_front_read(s, bytes, HF_ROUTER_CLIENT_BYTES);
     size_t rest;
 
     if (n <= 0) {

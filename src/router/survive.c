@@ -109,8 +109,8 @@ void hf_survive_sending(struct hf_session *s, const uint8_t *p, size_t n, size_t
     if (v->sent_len + n > v->sent_cap) {
         size_t cap = v->sent_len + n < 512 ? 1024 : (v->sent_len + n) * 2;
         uint8_t *more = NULL;
-        if (cap > HF_ROUTER_READ_BYTES)
-            cap = HF_ROUTER_READ_BYTES;
+        if (cap > HF_ROUTER_CLIENT_BYTES)
+            cap = HF_ROUTER_CLIENT_BYTES;
         if (v->sent_len + n <= cap)
             more = realloc(v->sent, cap);
         if (more == NULL) {

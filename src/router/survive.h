@@ -35,7 +35,7 @@ void hf_survive_sending(struct hf_session *s, const uint8_t *p, size_t n, size_t
 /* Bytes of the server's, about to be given to the client. */
 void hf_survive_server(struct hf_session *s, const uint8_t *p, size_t n);
 
-/* Bytes of the client's that a gate did not take: to be read before what its connection has. At most HF_ROUTER_READ_BYTES. */
+/* Bytes of the client's that a gate did not take: to be read before what its connection has. At most HF_ROUTER_CLIENT_BYTES. */
 bool hf_survive_has_more(const struct hf_session *s);
 bool hf_survive_keep(struct hf_session *s, const uint8_t *p, size_t n); /* as such; there are none. False: out of memory */
 size_t hf_survive_take_more(struct hf_session *s, uint8_t *out);
