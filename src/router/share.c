@@ -144,6 +144,14 @@ static void poke_run(void *arg)
     hf_share_turn(t);
 }
 
+/* With the lock: somebody has begun to wait, for what others may give. */
+static void poke(struct hf_router *r, struct hf_pool *p)
+{
+    for (unsigned i = 0; i < r->n_threads; i++)
+        if (atomic_load(&p->idle[i]) > 0 && !r->threads[i].ended)
+            hf_mailbox_post(r->threads[i].mailbox, poke_run, &r->threads[i]);
+}
+
 static struct hf_wait *wait_new(struct hf_session *s)
 {
     struct hf_wait *w = calloc(1, sizeof *w);
@@ -195,9 +203,7 @@ static bool want(struct hf_session *s)
     w = wait_new(s);
     if (w != NULL) {
         hf_pool_wait(&r->pools, p, &w->waiter, t->index, now_ms(t));
-        for (unsigned i = 0; i < r->n_threads; i++)
-            if (atomic_load(&p->idle[i]) > 0 && !r->threads[i].ended)
-                hf_mailbox_post(r->threads[i].mailbox, poke_run, &r->threads[i]);
+        poke(r, p);
     }
     unlock(r);
     if (w != NULL)
@@ -443,6 +449,7 @@ bool hf_share_rest(struct hf_session *s)
         return false;
     (void)hf_share_unpoint(s);
     s->survive->secret = (struct hf_secret){0};
+    s->survive->failed = false;
     hf_holds_give(s->holds);
     vacate(s);
     hf_session_rest(s);
@@ -461,7 +468,9 @@ bool hf_share_is_refused(struct hf_session *s)
         return false;
     lock(r);
     waits = hf_pool_refuse(&r->pools, s->share->pool, &w->waiter, s->t->index, s->share->wanted_ms, now_ms(s->t));
-    if (!waits)
+    if (waits)
+        poke(r, s->share->pool);
+    else
         hf_pool_unref(&r->pools, s->share->pool);
     unlock(r);
     if (!waits) {

@@ -102,6 +102,7 @@ bool hf_share_give(struct hf_session *s, struct hf_server *v)
                             .last = s->id};
     clean = hf_params_copy(&v->params, &sv->told) && clean;
     sv->secret = (struct hf_secret){0};
+    sv->failed = false;
     s->back = NULL;
     s->key = NULL;
     s->share->placed = false;

@@ -143,7 +143,6 @@ void hf_share_open(struct hf_session *s)
     struct hf_survive *sv = s->survive;
 
     sv->moving = true;
-    sv->failed = false;
     sv->tries = 0;
     hf_session_hold(s);
     s->since_ms = uv_now(&s->t->loop);
@@ -294,7 +293,7 @@ void hf_share_take(struct hf_session *s, struct hf_server *v)
         v->end = hf_end_open(s, v->fd);
         v->fd = -1;
     }
-    if (v->end == NULL || !is_good(s, v)) {
+    if (v->end == NULL || !is_good(s, v) || s->survive->failed) { /* no other's is in a failed transaction */
         hf_server_close(s->t->r, v);
         hf_share_open(s);
         return;

@@ -64,9 +64,77 @@ static void said_goodbye_and_went(void **state)
     two_close(&t);
 }
 
+static void full(int server)
+{
+    say(server, 'E', "SFATAL\0VFATAL\0C53300\0Mfull\0", 28);
+    close(server);
+}
+
+/* PostgreSQL has no room, and there is a session that needs its connection for nothing. */
+static void no_room_beside_one_that_rests(void **state)
+{
+    struct fixture *f = sharing(0);
+    int server, second, a = session_open(f, &server), b = client_start(f, false);
+
+    (void)state;
+    client_proved(f, b);
+    second = server_accept(f);
+    full(second);
+    hear_end(f, server); /* its client has that one's key: it is closed, and there is room */
+    close(server);
+    server = server_accept(f);
+    server_log_in(server);
+    hear_ready(f, b, 'I');
+    close(a);
+    close(b);
+    close(server);
+    fixture_close(f);
+}
+
+/* The transaction was lost with its leader, and the next one has no room: its client believes to be in a failed transaction, and nobody else's
+ * connection is in one. */
+static void no_room_for_a_failed_transaction(void **state)
+{
+    struct fixture *f = sharing(0);
+    int first, other, a = session_open(f, &first), b = session_open(f, &other), server;
+    unsigned before = f->shut;
+
+    (void)state;
+    done(f, a, first, "BEGIN", "BEGIN", 'T');
+    ask(f, a, first, "SELECT 1");
+    hf_router_gate_shut(f->r);
+    run_until(f, &f->shut, before + 1);
+    hear_plain_error(f, a, "40001");
+    hear_ready(f, a, 'E');
+    close(first);
+    close(other);
+    fixture_open_gate(f, 2);
+    server = server_accept(f); /* the one that moves */
+    say(b, 'Q', "SELECT 2", 9);
+    other = server_accept(f);
+    server_log_in(other);
+    hear_text(f, other, 'Q', "SELECT 2");
+    say(other, 'C', "SELECT 1", 9);
+    full(server);
+    say_ready(other, 'I');
+    hear_type(f, b, 'C');
+    hear_ready(f, b, 'I');
+    hear_end(f, other);
+    server = server_accept(f);
+    server_log_in(server);
+    spoil(f, server);
+    ask(f, a, server, "SELECT 3");
+    close(a);
+    close(b);
+    close(server);
+    close(other);
+    fixture_close(f);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye), cmocka_unit_test(said_goodbye_and_went)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye), cmocka_unit_test(said_goodbye_and_went),
+                                       cmocka_unit_test(no_room_beside_one_that_rests), cmocka_unit_test(no_room_for_a_failed_transaction)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
