@@ -267,6 +267,16 @@ static void heard(struct hf_session *s)
     s->first = NULL;
 }
 
+/* Without a last word of the server's. Where a tunnel's other end follows its session, it takes it elsewhere, and needs no word but how
+ * much was taken. */
+static void end_tunnel(struct hf_session *s)
+{
+    if (s->kind == HF_KIND_GATE)
+        hf_session_leave(s);
+    else
+        hf_session_close(s);
+}
+
 /* The server has ended the session. */
 static void over(struct hf_session *s)
 {
@@ -286,6 +296,8 @@ static void over(struct hf_session *s)
         hf_session_refuse(s, "57P01", "the leader has changed", "Connect again.");
     else if (s->cancel || (s->from_tunnel && !s->answered))
         hf_session_close(s); /* so that the other node's router tries again */
+    else if (s->from_tunnel && s->t->r->follow && hf_dialogue_may_speak(&s->dialogue))
+        end_tunnel(s);
     else
         hf_session_refuse(s, "57P01", "the leader's PostgreSQL has ended the connection",
                           "Connect again.");

@@ -476,6 +476,38 @@ static void silent_gate(void **state)
     over(f, fd, server);
 }
 
+/* The gate's side, whose server ends without its last word, or with one: of what is not said the front makes the best. */
+static void gates_server_ends(void **state)
+{
+    static const char hello[] = "\0\0\0\x12\0\3\0\0user\0app\0";
+    struct fixture *f = follow(0);
+    char body[64];
+    uint64_t taken = 0;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    for (int word = 0; word < 2; word++) {
+        int fd = serve(f, HF_TO_LEADER, hello, sizeof hello), server = server_accept(f);
+        server_welcome(server);
+        hear_ready(f, fd, 'I');
+        done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+        if (word == 1)
+            say(server, 'E', "SFATAL\0VFATAL\0C57P01\0Mno\0", 26);
+        (void)shutdown(server, SHUT_WR);
+        if (word == 1) {
+            hear_error(f, fd, "57P01");
+        } else {
+            assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), HF_WIRE_TAKEN);
+            assert_true(hf_wire_taken_parse((uint8_t *)body, 8, &taken));
+            assert_int_equal(taken, 14);
+            hear_end(f, fd);
+        }
+        close(fd);
+        close(server);
+    }
+    fixture_close(f);
+}
+
 /* A reader of another node's, whose follower is promoted: its own router takes it elsewhere, so it hears no last word. */
 static void far_reader(void **state)
 {
@@ -498,7 +530,7 @@ static void far_reader(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goodbye),           cmocka_unit_test(extended_copy),
+        cmocka_unit_test(gates_server_ends), cmocka_unit_test(goodbye),           cmocka_unit_test(extended_copy),
         cmocka_unit_test(extended_copy_drains), cmocka_unit_test(stays_inside),
         cmocka_unit_test(failed_twice),      cmocka_unit_test(committed_in_part),
         cmocka_unit_test(lost_before_the_remake), cmocka_unit_test(half_a_message),
