@@ -26,21 +26,27 @@ struct hf_relay {
     struct source wal, copy;
     char refused[256];   /* why, as last told to the log */
     int kept;            /* a WAL receiver that waits; -1: none */
+    uint64_t dials;
+    struct wal_dial *streaming; /* the newest that was let in; NULL: none is */
     unsigned generation; /* counts closes: what belongs to an older one is not reported */
 };
 
 struct wal_dial {
     struct hf_relay *r;
     unsigned generation;
-    bool opened;
+    uint64_t number;
 };
 
 static void wal_closed(void *arg, bool wal_missing)
 {
     struct wal_dial *w = arg;
+    bool newest = w->r->streaming == w; /* else the WAL receiver has come again: that one's end does not come into it */
 
+    if (newest)
+        w->r->streaming = NULL;
     if (w->generation == w->r->generation) {
-        w->r->callbacks.on_streaming(w->r->callbacks.ctx, false);
+        if (newest)
+            w->r->callbacks.on_streaming(w->r->callbacks.ctx, false);
         if (wal_missing)
             w->r->callbacks.on_wal_missing(w->r->callbacks.ctx);
     }
@@ -63,8 +69,10 @@ static void wal_opened(void *arg, int status, const char *text, const struct soc
         return;
     }
     w->r->refused[0] = '\0';
-    if (w->generation == w->r->generation)
+    if (w->generation == w->r->generation && (w->r->streaming == NULL || w->r->streaming->number < w->number)) {
+        w->r->streaming = w;
         w->r->callbacks.on_streaming(w->r->callbacks.ctx, true);
+    }
 }
 
 static void wal_progress(void *arg, hf_lsn end, hf_lsn applied)
@@ -85,7 +93,7 @@ static void wal_dial(struct hf_relay *r)
     w = calloc(1, sizeof *w);
     if (w == NULL)
         return;
-    *w = (struct wal_dial){.r = r, .generation = r->generation};
+    *w = (struct wal_dial){.r = r, .generation = r->generation, .number = ++r->dials};
     d = (struct hf_dial){.arg = w, .opened = wal_opened, .progress = wal_progress, .closed = wal_closed};
     hf_peer_dial(r->peer, r->wal.name, r->wal.addr, HF_PURPOSE_WAL, r->wal.payload, r->wal.len,
                  r->kept, &d);
@@ -205,6 +213,7 @@ void hf_relay_close(struct hf_relay *r)
     r->wal.open = false;
     r->copy.open = false;
     r->generation++;
+    r->streaming = NULL;
     hf_peer_cut(r->peer, HF_PURPOSE_COPY, true, NULL, NULL);
     hf_peer_cut(r->peer, HF_PURPOSE_WAL, true, cut_wal_done, r);
 }
