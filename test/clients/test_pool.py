@@ -293,8 +293,6 @@ class Writer(Tenant):
     steps = ("set", "set_local", "prepare", "row", "row", "row", "parameters", "error")
 
 
-# A connection is lost without a word once in several runs: the reason that pooling is off by default (docs/clients.md).
-@pytest.mark.xfail(reason="pooling is an experiment: a connection is lost now and then", strict=False)
 @pytest.mark.limit(400)
 @pytest.mark.parametrize("how", ["switchover", "kill"])
 def test_through_changes_of_leader(cluster, how):
