@@ -5,7 +5,12 @@
 #include <string.h>
 #include <raft/uv.h>
 
-enum { SNAPSHOT_THRESHOLD = 256, SNAPSHOT_TRAILING = 64, CONNECT_RETRY_MS = 50 };
+enum {
+    SNAPSHOT_THRESHOLD = 256,
+    SNAPSHOT_TRAILING = 64,
+    SNAPSHOT_AGAIN_MS = 1000, /* one that was lost with its connection; ours are small, and libraft would wait for half a minute */
+    CONNECT_RETRY_MS = 50
+};
 
 /* -- state machine ------------------------------------------------------------------------------------- */
 
@@ -157,6 +162,7 @@ int hf_consensus_open(struct hf_consensus **out, uv_loop_t *loop,
     raft_set_pre_vote(&c->raft, true);
     raft_set_snapshot_threshold(&c->raft, SNAPSHOT_THRESHOLD);
     raft_set_snapshot_trailing(&c->raft, SNAPSHOT_TRAILING);
+    raft_set_install_snapshot_timeout(&c->raft, SNAPSHOT_AGAIN_MS);
     (void)uv_idle_init(loop, &c->later); /* cannot fail */
     *out = c;
     return 0;
