@@ -25,6 +25,16 @@ static long pods_of(struct hf_yaml v, long replicas)
     return *end == '\0' ? n : -1;
 }
 
+/* Of another workload, too: then what `minAvailable` is right for one is wrong for the other, and one fix would undo the other for ever. */
+static bool is_shared(const struct hf_ctx *c, const struct hf_workload *w, const struct hf_kube_object *pdb)
+{
+    for (size_t i = 0; i < c->n_workloads; i++)
+        if (&c->workloads[i] != w && hf_kube_same_namespace(pdb->namespace, c->workloads[i].o->namespace) &&
+            hf_selector_matches(hf_yaml_path(pdb->root, "spec.selector"), c->workloads[i].labels))
+            return true;
+    return false;
+}
+
 static void check_budget(struct hf_ctx *c, const struct hf_workload *w, const struct hf_kube_object *pdb)
 {
     struct hf_yaml spec = hf_yaml_get(pdb->root, "spec");
@@ -44,14 +54,17 @@ static void check_budget(struct hf_ctx *c, const struct hf_workload *w, const st
                       hf_yaml_text(v), w->replicas);
         if (hf_yaml_there(most))
             hf_fix_set(c, f, v, key, "1");
-        else if (w->replicas > 1)
+        else if (w->replicas > 1 && !is_shared(c, w, pdb))
             hf_fix_set(c, f, v, key, "%ld", w->replicas - 1);
         else
             hf_advise(c, f, "maxUnavailable: 1\n");
     } else if (w->replicas >= 3 && gone > spare && clustered) {
         f = hf_report(c, "HF051", pdb, hf_place(spec, key), "%s: %s lets %ld of %ld go; a majority spares %ld", key,
                       hf_yaml_text(v), gone, w->replicas, spare);
-        hf_fix_set(c, f, v, key, "%ld", hf_yaml_there(most) ? 1 : w->replicas - 1);
+        if (hf_yaml_there(most) || !is_shared(c, w, pdb))
+            hf_fix_set(c, f, v, key, "%ld", hf_yaml_there(most) ? 1 : w->replicas - 1);
+        else
+            hf_advise(c, f, "maxUnavailable: 1\n");
     }
 }
 
