@@ -49,23 +49,20 @@ static void check_budget(struct hf_ctx *c, const struct hf_workload *w, const st
 
     if (n < 0)
         return;
-    if (gone <= 0) {
+    if (gone <= 0)
         f = hf_report(c, "HF052", pdb, hf_place(spec, key), "%s: %s of %ld leaves no pod that a drain may move", key,
                       hf_yaml_text(v), w->replicas);
-        if (hf_yaml_there(most))
-            hf_fix_set(c, f, v, key, "1");
-        else if (w->replicas > 1 && !is_shared(c, w, pdb))
-            hf_fix_set(c, f, v, key, "%ld", w->replicas - 1);
-        else
-            hf_advise(c, f, "maxUnavailable: 1\n");
-    } else if (w->replicas >= 3 && gone > spare && clustered) {
+    else if (w->replicas >= 3 && gone > spare && clustered)
         f = hf_report(c, "HF051", pdb, hf_place(spec, key), "%s: %s lets %ld of %ld go; a majority spares %ld", key,
                       hf_yaml_text(v), gone, w->replicas, spare);
-        if (hf_yaml_there(most) || !is_shared(c, w, pdb))
-            hf_fix_set(c, f, v, key, "%ld", hf_yaml_there(most) ? 1 : w->replicas - 1);
-        else
-            hf_advise(c, f, "maxUnavailable: 1\n");
-    }
+    else
+        return;
+    if (hf_yaml_there(most))
+        hf_fix_set(c, f, v, key, "1");
+    else if (w->replicas > 1 && !is_shared(c, w, pdb))
+        hf_fix_set(c, f, v, key, "%ld", w->replicas - 1);
+    else
+        hf_advise(c, f, "maxUnavailable: 1\n");
 }
 
 static void append_budget(struct hf_ctx *c, const struct hf_workload *w, struct hf_finding *f)

@@ -117,6 +117,14 @@ static void fork_postmaster(struct hf_sentinel_page *page)
     atomic_store(&page->postmaster, pid);
 }
 
+static pid_t fork_primary(struct hf_sentinel_page *page)
+{
+    shared->postmaster = shared->backend = 0;
+    fork_postmaster(page);
+    atomic_store(&page->primary, true);
+    return shared->postmaster;
+}
+
 /* ---------------------------------------------------------------------------------------------------- */
 
 static int returns_seven(void *arg, struct hf_sentinel_page *page)
@@ -191,9 +199,7 @@ static void ends_postgres_after_the_node(void **s)
 static int with_overdue_lease(void *arg, struct hf_sentinel_page *page)
 {
     (void)arg;
-    shared->postmaster = shared->backend = 0;
-    fork_postmaster(page);
-    atomic_store(&page->primary, true);
+    fork_primary(page);
     atomic_store(&page->lease_deadline_ns, hf_clock_ns() + 300000000u);
     shared->node = getpid();
     nap_ms(30000);
@@ -223,13 +229,9 @@ static void ends_postgres_when_the_lease_is_overdue(void **s)
 
 static int renews_for_a_second(void *arg, struct hf_sentinel_page *page)
 {
-    pid_t pm;
+    pid_t pm = fork_primary(page);
 
     (void)arg;
-    shared->postmaster = shared->backend = 0;
-    fork_postmaster(page);
-    pm = shared->postmaster;
-    atomic_store(&page->primary, true);
     for (int i = 0; i < 100; i++) {
         atomic_store(&page->lease_deadline_ns, hf_clock_ns() + 200000000u);
         nap_ms(10);
@@ -247,13 +249,9 @@ static void leaves_postgres_alone_while_the_lease_lasts(void **s)
 
 static int turns_for_a_second(void *arg, struct hf_sentinel_page *page)
 {
-    pid_t pm;
+    pid_t pm = fork_primary(page);
 
     (void)arg;
-    shared->postmaster = shared->backend = 0;
-    fork_postmaster(page);
-    pm = shared->postmaster;
-    atomic_store(&page->primary, true);
     atomic_store(&page->lease_deadline_ns, hf_clock_ns());
     for (int i = 0; i < 100; i++) {
         atomic_store(&page->turned_ns, hf_clock_ns());
