@@ -424,6 +424,7 @@ static void tick_cb(uv_timer_t *timer)
     atomic_store(&n->page->turned_ns, hf_clock_ns());
     if (n->decide != NULL) {
         hf_node_step(n, &(struct hf_event){.type = HF_EV_TICK});
+        hf_node_receiver_run(n);
     } else if (n->form != NULL) {
         hf_form_tick(n->form, hf_clock_ns());
         hf_node_form_run(n);

@@ -307,6 +307,29 @@ struct hf_relay_callbacks hf_node_relay_callbacks(struct hf_node *n)
                                        .on_closed = on_closed};
 }
 
+enum { RECEIVER_MS = 50 };
+
+/* A postmaster of PostgreSQL 13 to 15 may forget that its startup process wants a WAL receiver, for 15 seconds: if the
+ * request and the end of the receiver before meet it in the middle of something else (a connection), their handlers run
+ * in that order just before it waits, and nothing wakes it to look again (postmaster.c: ServerLoop, MaybeStartWalReceiver;
+ * walreceiverfuncs.c: WALRCV_STARTUP_TIMEOUT). Any signal does. */
+void hf_node_receiver_run(struct hf_node *n)
+{
+    uint64_t now_ns = hf_clock_ns();
+    struct hf_view v;
+
+    if (hf_relay_has_receiver(n->relay)) {
+        n->receiver_ns = now_ns;
+        return;
+    }
+    if (now_ns - n->receiver_ns < RECEIVER_MS * HF_MS)
+        return;
+    n->receiver_ns = now_ns;
+    v = hf_decide_view(n->decide);
+    if (v.pg == HF_PG_STANDBY && v.work == HF_WORK_NONE)
+        hf_pg_remind(hf_agent_pg(n->agent));
+}
+
 /* -- PostgreSQL ---------------------------------------------------------------------------------------------- */
 
 static void on_work(void *ctx, const struct hf_pg_result *r)

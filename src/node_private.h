@@ -134,6 +134,7 @@ struct hf_node {
 
     bool readable; /* followers' reads, as last told to the router */
     bool streaming;
+    uint64_t receiver_ns; /* when PostgreSQL's WAL receiver was there last, or was asked for */
     struct hf_reads_known reads;
     struct {
         hf_node_id id;
@@ -162,6 +163,7 @@ const char *hf_node_seed_addr(const struct hf_node *n, const char *name);
 /* node_events.c: what the parts report becomes the core's events. */
 struct hf_peer_callbacks hf_node_peer_callbacks(struct hf_node *n);
 struct hf_relay_callbacks hf_node_relay_callbacks(struct hf_node *n);
+void hf_node_receiver_run(struct hf_node *n); /* each tick */
 struct hf_agent_callbacks hf_node_agent_callbacks(struct hf_node *n);
 struct hf_router_callbacks hf_node_router_callbacks(struct hf_node *n);
 struct hf_consensus_callbacks hf_node_consensus_callbacks(struct hf_node *n);

@@ -1,6 +1,7 @@
 #include "peer/relay.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ struct hf_relay {
     char refused[256];   /* why, as last told to the log */
     int kept;            /* a WAL receiver that waits; -1: none */
     uint64_t dials;
+    unsigned dialled; /* WAL receivers on their way to a leader, or there */
     struct wal_dial *streaming; /* the newest that was let in; NULL: none is */
     unsigned generation; /* counts closes: what belongs to an older one is not reported */
 };
@@ -36,6 +38,12 @@ struct wal_dial {
     unsigned generation;
     uint64_t number;
 };
+
+static void dial_end(struct wal_dial *w)
+{
+    w->r->dialled--;
+    free(w);
+}
 
 static void wal_closed(void *arg, bool wal_missing)
 {
@@ -50,7 +58,7 @@ static void wal_closed(void *arg, bool wal_missing)
         if (wal_missing)
             w->r->callbacks.on_wal_missing(w->r->callbacks.ctx);
     }
-    free(w);
+    dial_end(w);
 }
 
 static void wal_opened(void *arg, int status, const char *text, const struct sockaddr *to,
@@ -65,7 +73,7 @@ static void wal_opened(void *arg, int status, const char *text, const struct soc
             (void)snprintf(w->r->refused, sizeof w->r->refused, "%s", text);
             hf_info("relay: %s", text);
         }
-        free(w); /* the WAL receiver sees its connection end and comes again */
+        dial_end(w); /* the WAL receiver sees its connection end and comes again */
         return;
     }
     w->r->refused[0] = '\0';
@@ -94,6 +102,7 @@ static void wal_dial(struct hf_relay *r)
     if (w == NULL)
         return;
     *w = (struct wal_dial){.r = r, .generation = r->generation, .number = ++r->dials};
+    r->dialled++;
     d = (struct hf_dial){.arg = w, .opened = wal_opened, .progress = wal_progress, .closed = wal_closed};
     hf_peer_dial(r->peer, r->wal.name, r->wal.addr, HF_PURPOSE_WAL, r->wal.payload, r->wal.len,
                  r->kept, &d);
@@ -216,6 +225,17 @@ void hf_relay_close(struct hf_relay *r)
     r->streaming = NULL;
     hf_peer_cut(r->peer, HF_PURPOSE_COPY, true, NULL, NULL);
     hf_peer_cut(r->peer, HF_PURPOSE_WAL, true, cut_wal_done, r);
+}
+
+bool hf_relay_has_receiver(struct hf_relay *r)
+{
+    struct pollfd end = {.fd = r->kept, .events = POLLRDHUP};
+
+    if (r->kept >= 0 && poll(&end, 1, 0) > 0) {
+        close(r->kept);
+        r->kept = -1;
+    }
+    return r->kept >= 0 || r->dialled > 0;
 }
 
 void hf_relay_copy_from(struct hf_relay *r, const char *name, const char *addr, const void *payload,

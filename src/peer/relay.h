@@ -29,6 +29,8 @@ void hf_relay_open(struct hf_relay *r, const char *name, const char *addr, const
                    size_t len);
 /* Cuts WAL and copies, refuses new ones; then on_closed. */
 void hf_relay_close(struct hf_relay *r);
+/* Is a WAL receiver connected, whether it waits or streams? */
+bool hf_relay_has_receiver(struct hf_relay *r);
 /* Where pg_basebackup and pg_rewind go. */
 void hf_relay_copy_from(struct hf_relay *r, const char *name, const char *addr, const void *payload,
                         size_t len);

@@ -321,6 +321,11 @@ int hf_pg_server_signal(struct hf_pg *pg, int signal)
     return rc == 0 ? 0 : HF_ECLOSED;
 }
 
+void hf_pg_remind(struct hf_pg *pg)
+{
+    (void)hf_pg_server_signal(pg, SIGUSR1);
+}
+
 int hf_pg_server_stop(struct hf_pg *pg, enum hf_pg_stop how, int timeout_ms, struct hf_error *err)
 {
     hf_pg_session_close(pg);

@@ -1,11 +1,15 @@
 """Who was away comes back: by streaming, by rewind, by re-clone, or as a new member; never with a
 history of its own, and never as somebody who counts before it has what it must have."""
 
+import contextlib
 import json
 import os
+import random
 import threading
 import re
 import shutil
+import signal
+import socket
 import time
 
 import psycopg2
@@ -561,3 +565,22 @@ def test_founder_that_died_before_anybody_had_copied(tmp_path):
         c.wait_open(40, other_than="demo-0")
         c.start("demo-0")
         c.wait_healthy(60)
+
+
+def test_wal_receiver_is_back_at_once_whatever_the_postmaster_does(cluster):
+    """The end of a WAL receiver and the request for the next may meet the postmaster in the middle of a connection; up to
+    PostgreSQL 15 it then forgets the request for 15 s, one time in ten or twenty. So long no follower streams, and there may
+    be no barrier."""
+    node, rng = cluster.followers()[0], random.Random(1)
+    path = cluster.path(node, "sock", ".s.PGSQL.5432")
+    for _ in range(100):
+        receiver, = harness.wait_until("a WAL receiver", lambda: cluster.backends(node, "walreceiver"), 5)
+        time.sleep(rng.uniform(0.03, 0.05))  # it connects
+        with contextlib.ExitStack() as stack:
+            for _ in range(rng.randrange(1, 7)):
+                stack.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
+            time.sleep(rng.uniform(0, 0.003))
+            receiver.send(signal.SIGTERM)
+            harness.wait_until("another WAL receiver", lambda old=receiver: [
+                p for p in cluster.backends(node, "walreceiver") if p != old], 5)
+    cluster.wait_healthy()

@@ -1,4 +1,4 @@
-/* The relay tells whether WAL comes, whatever becomes of connections that a WAL receiver has left. */
+/* The relay tells whether a WAL receiver is there and whether WAL comes, whatever becomes of connections that a WAL receiver has left. */
 #include "pair.h"
 
 #include "base/file.h"
@@ -28,10 +28,8 @@ static void on_progress(void *ctx, hf_lsn end, hf_lsn applied)
     (void)applied;
 }
 
-/* A WAL receiver, and the leader's end of its stream. */
-static int receive(struct pair *p, struct told *t, int *far)
+static int connect_receiver(void)
 {
-    unsigned before = t->began;
     char path[160];
     int fd;
 
@@ -39,6 +37,15 @@ static int receive(struct pair *p, struct told *t, int *far)
     fd = hf_net_connect_unix(path, NULL);
     assert_true(fd >= 0);
     (void)uv_run(&relays, UV_RUN_ONCE);
+    return fd;
+}
+
+/* A WAL receiver, and the leader's end of its stream. */
+static int receive(struct pair *p, struct told *t, int *far)
+{
+    unsigned before = t->began;
+    int fd = connect_receiver();
+
     WAIT(p, t->began > before);
     *far = p->b.far;
     return fd;
@@ -57,6 +64,11 @@ static void comes_again(void **state)
     assert_int_equal(uv_loop_init(&relays), 0);
     assert_int_equal(hf_dir_make(test_dir("node"), 0700, &err), 0);
     assert_int_equal(hf_relay_start(&relay, p->a.peer, &relays, test_dir("node"), &callbacks, &err), 0);
+    assert_false(hf_relay_has_receiver(relay));
+    first = connect_receiver();
+    assert_true(hf_relay_has_receiver(relay)); /* it waits for a leader */
+    close(first);
+    assert_false(hf_relay_has_receiver(relay));
     hf_relay_open(relay, "b", p->b.addr, "hello", 5);
     first = receive(p, &t, &far);
     second = receive(p, &t, &far_second);
@@ -65,7 +77,9 @@ static void comes_again(void **state)
     hear_nothing(p, second);
     assert_true(t.streaming);
     close(second);
+    assert_true(hf_relay_has_receiver(relay));
     WAIT(p, !t.streaming);
+    assert_false(hf_relay_has_receiver(relay));
     close(far);
     close(far_second);
     pair_close(p);
