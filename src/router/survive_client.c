@@ -168,13 +168,23 @@ static bool tell_cancelled(struct hf_session *s, char type)
     uint8_t out[512];
     size_t n = put_cancelled(out, sizeof out);
 
-    v->inside = v->failed = false;
-    v->filter = HF_FILTER_SKIP;
+    v->filter = HF_FILTER_CANCELLED;
     if (type == 'Q' || type == 'F') {
         v->filter = HF_FILTER_NONE;
         n += put_ready(out + n, 'I');
     }
     return hf_survive_tell(s, out, n);
+}
+
+/* Of what a cancelled statement was part of. False: over. */
+static bool skip_cancelled(struct hf_session *s, char type)
+{
+    uint8_t out[8];
+
+    if (type != 'S')
+        return true;
+    s->survive->filter = HF_FILTER_NONE;
+    return hf_survive_tell(s, out, put_ready(out, 'I'));
 }
 
 /* A message that is not for the server, complete; `text`: its statement's. False: over. */
@@ -187,6 +197,8 @@ static bool filter_message(struct hf_session *s, char type, const char *text)
         return true; /* of a COPY that is no more: dropped by PostgreSQL, too */
     if (v->filter == HF_FILTER_CANCEL)
         return type == 'S' ? hf_survive_tell(s, out, put_ready(out, 'I')) : tell_cancelled(s, type);
+    if (v->filter == HF_FILTER_CANCELLED)
+        return skip_cancelled(s, type);
     if (type == 'P')
         believe(s, text);
     if (v->filter == HF_FILTER_SKIP)

@@ -15,6 +15,7 @@ enum hf_filter {
     HF_FILTER_NONE,
     HF_FILTER_TELL, /* the next statement is answered by us: the transaction is lost */
     HF_FILTER_CANCEL, /* the next statement is answered by us: it was cancelled before a server had it (share.h) */
+    HF_FILTER_CANCELLED, /* nothing counts up to the Sync, and nothing of it was done: its client is in no transaction */
     HF_FILTER_SKIP, /* nothing counts up to the Sync */
 };
 

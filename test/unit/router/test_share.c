@@ -6,27 +6,6 @@
 #include "router/share.h"
 #include "two.h"
 
-/* Of the extended protocol: with a body of strings. */
-static void parse(int fd, const char *name, const char *text)
-{
-    char body[256];
-    size_t n = (size_t)snprintf(body, sizeof body, "%s", name) + 1;
-
-    n += (size_t)snprintf(body + n, sizeof body - n, "%s", text) + 1;
-    memset(body + n, 0, 2);
-    say(fd, 'P', body, n + 2);
-}
-
-static void bind_execute(int fd, const char *name)
-{
-    char body[64] = {0};
-    size_t n = (size_t)snprintf(body + 1, sizeof body - 1, "%s", name) + 2;
-
-    memset(body + n, 0, 6);
-    say(fd, 'B', body, n + 6);
-    say(fd, 'E', "\0\0\0\0\0", 5);
-}
-
 /* Asked, and answered; and the guard says what the connection has then. */
 static void done_with(struct fixture *f, int fd, int server, const char *sql, const char *tag, char status, const char *held)
 {
@@ -235,71 +214,6 @@ static void asked_for_too_long(void **state)
     hear_error(f, b, "53300");
     assert_int_equal(hf_router_counts(f->r).pool.late, 1);
     done(f, a, server, "COMMIT", "COMMIT", 'I');
-    close(a);
-    close(b);
-    close(server);
-    fixture_close(f);
-}
-
-/* Until the client is let in; the body of its key. */
-static void hear_key(struct fixture *f, int fd, char key[8])
-{
-    int type;
-
-    do
-        type = hear(f, fd, PATIENCE_MS, key, 8);
-    while (type != 'K' && type > 0);
-    assert_int_equal(type, 'K');
-    hear_ready(f, fd, 'I');
-}
-
-static void cancel(struct fixture *f, const char key[8])
-{
-    char packet[16] = "\0\0\0\x10\x04\xd2\x16\x2e";
-    int fd = client_connect(f, false);
-
-    memcpy(packet + 8, key, 8);
-    assert_int_equal(send(fd, packet, sizeof packet, MSG_NOSIGNAL), sizeof packet);
-    hear_end(f, fd);
-    close(fd);
-}
-
-/* A cancel is for what this client does now: what waits is not done; what another does on the connection that was this client's goes on. */
-static void cancelled(void **state)
-{
-    struct fixture *f = sharing(1);
-    int server, c, a = two_of(f, &c, &server), b = client_start(f, false);
-    char key[8];
-
-    (void)state;
-    client_proved(f, b);
-    hear_key(f, b, key);
-    close(c);
-    done(f, a, server, "BEGIN", "BEGIN", 'T');
-    cancel(f, key); /* the client does nothing */
-    hear_nothing(f, b, 20);
-    hear_nothing(f, server, 20);
-    say(b, 'Q', "SELECT 2", 9);
-    RUN_UNTIL(f, hf_router_counts(f->r).pool.waiting == 1);
-    cancel(f, key);
-    hear_plain_error(f, b, "57014");
-    hear_ready(f, b, 'I');
-    assert_int_equal(hf_router_counts(f->r).pool.waiting, 0);
-    parse(b, "", "SELECT 3");
-    bind_execute(b, "");
-    say(b, 'S', "", 0);
-    say(b, 'Q', "SELECT 4", 9); /* behind it */
-    RUN_UNTIL(f, hf_router_counts(f->r).pool.waiting == 1);
-    cancel(f, key);
-    hear_plain_error(f, b, "57014");
-    hear_ready(f, b, 'I');
-    done(f, a, server, "COMMIT", "COMMIT", 'I');
-    hear_text(f, server, 'Q', "SELECT 4");
-    say(server, 'C', "SELECT 1", 9);
-    say_ready(server, 'I');
-    hear_text(f, b, 'C', "SELECT 1");
-    hear_ready(f, b, 'I');
-    assert_false(server_is_asked(f, 20)); /* no cancel went to PostgreSQL */
     close(a);
     close(b);
     close(server);
@@ -525,7 +439,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_turn),           cmocka_unit_test(waits),         cmocka_unit_test(made_equal),
-        cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(cancelled),
+        cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned),
         cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
         cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), cmocka_unit_test(no_room),
         cmocka_unit_test(refused_by_postgresql), cmocka_unit_test(change_of_leader), cmocka_unit_test(storm)};

@@ -1,5 +1,7 @@
 #include "two.h"
 
+#include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 struct fixture *sharing(unsigned most)
@@ -61,4 +63,46 @@ void two_close(struct two *t)
     close(t->b);
     close(t->server);
     fixture_close(t->f);
+}
+
+void parse(int fd, const char *name, const char *text)
+{
+    char body[256];
+    size_t n = (size_t)snprintf(body, sizeof body, "%s", name) + 1;
+
+    n += (size_t)snprintf(body + n, sizeof body - n, "%s", text) + 1;
+    memset(body + n, 0, 2);
+    say(fd, 'P', body, n + 2);
+}
+
+void bind_execute(int fd, const char *name)
+{
+    char body[64] = {0};
+    size_t n = (size_t)snprintf(body + 1, sizeof body - 1, "%s", name) + 2;
+
+    memset(body + n, 0, 6);
+    say(fd, 'B', body, n + 6);
+    say(fd, 'E', "\0\0\0\0\0", 5);
+}
+
+void hear_key(struct fixture *f, int fd, char key[8])
+{
+    int type;
+
+    do
+        type = hear(f, fd, PATIENCE_MS, key, 8);
+    while (type != 'K' && type > 0);
+    assert_int_equal(type, 'K');
+    hear_ready(f, fd, 'I');
+}
+
+void cancel(struct fixture *f, const char key[8])
+{
+    char packet[16] = "\0\0\0\x10\x04\xd2\x16\x2e";
+    int fd = client_connect(f, false);
+
+    memcpy(packet + 8, key, 8);
+    assert_int_equal(send(fd, packet, sizeof packet, MSG_NOSIGNAL), sizeof packet);
+    hear_end(f, fd);
+    close(fd);
 }

@@ -21,4 +21,11 @@ void two_close(struct two *t);
 /* The first one's client has its connection's own key: nobody gets that. The second one's can be had by all. */
 int two_of(struct fixture *f, int *b, int *server);
 
+/* Of the extended protocol. */
+void parse(int fd, const char *name, const char *text);
+void bind_execute(int fd, const char *name);
+
+void hear_key(struct fixture *f, int fd, char key[8]); /* until the client is let in; the body of its key */
+void cancel(struct fixture *f, const char key[8]);
+
 #endif
