@@ -133,6 +133,8 @@ struct hf_rest hf_holds_rest(const struct hf_holds *h);
 void hf_holds_give(struct hf_holds *h);
 /* It has another connection, of which that is so, and hf_holds_report() has been called; what follows begins at the beginning of a message in both directions. */
 void hf_holds_take(struct hf_holds *h, struct hf_rest rest);
+/* What that was of an unnamed statement is taken away, before what the client says next. */
+void hf_holds_clear_unnamed(struct hf_holds *h);
 /* Is its own unnamed statement to be there before the client's next messages, of which the first begins so? A session that parses it anew
  * each time needs none. */
 bool hf_holds_needs_unnamed(const struct hf_holds *h, const uint8_t *p, size_t n);

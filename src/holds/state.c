@@ -127,6 +127,11 @@ void hf_holds_take(struct hf_holds *h, struct hf_rest rest)
     h->discarded = rest.discarded;
 }
 
+void hf_holds_clear_unnamed(struct hf_holds *h)
+{
+    h->left_unnamed = false;
+}
+
 /* Where the name of the statement that a message is about begins; NULL: it is about none, or too short to tell. */
 static const uint8_t *statement_in(const uint8_t *p, size_t n)
 {

@@ -12,8 +12,7 @@ enum { LOOK_MAX = 16 }; /* sessions that are compared */
 bool hf_share_may_give(const struct hf_session *s)
 {
     return s->state == HF_SESSION_PIPE && s->share != NULL && s->share->placed && s->share->let_in && !s->share->spoken && s->share->awaits[0] == '\0' &&
-           s->share->prefix == HF_PREFIX_NONE && s->survive != NULL && s->holds != NULL && !hf_survive_is_moving(s) &&
-           !hf_survive_is_filtering(s) && !hf_survive_has_more(s) && s->login == NULL && s->up.len == 0 && s->down.len == 0 && !s->deaf &&
+           s->survive != NULL && s->holds != NULL && !hf_survive_is_moving(s) && !hf_survive_is_filtering(s) && !hf_survive_has_more(s) && s->login == NULL && s->up.len == 0 && s->down.len == 0 && !s->deaf &&
            !s->withheld && s->unheard == NULL && s->far == 0 &&
            hf_dialogue_is_idle(&s->dialogue) && !s->dialogue.leaving && !s->dialogue.goodbye && hf_holds_is_free(s->holds);
 }
@@ -85,7 +84,7 @@ bool hf_share_give(struct hf_session *s, struct hf_server *v)
 {
     struct hf_router *r = s->t->r;
     struct hf_survive *sv = s->survive;
-    bool clean = hf_share_unpoint(s);
+    bool clean = hf_share_unpoint(s), others = s->share->prefix != HF_PREFIX_NONE; /* it has not spoken to it */
 
     hf_share_unrest(s);
     *v = (struct hf_server){.end = s->back,
@@ -99,7 +98,7 @@ bool hf_share_give(struct hf_session *s, struct hf_server *v)
                             .base = s->share->base,
                             .state = hf_holds_state(s->holds, r->share_secret),
                             .rest = hf_holds_rest(s->holds),
-                            .last = s->id};
+                            .last = others ? 0 : s->id};
     clean = hf_params_copy(&v->params, &sv->told) && clean;
     sv->secret = (struct hf_secret){0};
     sv->failed = false;

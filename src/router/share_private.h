@@ -18,7 +18,7 @@ struct hf_server {
     struct hf_params params;
     struct hf_print base, state;
     struct hf_rest rest;
-    uint64_t last; /* the session that had it */
+    uint64_t last; /* the session that spoke to it last; 0: none that is known */
 };
 
 /* One that waits. It belongs to its session, and from being taken out of the line until it arrives to who carries it. */

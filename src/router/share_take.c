@@ -254,13 +254,10 @@ static bool go_on(struct hf_session *s, struct hf_server *v, bool drops_unnamed)
     v->params = (struct hf_params){0};
     hf_login_free(s);
     s->survive->moving = false;
-    if (v->last != s->id && v->rest.sequences) {
+    if (v->last != s->id && v->rest.sequences)
         sh->prefix = HF_PREFIX_SEQUENCES;
-        v->rest = (struct hf_rest){0};
-    } else if (v->last != s->id && v->rest.unnamed && !drops_unnamed) {
+    else if (v->last != s->id && v->rest.unnamed && !drops_unnamed)
         sh->prefix = HF_PREFIX_CLOSE;
-        v->rest.unnamed = false;
-    }
     held = hf_params_get(&s->survive->told, HF_HOLDS_PARAMETER);
     if (held != NULL)
         hf_holds_parameter(s->holds, HF_HOLDS_PARAMETER, held);
@@ -329,6 +326,7 @@ size_t hf_share_prefix(struct hf_session *s, uint8_t out[HF_SHARE_PREFIX_MAX])
 
     if (sh == NULL || sh->prefix == HF_PREFIX_NONE)
         return 0;
+    hf_holds_clear_unnamed(s->holds); /* a simple query drops it, too */
     if (sh->prefix == HF_PREFIX_CLOSE) {
         sh->prefix = HF_PREFIX_NONE;
         memcpy(sh->awaits, "3", 2);

@@ -171,6 +171,43 @@ static void unnamed(void **state)
     two_close(&t);
 }
 
+/* A client that is let in and says nothing needs no connection: who needs one has it. What others have left there goes before anybody speaks to it. */
+static void let_in_and_silent(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        struct two t = two_open();
+        int c;
+        if (kind == 0) {
+            done_with(t.f, t.a, t.server, "INSERT INTO t", "INSERT 0 1", 'I', "sequence");
+        } else {
+            parse(t.a, "", "SELECT 1");
+            say(t.a, 'S', "", 0);
+            hear_type(t.f, t.server, 'P');
+            hear_type(t.f, t.server, 'S');
+            say(t.server, '1', "", 0);
+            say_ready(t.server, 'I');
+            hear_type(t.f, t.a, '1');
+            hear_ready(t.f, t.a, 'I');
+        }
+        c = client_start(t.f, false);
+        client_proved(t.f, c);
+        hear_ready(t.f, c, 'I');
+        if (kind == 0) {
+            say(t.a, 'Q', "SELECT 2", 9); /* what it had of sequences was lost with its connection, as far as it knows */
+            hear_text(t.f, t.server, 'Q', "DISCARD SEQUENCES");
+            hear_text(t.f, t.server, 'Q', "SELECT 2");
+        } else {
+            parse(t.b, "q", "SELECT 2");
+            say(t.b, 'S', "", 0);
+            hear_type(t.f, t.server, 'C');
+            hear_type(t.f, t.server, 'P');
+        }
+        close(c);
+        two_close(&t);
+    }
+}
+
 /* What pins a session has its connection stay; another one cannot have it. */
 static void pinned(void **state)
 {
@@ -439,7 +476,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_turn),           cmocka_unit_test(waits),         cmocka_unit_test(made_equal),
-        cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned),
+        cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(let_in_and_silent),
         cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
         cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), cmocka_unit_test(no_room),
         cmocka_unit_test(refused_by_postgresql), cmocka_unit_test(change_of_leader), cmocka_unit_test(storm)};
