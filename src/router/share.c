@@ -152,6 +152,7 @@ static void poke(struct hf_router *r, struct hf_pool *p)
             hf_mailbox_post(r->threads[i].mailbox, poke_run, &r->threads[i]);
 }
 
+/* With the lock: it counts as one of the pool's users. */
 static struct hf_wait *wait_new(struct hf_session *s)
 {
     struct hf_wait *w = calloc(1, sizeof *w);
@@ -461,16 +462,17 @@ bool hf_share_rest(struct hf_session *s)
 bool hf_share_is_refused(struct hf_session *s)
 {
     struct hf_router *r = s->t->r;
-    struct hf_wait *w = s->share != NULL && s->share->placed ? wait_new(s) : NULL;
+    struct hf_wait *w;
     bool waits;
 
-    if (w == NULL)
+    if (s->share == NULL || !s->share->placed)
         return false;
     lock(r);
-    waits = hf_pool_refuse(&r->pools, s->share->pool, &w->waiter, s->t->index, s->share->wanted_ms, now_ms(s->t));
+    w = wait_new(s);
+    waits = w != NULL && hf_pool_refuse(&r->pools, s->share->pool, &w->waiter, s->t->index, s->share->wanted_ms, now_ms(s->t));
     if (waits)
         poke(r, s->share->pool);
-    else
+    else if (w != NULL)
         hf_pool_unref(&r->pools, s->share->pool);
     unlock(r);
     if (!waits) {
