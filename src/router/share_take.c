@@ -13,6 +13,7 @@ enum { FIRST_MAX = 96 }; /* of the client's message: its type, and what statemen
 
 /* What undoes all that another session has made of a connection. DISCARD ALL leaves no role, also where the login gave one. */
 static const char *const all_of_it[] = {"DISCARD ALL", "RESET ROLE", NULL};
+/* As any simple query, it drops the unnamed statement, too. */
 static const char *const its_sequences[] = {"DISCARD SEQUENCES", NULL};
 
 /* -- the client is let in ------------------------------------------------------------------------------ */
@@ -306,7 +307,8 @@ void hf_share_take(struct hf_session *s, struct hf_server *v)
         ok = go_on(s, v, hf_holds_drops_unnamed(first, (size_t)n));
     else if (same || memcmp(&v->state, &after_login, sizeof mine) == 0)
         ok = v->rest.discarded ? make_equal(s, v, all_of_it, true)
-                               : make_equal(s, v, others && v->rest.sequences ? its_sequences : its_sequences + 1, !same);
+                               : make_equal(s, v, others && (v->rest.sequences || v->rest.unnamed) ? its_sequences : its_sequences + 1,
+                               !same);
     else
         ok = make_equal(s, v, all_of_it, true);
     hf_params_clear(&v->params);

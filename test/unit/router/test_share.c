@@ -208,6 +208,38 @@ static void let_in_and_silent(void **state)
     }
 }
 
+/* One that has only used the unnamed statement left it there; who takes the connection with statements of its own, but none without a name, does not meet it. */
+static void unnamed_of_others(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    parse(t.b, "q", "SELECT 2");
+    say(t.b, 'S', "", 0);
+    hear_type(t.f, t.server, 'P');
+    hear_type(t.f, t.server, 'S');
+    say(t.server, '1', "", 0);
+    say_ready(t.server, 'I');
+    hear_type(t.f, t.b, '1');
+    hear_ready(t.f, t.b, 'I');
+    parse(t.a, "", "SELECT 1");
+    say(t.a, 'S', "", 0);
+    undone(t.f, t.server);
+    hear_type(t.f, t.server, 'P');
+    hear_type(t.f, t.server, 'S');
+    say(t.server, '1', "", 0);
+    say_ready(t.server, 'I');
+    hear_type(t.f, t.a, '1');
+    hear_ready(t.f, t.a, 'I');
+    bind_execute(t.b, "");
+    say(t.b, 'S', "", 0);
+    hear_text(t.f, t.server, 'Q', "DISCARD SEQUENCES"); /* as any simple query, it drops it */
+    discarded(t.server);
+    remake(t.f, t.server, "SELECT 2");
+    hear_type(t.f, t.server, 'B');
+    two_close(&t);
+}
+
 /* What pins a session has its connection stay; another one cannot have it. */
 static void pinned(void **state)
 {
@@ -476,7 +508,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_turn),           cmocka_unit_test(waits),         cmocka_unit_test(made_equal),
-        cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(let_in_and_silent),
+        cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(let_in_and_silent), cmocka_unit_test(unnamed_of_others),
         cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
         cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), cmocka_unit_test(no_room),
         cmocka_unit_test(refused_by_postgresql), cmocka_unit_test(change_of_leader), cmocka_unit_test(storm)};
