@@ -175,6 +175,12 @@ static void queued(struct hf_session *s, struct hf_wait *w)
     hf_share_set_timer(s->t);
 }
 
+void hf_share_wants(struct hf_session *s)
+{
+    if (s->share != NULL)
+        s->share->wanted_ms = now_ms(s->t);
+}
+
 /* True: it has a place, and is to make a connection. Else it has one, waits, or is over. */
 static bool want(struct hf_session *s)
 {
@@ -185,7 +191,7 @@ static bool want(struct hf_session *s)
     struct hf_wait *w;
     struct hf_server v;
 
-    s->share->wanted_ms = now_ms(t);
+    hf_share_wants(s);
     lock(r);
     s->share->own = hf_pool_take(&r->pools, p, now_ms(t));
     if (s->share->own) {

@@ -235,6 +235,7 @@ static void move(struct hf_session *s, enum hf_doing doing)
         hf_reads_again(s);
     hf_session_hold(s); /* not a byte from there after this */
     s->since_ms = now_ms(s);
+    hf_share_wants(s);
     s->fruitless = 0;
     v->tries = 0;
     v->moving = true;

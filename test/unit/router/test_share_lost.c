@@ -121,10 +121,50 @@ static void no_room_for_a_failed_transaction(void **state)
     fixture_close(f);
 }
 
+/* Its first connection was long ago; what it waits for began with the loss of that. */
+static void no_room_after_a_long_time(void **state)
+{
+    enum { WAIT_MS = 600, TIMER_MS = 100 };
+    struct fixture *f = fixture_open_with(&(struct hf_router_config){.follow = true, .share = true, .pool_wait_ms = WAIT_MS});
+    int first, other, a, b, server;
+    unsigned before = f->shut;
+
+    (void)state;
+    world.guard = "none";
+    fixture_open_gate(f, 1);
+    a = session_open(f, &first);
+    b = session_open(f, &other);
+    done(f, a, first, "BEGIN", "BEGIN", 'T');
+    ask(f, a, first, "SELECT 1");
+    run_for(f, WAIT_MS);
+    hf_router_gate_shut(f->r);
+    run_until(f, &f->shut, before + 1);
+    hear_plain_error(f, a, "40001");
+    hear_ready(f, a, 'E');
+    close(first);
+    close(other);
+    fixture_open_gate(f, 2);
+    server = server_accept(f);
+    say(b, 'Q', "SELECT 2", 9);
+    other = server_accept(f);
+    server_log_in(other);
+    hear_text(f, other, 'Q', "SELECT 2");
+    full(server);
+    hear_nothing(f, a, 2 * TIMER_MS);
+    server = server_accept(f);
+    server_log_in(server);
+    spoil(f, server);
+    close(a);
+    close(b);
+    close(server);
+    close(other);
+    fixture_close(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye),
-                                       cmocka_unit_test(no_room_beside_one_that_rests), cmocka_unit_test(no_room_for_a_failed_transaction)};
+                                       cmocka_unit_test(no_room_beside_one_that_rests), cmocka_unit_test(no_room_for_a_failed_transaction), cmocka_unit_test(no_room_after_a_long_time)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
