@@ -169,6 +169,14 @@ static bool is_good(const struct hf_session *s, const struct hf_server *v)
     }
 }
 
+/* Nothing has come from it since it was given? It would be the server's last word, and not for this client; or it has ended, unseen. */
+static bool is_silent(const struct hf_server *v)
+{
+    uint8_t b;
+
+    return hf_fd_peek(v->end->fd, &b, 1) == 0;
+}
+
 static void attach(struct hf_session *s, struct hf_server *v)
 {
     struct hf_survive *sv = s->survive;
@@ -291,7 +299,7 @@ void hf_share_take(struct hf_session *s, struct hf_server *v)
         v->end = hf_end_open(s, v->fd);
         v->fd = -1;
     }
-    if (v->end == NULL || !is_good(s, v) || s->survive->failed) { /* no other's is in a failed transaction */
+    if (v->end == NULL || !is_good(s, v) || !is_silent(v) || s->survive->failed) { /* no other's is in a failed transaction */
         hf_server_close(s->t->r, v);
         hf_share_open(s);
         return;

@@ -161,10 +161,35 @@ static void no_room_after_a_long_time(void **state)
     fixture_close(f);
 }
 
+/* Its server has said why it ends, which nobody has seen yet: that word is not for who takes it. */
+static void ended_when_taken(void **state)
+{
+    struct two t = two_open();
+    int c = client_start(t.f, false), second; /* on the same thread as the first */
+
+    (void)state;
+    client_proved(t.f, c);
+    hear_ready(t.f, c, 'I');
+    done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');
+    uv_mutex_lock(&t.f->r->pools_lock);
+    say(c, 'Q', "SELECT 3", 9);
+    usleep(50000); /* until its thread waits for the lock: then it sees nothing else */
+    say(t.server, 'E', "SFATAL\0VFATAL\0C57P01\0Mbye\0", 27);
+    assert_int_equal(shutdown(t.server, SHUT_WR), 0);
+    uv_mutex_unlock(&t.f->r->pools_lock);
+    second = server_accept(t.f);
+    server_log_in(second);
+    hear_text(t.f, second, 'Q', "SELECT 3");
+    close(c);
+    close(second);
+    two_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye),
-                                       cmocka_unit_test(no_room_beside_one_that_rests), cmocka_unit_test(no_room_for_a_failed_transaction), cmocka_unit_test(no_room_after_a_long_time)};
+                                       cmocka_unit_test(no_room_beside_one_that_rests), cmocka_unit_test(no_room_for_a_failed_transaction), cmocka_unit_test(no_room_after_a_long_time),
+                                       cmocka_unit_test(ended_when_taken)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
