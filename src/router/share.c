@@ -320,46 +320,6 @@ static void answer_cancelled(struct hf_session *s)
         serve(s);
 }
 
-struct cancellation {
-    struct hf_thread *t;
-    uint64_t id;
-};
-
-static void cancel_run(void *arg)
-{
-    struct cancellation *c = arg;
-    struct hf_session *s = c->t->sessions;
-
-    uv_update_time(&c->t->loop);
-    while (s != NULL && s->id != c->id)
-        s = s->next;
-    free(c);
-    if (s == NULL || s->share == NULL || !s->share->spoken || hf_survive_has_more(s) || hf_survive_is_filtering(s) || s->survive->failed)
-        return;
-    s->survive->filter = HF_FILTER_CANCEL;
-    if (s->state != HF_SESSION_QUEUED)
-        return; /* its connection is being made, or made equal: then */
-    leave_line(s);
-    hf_session_rest(s);
-    answer_cancelled(s);
-}
-
-void hf_share_cancel(struct hf_thread *t, uint64_t id)
-{
-    struct cancellation *c = malloc(sizeof *c);
-
-    if (c == NULL)
-        return;
-    *c = (struct cancellation){t, id};
-    lock(t->r);
-    if (!t->ended) {
-        hf_mailbox_post(t->mailbox, cancel_run, c);
-        c = NULL;
-    }
-    unlock(t->r);
-    free(c);
-}
-
 void hf_share_event(struct hf_session *s)
 {
     uint8_t type;
@@ -450,19 +410,64 @@ static void vacate(struct hf_session *s)
     unlock(r);
 }
 
+/* POOLED, whatever it had or was making. */
+static void rest(struct hf_session *s)
+{
+    (void)hf_share_unpoint(s);
+    s->survive->secret = (struct hf_secret){0};
+    s->survive->moving = s->survive->failed = false;
+    hf_login_free(s);
+    hf_holds_give(s->holds);
+    vacate(s);
+    hf_session_rest(s);
+}
+
 bool hf_share_rest(struct hf_session *s)
 {
     if (s->share == NULL || !s->share->let_in)
         return false;
-    (void)hf_share_unpoint(s);
-    s->survive->secret = (struct hf_secret){0};
-    s->survive->failed = false;
-    hf_holds_give(s->holds);
-    vacate(s);
-    hf_session_rest(s);
+    rest(s);
     if (s->share->spoken)
         serve(s);
     return true;
+}
+
+struct cancellation {
+    struct hf_thread *t;
+    uint64_t id;
+};
+
+static void cancel_run(void *arg)
+{
+    struct cancellation *c = arg;
+    struct hf_session *s = c->t->sessions;
+
+    uv_update_time(&c->t->loop);
+    while (s != NULL && s->id != c->id)
+        s = s->next;
+    free(c);
+    if (s == NULL || s->share == NULL || s->state == HF_SESSION_LINGER || !s->share->spoken || hf_survive_has_more(s) || hf_survive_is_filtering(s) || s->survive->failed)
+        return;
+    s->survive->filter = HF_FILTER_CANCEL;
+    leave_line(s);
+    rest(s); /* of a connection that is being made, or made equal, nobody knows how it is */
+    answer_cancelled(s);
+}
+
+void hf_share_cancel(struct hf_thread *t, uint64_t id)
+{
+    struct cancellation *c = malloc(sizeof *c);
+
+    if (c == NULL)
+        return;
+    *c = (struct cancellation){t, id};
+    lock(t->r);
+    if (!t->ended) {
+        hf_mailbox_post(t->mailbox, cancel_run, c);
+        c = NULL;
+    }
+    unlock(t->r);
+    free(c);
 }
 
 bool hf_share_is_refused(struct hf_session *s)
