@@ -52,7 +52,7 @@ static size_t make_key(struct hf_session *s, uint8_t *out)
     uint16_t len = server->len >= HF_CANCEL_KEY_MIN ? server->len : HF_CANCEL_KEY_MIN;
     uint8_t random[4 + HF_SECRET_MAX];
 
-    s->share->told = s->share->own && server->len == len;
+    s->share->told = s->share->own && server->len == len && atomic_load(&s->share->pool->n_waiting) == 0;
     if (RAND_bytes(random, 4 + len) != 1)
         abort(); /* one that can be guessed is worse */
     d->key_known = true;

@@ -240,6 +240,27 @@ static void unnamed_of_others(void **state)
     two_close(&t);
 }
 
+/* Somebody waits when the first is let in: its connection's own key is told to nobody, so that it need not be closed for the other. */
+static void key_while_others_wait(void **state)
+{
+    struct fixture *f = sharing(1);
+    int a = client_start(f, false), server = server_accept(f), b = client_start(f, false);
+
+    (void)state;
+    client_proved(f, b);
+    RUN_UNTIL(f, hf_router_counts(f->r).pool.waiting == 1);
+    server_log_in(server);
+    hear_ready(f, a, 'I');
+    hear_ready(f, b, 'I');
+    assert_false(server_is_asked(f, 20));
+    done(f, b, server, "SELECT 1", "SELECT 1", 'I');
+    done(f, a, server, "SELECT 1", "SELECT 1", 'I');
+    close(a);
+    close(b);
+    close(server);
+    fixture_close(f);
+}
+
 /* What pins a session has its connection stay; another one cannot have it. */
 static void pinned(void **state)
 {
@@ -509,6 +530,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_turn),           cmocka_unit_test(waits),         cmocka_unit_test(made_equal),
         cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(let_in_and_silent), cmocka_unit_test(unnamed_of_others),
+        cmocka_unit_test(key_while_others_wait),
         cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
         cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), cmocka_unit_test(no_room),
         cmocka_unit_test(refused_by_postgresql), cmocka_unit_test(change_of_leader), cmocka_unit_test(storm)};
