@@ -35,7 +35,8 @@ enum {
 #define MS 1000000ull
 
 struct request {
-    int fd; /* the client waits for its end; -1: closed */
+    int fd; /* the client waits for its end; -1: closed. Does not block */
+    bool tunnel; /* who is to be told that it is certain */
     struct hf_secret secret;
     struct hf_ticket *ticket;
 };
@@ -104,10 +105,16 @@ static bool is_waiting(struct hf_link *l, uint32_t pid)
     return waits;
 }
 
-static void settle_ticket(struct hf_canceller *c, struct request *q)
+/* It has been done, or will never be. */
+static void is_certain(struct hf_keyring *k, struct request *q)
 {
-    hf_key_cancelled(&c->r->keyring, q->ticket);
+    static const char word = HF_CANCEL_CERTAIN;
+
+    hf_key_cancelled(k, q->ticket);
     q->ticket = NULL;
+    if (q->tunnel)
+        (void)send(q->fd, &word, 1, MSG_NOSIGNAL | MSG_DONTWAIT); /* unsaid, its connection serves nobody else */
+    q->tunnel = false;
 }
 
 /* Its ticket is given back once nothing of it can be on its way any more. */
@@ -118,7 +125,7 @@ static void pass(struct hf_canceller *c, struct hf_link *l, struct request *q)
     int fd = hf_net_connect_unix(c->r->socket_path, NULL);
 
     if (fd < 0) {
-        settle_ticket(c, q);
+        is_certain(&c->r->keyring, q);
         return;
     }
     for (int i = 0; i < 4; i++) {
@@ -128,7 +135,7 @@ static void pass(struct hf_canceller *c, struct hf_link *l, struct request *q)
     memcpy(packet + 12, q->secret.bytes, q->secret.len);
     /* PostgreSQL closes when the signal has been sent. */
     if (send(fd, packet, len, MSG_NOSIGNAL) == (ssize_t)len && hf_link_wait(l, fd, POLLIN, uv_hrtime() + PASS_MS * MS))
-        settle_ticket(c, q);
+        is_certain(&c->r->keyring, q);
     close(fd);
     atomic_fetch_add(&c->passed, 1);
 }
@@ -152,7 +159,7 @@ static void cancel_at_gate(struct hf_canceller *c, struct hf_link *l, struct req
         hf_info("router: a cancel of backend %u is not passed: it waits until a majority holds its "
                 "commit",
                 q->secret.pid);
-        settle_ticket(c, q);
+        is_certain(&c->r->keyring, q);
         return;
     }
     atomic_fetch_add(&c->r->hold, 1);
@@ -177,6 +184,8 @@ static void cancel_one(struct hf_canceller *c, struct request *q)
         } else if (l.opening != 0) {
             cancel_at_gate(c, &l, q);
         }
+    } else {
+        is_certain(&c->r->keyring, q);
     }
     hf_link_close(&l);
     client_done(q);
@@ -221,20 +230,21 @@ static void thread_main(void *arg)
     uv_mutex_unlock(&c->mutex);
 }
 
-void hf_canceller_cancel(struct hf_canceller *c, int fd, const struct hf_secret *secret, struct hf_ticket *ticket)
+void hf_canceller_cancel(struct hf_canceller *c, int fd, bool tunnel, const struct hf_secret *secret, struct hf_ticket *ticket)
 {
+    struct request q = {fd, tunnel, *secret, ticket};
     bool full;
 
     uv_mutex_lock(&c->mutex);
     full = c->n == QUEUE_MAX;
     if (!full)
-        c->queue[(c->first + c->n++) % QUEUE_MAX] = (struct request){fd, *secret, ticket};
+        c->queue[(c->first + c->n++) % QUEUE_MAX] = q;
     uv_cond_signal(&c->cond);
     uv_mutex_unlock(&c->mutex);
     if (full) {
         atomic_fetch_add(&c->refused, 1);
-        hf_key_cancelled(&c->r->keyring, ticket);
-        client_done(&(struct request){.fd = fd});
+        is_certain(&c->r->keyring, &q);
+        client_done(&q);
     }
 }
 

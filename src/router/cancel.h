@@ -88,8 +88,10 @@ int hf_canceller_open(struct hf_canceller **out, struct hf_router *r, const char
 void hf_canceller_stop(struct hf_canceller *c);  /* joins the thread; NULL is fine */
 void hf_canceller_close(struct hf_canceller *c); /* after stop; NULL is fine */
 /* From any thread. Takes fd, the canceller's client, which is closed when the request is done with (-1: nobody waits for it), and the
- * ticket (NULL: none). */
-void hf_canceller_cancel(struct hf_canceller *c, int fd, const struct hf_secret *secret, struct hf_ticket *ticket);
+ * ticket (NULL: none). `tunnel`: fd is one; its other end is told, by one byte, that the cancel has certainly been done, or never will be. Without
+ * that byte it may yet come. */
+enum { HF_CANCEL_CERTAIN = '+' };
+void hf_canceller_cancel(struct hf_canceller *c, int fd, bool tunnel, const struct hf_secret *secret, struct hf_ticket *ticket);
 /* From any thread: withholds the gate's answers, from now until a barrier begun after now is
  * through. */
 void hf_canceller_barrier(struct hf_canceller *c);

@@ -394,7 +394,7 @@ void hf_fresh_sent(struct hf_session *s)
     if (!is_fresh(s) || s->key == NULL || !hf_key_waits(&r->keyring, s->key, false))
         return;
     secret = hf_secret_make(s->key->pid, s->key->bytes, s->key->len);
-    hf_canceller_cancel(r->canceller, -1, &secret, NULL);
+    hf_canceller_cancel(r->canceller, -1, false, &secret, NULL);
 }
 
 void hf_fresh_restart(struct hf_session *s)

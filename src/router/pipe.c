@@ -288,10 +288,6 @@ static void over(struct hf_session *s)
         s->to_leader = true; /* that follower is not fresh enough for it */
     if (hf_session_rehold(s) || hf_survive_loss(s))
         return;
-    if (s->cancel) { /* it is done, also elsewhere */
-        hf_key_cancelled(&s->t->r->keyring, s->ticket);
-        s->ticket = NULL;
-    }
     if (s->dialogue.left)
         hf_session_refuse(s, "57P01", "the leader has changed", "Connect again.");
     else if (s->cancel || (s->from_tunnel && !s->answered))
@@ -382,6 +378,11 @@ static int down_once(struct hf_session *s)
         return -1;
     if (n == 0)
         return ours && !hf_login_is_under_way(s) ? 1 : 0; /* now the client may speak */
+    if (s->cancel) { /* HF_CANCEL_CERTAIN */
+        hf_key_cancelled(&s->t->r->keyring, s->ticket);
+        s->ticket = NULL;
+        return 1;
+    }
     return down_fresh(s, (size_t)n);
 }
 

@@ -316,8 +316,9 @@ static void seek_cancel(struct hf_session *s)
         hf_session_dial(s, HF_TO_FOLLOWER, place.far);
     else if (known || s->from_tunnel || atomic_load(&r->opening) != 0) {
         struct hf_ticket *ticket = s->ticket;
+        bool tunnel = s->from_tunnel;
         s->ticket = NULL;
-        hf_canceller_cancel(r->canceller, hf_session_detach(s), &secret, ticket);
+        hf_canceller_cancel(r->canceller, hf_session_detach(s), tunnel, &secret, ticket);
     }
     else if (atomic_load(&r->leader) == HF_LEADER_ELSEWHERE)
         hf_session_dial(s, HF_TO_LEADER, 0);

@@ -1,4 +1,5 @@
 /* Cancels of sessions that share server connections. */
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "two.h"
@@ -147,10 +148,131 @@ static void cancelled_too_late(void **state)
     fixture_close(f);
 }
 
+/* Through another node: only if that says that the cancel cannot come any more, somebody else has the connection. */
+static void cancelled_elsewhere(void **state)
+{
+    static const char its_key[] = "\0\0\3\4\5\6\7\10"; /* not the first one's */
+
+    (void)state;
+    for (int certain = 0; certain < 2; certain++) {
+        struct fixture *f = fixture_open_with(&(struct hf_router_config){.follow = true, .share = true, .max_servers = 1});
+        int first, asked, server, leader, fd, a, b;
+        char key[8], packet[16], hello[18];
+
+        world.guard = "none";
+        a = tunnel_open(f, &first);
+        b = client_start(f, false);
+        run_until(f, &f->dials, 2);
+        asked = dial_take(f);
+        leader_tell(f, asked);
+        run_until(f, &f->dials, 3);
+        server = dial_take(f);
+        run_until_bytes(f, server, 18);
+        assert_int_equal(recv(server, hello, sizeof hello, 0), sizeof hello);
+        server_check(server);
+        say(server, 'R', "\0\0\0\0", 4);
+        say(server, 'K', its_key, 8);
+        say_held(server, "none");
+        say_ready(server, 'I');
+        hear_key(f, b, key);
+        ask(f, b, server, "SELECT 2");
+        fd = cancel_start(f, key);
+        run_until(f, &f->dials, 4);
+        leader = dial_take(f);
+        run_until_bytes(f, leader, sizeof packet);
+        assert_int_equal(recv(leader, packet, sizeof packet, 0), sizeof packet);
+        assert_memory_equal(packet + 8, its_key, 8);
+        if (certain == 1)
+            assert_int_equal(send(leader, "+", 1, MSG_NOSIGNAL), 1);
+        close(leader);
+        hear_end(f, fd);
+        close(fd);
+        say(server, 'C', "SELECT 1", 9);
+        say_ready(server, 'I');
+        hear_type(f, b, 'C');
+        hear_ready(f, b, 'I');
+        say(a, 'Q', "SELECT 3", 9);
+        if (certain == 0) {
+            hear_end(f, server);
+            close(server);
+            run_until(f, &f->dials, 5);
+            server = tunnel_log_in(f);
+        }
+        hear_text(f, server, 'Q', "SELECT 3");
+        close(a);
+        close(b);
+        close(first);
+        close(asked);
+        close(server);
+        fixture_close(f);
+    }
+}
+
+static int tunnel_with(struct fixture *f, const char *packet, size_t n)
+{
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    hf_router_serve(f->r, fds[1], HF_TO_FOLLOWER);
+    assert_int_equal(send(fds[0], packet, n, MSG_NOSIGNAL), n);
+    return fds[0];
+}
+
+/* PostgreSQL has been asked to cancel; its end. */
+static int cancel_accept(struct fixture *f)
+{
+    char packet[16];
+    int fd;
+
+    assert_true(server_is_asked(f, PATIENCE_MS));
+    fd = accept(f->server, NULL, NULL);
+    assert_int_equal(recv(fd, packet, sizeof packet, MSG_WAITALL), sizeof packet);
+    return fd;
+}
+
+/* The other node's side: it says so when PostgreSQL has sent the signal, or it has nobody to send it to. */
+static void certain_of(void **state)
+{
+    static const char hello[] = "\0\0\0\x12\0\3\0\0user\0app\0";
+    static const char packet[] = "\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\1\2\3\4";
+    struct fixture *f = fixture_open(0, 0, 0);
+    int reader, server, postgres, fd;
+    char b;
+
+    (void)state;
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1);
+    hf_router_follower_readable(f->r, true);
+    fd = tunnel_with(f, packet, 16); /* nobody has that key */
+    run_until_bytes(f, fd, 1);
+    assert_int_equal(recv(fd, &b, 1, 0), 1);
+    hear_end(f, fd);
+    close(fd);
+    reader = tunnel_with(f, hello, sizeof hello);
+    server = server_accept(f);
+    server_welcome(server);
+    hear_ready(f, reader, 'I');
+    fd = tunnel_with(f, packet, 16);
+    postgres = cancel_accept(f);
+    hear_nothing(f, fd, 20);
+    close(postgres);
+    run_until_bytes(f, fd, 1);
+    assert_int_equal(recv(fd, &b, 1, 0), 1);
+    hear_end(f, fd);
+    close(fd);
+    fd = tunnel_with(f, packet, 16);
+    postgres = cancel_accept(f); /* which takes too long */
+    hear_end(f, fd);
+    close(fd);
+    close(postgres);
+    close(reader);
+    close(server);
+    fixture_close(f);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(cancelled), cmocka_unit_test(cancelled_pipeline), cmocka_unit_test(cancelled_while_connecting),
-                                       cmocka_unit_test(cancelled_too_late)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(cancelled), cmocka_unit_test(cancelled_pipeline), cmocka_unit_test(cancelled_while_connecting), cmocka_unit_test(cancelled_too_late),
+                                       cmocka_unit_test(cancelled_elsewhere), cmocka_unit_test(certain_of)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,13 +96,20 @@ void hear_key(struct fixture *f, int fd, char key[8])
     hear_ready(f, fd, 'I');
 }
 
-void cancel(struct fixture *f, const char key[8])
+int cancel_start(struct fixture *f, const char key[8])
 {
     char packet[16] = "\0\0\0\x10\x04\xd2\x16\x2e";
     int fd = client_connect(f, false);
 
     memcpy(packet + 8, key, 8);
     assert_int_equal(send(fd, packet, sizeof packet, MSG_NOSIGNAL), sizeof packet);
+    return fd;
+}
+
+void cancel(struct fixture *f, const char key[8])
+{
+    int fd = cancel_start(f, key);
+
     hear_end(f, fd);
     close(fd);
 }

@@ -27,5 +27,6 @@ void bind_execute(int fd, const char *name);
 
 void hear_key(struct fixture *f, int fd, char key[8]); /* until the client is let in; the body of its key */
 void cancel(struct fixture *f, const char key[8]);
+int cancel_start(struct fixture *f, const char key[8]); /* its connection */
 
 #endif
