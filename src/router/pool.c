@@ -107,20 +107,29 @@ static struct hf_waiter *turn(const struct hf_pool *p, unsigned thread)
 
 static bool has_room(const struct hf_pool *p, uint64_t now_ms)
 {
-    return (p->most == 0 || p->places < p->most) && now_ms >= p->refused_until_ms;
+    return (p->most == 0 || p->places < p->most) && now_ms >= p->refused_until_ms && now_ms >= p->try_until_ms;
 }
 
-static void occupy(struct hf_pools *all, struct hf_pool *p)
+static void occupy(struct hf_pools *all, struct hf_pool *p, uint64_t now_ms)
 {
     p->places++;
     all->places++;
+    p->try_until_ms = p->refused_ms > 0 ? now_ms + HF_POOL_TRY_MS : 0;
+}
+
+static void vacate(struct hf_pools *all, struct hf_pool *p)
+{
+    assert(p->places > 0 && all->places > 0);
+    p->places--;
+    all->places--;
+    p->try_until_ms = 0;
 }
 
 bool hf_pool_take(struct hf_pools *all, struct hf_pool *p, uint64_t now_ms)
 {
     if (p->n_waiting > 0 || !has_room(p, now_ms))
         return false;
-    occupy(all, p);
+    occupy(all, p, now_ms);
     return true;
 }
 
@@ -133,11 +142,27 @@ struct hf_waiter *hf_pool_next(struct hf_pools *all, struct hf_pool *p, unsigned
     return w;
 }
 
-void hf_pool_give(struct hf_pools *all, struct hf_pool *p)
+void hf_pool_give(struct hf_pools *all, struct hf_pool *p, uint64_t now_ms)
 {
-    assert(p->places > 0 && all->places > 0);
-    p->places--;
-    all->places--;
+    vacate(all, p);
+    if (p->refused_ms == 0)
+        return;
+    p->refused_ms = HF_POOL_REFUSED_MS;
+    if (p->refused_until_ms > now_ms + HF_POOL_REFUSED_MS)
+        p->refused_until_ms = now_ms + HF_POOL_REFUSED_MS; /* PostgreSQL needs a moment to end it */
+}
+
+void hf_pool_made(struct hf_pool *p)
+{
+    p->try_until_ms = 0;
+    p->refused_ms = p->n_waiting > 0 && p->refused_ms > 0 ? HF_POOL_REFUSED_MS : 0;
+}
+
+uint64_t hf_pool_due_ms(const struct hf_pool *p)
+{
+    if (p->n_waiting == 0 || (p->most > 0 && p->places >= p->most))
+        return UINT64_MAX;
+    return p->refused_until_ms > p->try_until_ms ? p->refused_until_ms : p->try_until_ms;
 }
 
 struct hf_waiter *hf_pool_grow(struct hf_pools *all, struct hf_pool *p, unsigned thread, uint64_t now_ms)
@@ -147,7 +172,7 @@ struct hf_waiter *hf_pool_grow(struct hf_pools *all, struct hf_pool *p, unsigned
     if (w == NULL)
         return NULL;
     hf_pool_leave(all, w);
-    occupy(all, p);
+    occupy(all, p, now_ms);
     return w;
 }
 
@@ -155,8 +180,13 @@ bool hf_pool_refuse(struct hf_pools *all, struct hf_pool *p, struct hf_waiter *w
 {
     if (p->places == 1)
         return false;
-    hf_pool_give(all, p);
-    p->refused_until_ms = now_ms + HF_POOL_REFUSED_MS;
+    vacate(all, p);
+    if (p->refused_ms == 0)
+        p->refused_ms = HF_POOL_REFUSED_MS;
+    if (now_ms >= p->refused_until_ms) { /* else it had begun before the last one was refused */
+        p->refused_until_ms = now_ms + p->refused_ms;
+        p->refused_ms = p->refused_ms * 2 < HF_POOL_REFUSED_MAX_MS ? p->refused_ms * 2 : HF_POOL_REFUSED_MAX_MS;
+    }
     w->since_ms = since_ms;
     w->order = 0; /* before all that came by themselves */
     enter(all, p, w, thread, true);

@@ -5,8 +5,9 @@
  * whatever thread, but that one of the same thread goes before another thread's who came less than HF_POOL_NEAR_MS before: to go to
  * another thread costs more than that is worth. Nobody waits for longer than that because of it.
  *
- * PostgreSQL has bounds of its own (max_connections, CONNECTION LIMIT): where one is met, no place is given for a while, and
- * who met it waits first in line. */
+ * PostgreSQL has bounds of its own (max_connections, CONNECTION LIMIT): where one is met, who met it waits first in line, and no place is
+ * given for a while, which doubles each time. From then on one after the other tries, the next one when it is known what has become of the one
+ * before (hf_pool_made(), hf_pool_refuse()), or has not become in HF_POOL_TRY_MS; until one is made while nobody waits. */
 #ifndef HF_ROUTER_POOL_H
 #define HF_ROUTER_POOL_H
 
@@ -18,7 +19,9 @@
 enum {
     HF_POOL_THREADS = 2,
     HF_POOL_NEAR_MS = 2,
-    HF_POOL_REFUSED_MS = 100, /* after PostgreSQL had no room */
+    HF_POOL_REFUSED_MS = 5, /* after PostgreSQL had no room, and as soon as there is one connection less; doubled up to */
+    HF_POOL_REFUSED_MAX_MS = 100,
+    HF_POOL_TRY_MS = 1000,
 };
 
 struct hf_pool;
@@ -45,6 +48,8 @@ struct hf_pool {
     atomic_uint n_waiting; /* may be looked at without a lock, too */
     atomic_uint idle[HF_POOL_THREADS]; /* the owner's: connections that could be had from sessions that rest there */
     uint64_t refused_until_ms;
+    unsigned refused_ms;   /* the while after the next refusal; 0: there has been none of late */
+    uint64_t try_until_ms; /* one tries; 0: nobody does */
     size_t key_len;
     uint8_t key[]; /* what it is for */
 };
@@ -68,7 +73,11 @@ void hf_pool_leave(struct hf_pools *all, struct hf_waiter *w); /* not in line is
 /* A server connection is to be had on that thread: who gets it, with its place? In line no more. NULL: nobody waits. */
 struct hf_waiter *hf_pool_next(struct hf_pools *all, struct hf_pool *p, unsigned thread);
 /* A place is given up, with no connection. */
-void hf_pool_give(struct hf_pools *all, struct hf_pool *p);
+void hf_pool_give(struct hf_pools *all, struct hf_pool *p, uint64_t now_ms);
+/* PostgreSQL had room for one who has a place. */
+void hf_pool_made(struct hf_pool *p);
+/* When somebody who waits could be let have a place because of the time alone. UINT64_MAX: never. */
+uint64_t hf_pool_due_ms(const struct hf_pool *p);
 /* Who may make a connection of its own now, with a place taken. In line no more. NULL: nobody. */
 struct hf_waiter *hf_pool_grow(struct hf_pools *all, struct hf_pool *p, unsigned thread, uint64_t now_ms);
 /* PostgreSQL had no room for one who has a place: it is given up, and `w` is first in line as of `since_ms`. False: nobody else has a

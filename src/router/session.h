@@ -45,7 +45,8 @@ struct hf_thread {
     struct hf_session *resting_first, *resting_last; /* share.h: the one that rests longest is the first */
     struct hf_wait *granted_first, **granted_end;    /* what has been given to its own sessions */
     unsigned n_queued, share_timer_ms;
-    uv_timer_t share_timer;
+    uv_timer_t share_timer, grow_timer;
+    uint64_t grow_ms; /* when that is due; UINT64_MAX: never */
     struct hf_sql_cache *sql;
     struct hf_dialogue before; /* of the session that is being read, before what was read */
     uv_prepare_t turn; /* of the loop: sql's budget begins anew */

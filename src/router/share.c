@@ -46,7 +46,7 @@ static void deliver(struct hf_thread *from, struct hf_wait *w)
         return;
     }
     if (w->t->ended) { /* its session is gone */
-        hf_pool_give(&from->r->pools, w->pool);
+        hf_pool_give(&from->r->pools, w->pool, now_ms(from));
         hf_pool_unref(&from->r->pools, w->pool);
         hf_server_close(from->r, &w->server);
         free(w);
@@ -65,6 +65,7 @@ void hf_share_grow(struct hf_thread *t, struct hf_pool *p)
 
     while (!t->stopping && (w = hf_pool_grow(&t->r->pools, p, t->index, now_ms(t))) != NULL)
         deliver(t, (struct hf_wait *)w);
+    hf_share_grow_at(t, hf_pool_due_ms(p));
 }
 
 /* A place, with a connection or without, that is nobody's now. */
@@ -81,7 +82,7 @@ static void pass_on(struct hf_thread *t, struct hf_pool *p, struct hf_server *v)
         w->has_server = true;
         deliver(t, w);
     } else {
-        hf_pool_give(&r->pools, p);
+        hf_pool_give(&r->pools, p, now_ms(t));
         hf_share_grow(t, p);
     }
     unlock(r);
@@ -210,6 +211,7 @@ static bool want(struct hf_session *s)
     w = wait_new(s);
     if (w != NULL) {
         hf_pool_wait(&r->pools, p, &w->waiter, t->index, now_ms(t));
+        hf_share_grow_at(t, hf_pool_due_ms(p));
         poke(r, p);
     }
     unlock(r);
@@ -405,7 +407,7 @@ static void vacate(struct hf_session *s)
         return;
     s->share->placed = false;
     lock(r);
-    hf_pool_give(&r->pools, s->share->pool);
+    hf_pool_give(&r->pools, s->share->pool, now_ms(s->t));
     hf_share_grow(s->t, s->share->pool);
     unlock(r);
 }
@@ -470,6 +472,18 @@ void hf_share_cancel(struct hf_thread *t, uint64_t id)
     free(c);
 }
 
+void hf_share_is_let_in(struct hf_session *s)
+{
+    struct hf_router *r = s->t->r;
+
+    if (s->share == NULL || !s->share->placed)
+        return;
+    lock(r);
+    hf_pool_made(s->share->pool);
+    hf_share_grow(s->t, s->share->pool);
+    unlock(r);
+}
+
 bool hf_share_is_refused(struct hf_session *s)
 {
     struct hf_router *r = s->t->r;
@@ -481,10 +495,12 @@ bool hf_share_is_refused(struct hf_session *s)
     lock(r);
     w = wait_new(s);
     waits = w != NULL && hf_pool_refuse(&r->pools, s->share->pool, &w->waiter, s->t->index, s->share->wanted_ms, now_ms(s->t));
-    if (waits)
+    if (waits) {
         poke(r, s->share->pool);
-    else if (w != NULL)
+        hf_share_grow(s->t, s->share->pool);
+    } else if (w != NULL) {
         hf_pool_unref(&r->pools, s->share->pool);
+    }
     unlock(r);
     if (!waits) {
         free(w);

@@ -51,6 +51,7 @@ bool hf_share_is_due(const struct hf_session *s);
 /* Its server is gone, and nothing was under way: it needs none until its client speaks. False: it does not share. */
 bool hf_share_rest(struct hf_session *s);
 void hf_share_wants(struct hf_session *s); /* from now on, if it shares; as long as it may wait counts from here */
+void hf_share_is_let_in(struct hf_session *s); /* PostgreSQL has room for it */
 /* PostgreSQL has no room for it. True: it waits in line; false: it is to be told. */
 bool hf_share_is_refused(struct hf_session *s);
 

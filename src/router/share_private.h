@@ -52,7 +52,9 @@ struct hf_share {
 
 /* share.c; with the pools' lock: a place is free. Those may have it who would make a connection of their own. */
 void hf_share_grow(struct hf_thread *t, struct hf_pool *p);
-/* share_time.c: something has begun, or ended, that time does something to. */
+/* share_time.c */
+void hf_share_grow_at(struct hf_thread *t, uint64_t ms); /* with the pools' lock: of whatever pool. UINT64_MAX: never */
+/* Something has begun, or ended, that time does something to. */
 void hf_share_set_timer(struct hf_thread *t);
 /* share_give.c */
 bool hf_share_may_give(const struct hf_session *s);

@@ -56,6 +56,28 @@ static void end_late(struct hf_thread *t)
     } while (!t->stopping);
 }
 
+static void grow_cb(uv_timer_t *timer)
+{
+    struct hf_thread *t = timer->data;
+
+    uv_update_time(&t->loop);
+    t->grow_ms = UINT64_MAX;
+    uv_mutex_lock(&t->r->pools_lock);
+    for (struct hf_pool *p = t->r->pools.first; p != NULL; p = p->next)
+        hf_share_grow(t, p);
+    uv_mutex_unlock(&t->r->pools_lock);
+}
+
+void hf_share_grow_at(struct hf_thread *t, uint64_t ms)
+{
+    uint64_t now = now_ms(t);
+
+    if (ms >= t->grow_ms || t->stopping)
+        return;
+    t->grow_ms = ms;
+    (void)uv_timer_start(&t->grow_timer, grow_cb, ms > now ? ms - now : 0, 0);
+}
+
 static void timer_cb(uv_timer_t *timer)
 {
     struct hf_thread *t = timer->data;
@@ -63,10 +85,6 @@ static void timer_cb(uv_timer_t *timer)
 
     uv_update_time(&t->loop);
     end_late(t);
-    uv_mutex_lock(&t->r->pools_lock);
-    for (struct hf_pool *p = t->r->pools.first; p != NULL; p = p->next)
-        hf_share_grow(t, p);
-    uv_mutex_unlock(&t->r->pools_lock);
     while ((s = t->resting_first) != NULL && now_ms(t) - s->share->resting_ms >= RESTING_MS) {
         static const uint8_t goodbye[] = {'X', 0, 0, 0, 4};
         hf_session_say_back(s, goodbye, sizeof goodbye);
@@ -81,12 +99,16 @@ void hf_share_thread_open(struct hf_thread *t, unsigned index)
     t->granted_end = &t->granted_first;
     (void)uv_timer_init(&t->loop, &t->share_timer);
     t->share_timer.data = t;
+    (void)uv_timer_init(&t->loop, &t->grow_timer);
+    t->grow_timer.data = t;
+    t->grow_ms = UINT64_MAX;
 }
 
 /* Nobody posts to it after. */
 void hf_share_thread_close(struct hf_thread *t)
 {
     uv_close((uv_handle_t *)&t->share_timer, NULL);
+    uv_close((uv_handle_t *)&t->grow_timer, NULL);
     uv_mutex_lock(&t->r->pools_lock);
     t->ended = true;
     uv_mutex_unlock(&t->r->pools_lock);

@@ -136,6 +136,7 @@ static int hear_ready(struct hf_session *s)
         return v->spoiling ? 0 : 1;
     }
     if (!v->asked) {
+        hf_share_is_let_in(s);
         if (!make_again(s))
             return -1;
     } else {

@@ -31,8 +31,8 @@ static void shared(void **state)
     assert_false(hf_pool_take(&all, a, 0));
     assert_true(hf_pool_take(&all, b, 0)); /* has places of its own */
     assert_int_equal(all.places, 2);
-    hf_pool_give(&all, a);
-    hf_pool_give(&all, b);
+    hf_pool_give(&all, a, 0);
+    hf_pool_give(&all, b, 0);
     hf_pool_unref(&all, a);
     hf_pool_unref(&all, b);
     assert_ptr_equal(all.first, a);
@@ -70,7 +70,7 @@ static void fair(void **state)
     }
     assert_null(hf_pool_next(&all, p, 0));
     assert_int_equal(all.n_waiting, 0);
-    hf_pool_give(&all, p);
+    hf_pool_give(&all, p, 0);
     hf_pool_unref(&all, p);
 }
 
@@ -90,7 +90,7 @@ static void leaving(void **state)
     assert_ptr_equal(hf_pool_next(&all, p, 1), &a);
     hf_pool_leave(&all, &c);
     assert_null(hf_pool_next(&all, p, 1));
-    hf_pool_give(&all, p);
+    hf_pool_give(&all, p, 0);
     hf_pool_unref(&all, p);
 }
 
@@ -106,13 +106,13 @@ static void growing(void **state)
     hf_pool_wait(&all, p, &a, 0, 1);
     hf_pool_wait(&all, p, &b, 1, 2);
     assert_null(hf_pool_grow(&all, p, 0, 3));
-    hf_pool_give(&all, p);
+    hf_pool_give(&all, p, 0);
     assert_ptr_equal(hf_pool_grow(&all, p, 0, 3), &a);
     assert_null(hf_pool_grow(&all, p, 0, 3));
-    hf_pool_give(&all, p);
-    hf_pool_give(&all, p);
+    hf_pool_give(&all, p, 0);
+    hf_pool_give(&all, p, 0);
     assert_ptr_equal(hf_pool_grow(&all, p, 0, 3), &b);
-    hf_pool_give(&all, p);
+    hf_pool_give(&all, p, 0);
     hf_pool_unref(&all, p);
 }
 
@@ -135,15 +135,64 @@ static void refused(void **state)
     assert_ptr_equal(hf_pool_next(&all, p, 1), &a);
     assert_int_equal(a.since_ms, 1);
     assert_ptr_equal(hf_pool_grow(&all, p, 1, 10 + HF_POOL_REFUSED_MS), &b);
-    hf_pool_give(&all, p);
-    hf_pool_give(&all, p);
+    hf_pool_give(&all, p, 100);
+    hf_pool_give(&all, p, 100);
+    hf_pool_unref(&all, p);
+}
+
+/* One after the other tries then, so that not all are refused again; each time in vain doubles the while, up to a bound. */
+static void one_by_one(void **state)
+{
+    enum { WAITERS = 8 };
+    struct hf_pools all = {.most = 0};
+    struct hf_pool *p = pool(&all, "p");
+    struct hf_waiter w[WAITERS] = {0}, *next;
+    uint64_t now = 0, due;
+
+    (void)state;
+    assert_true(hf_pool_take(&all, p, now)); /* that one keeps its place */
+    assert_true(hf_pool_take(&all, p, now));
+    for (unsigned i = 1; i < WAITERS; i++)
+        hf_pool_wait(&all, p, &w[i], 0, now);
+    next = &w[0];
+    for (unsigned i = 0, ms = HF_POOL_REFUSED_MS; i < 10; i++, ms = ms * 2 < HF_POOL_REFUSED_MAX_MS ? ms * 2 : HF_POOL_REFUSED_MAX_MS) {
+        assert_true(hf_pool_refuse(&all, p, next, 0, now, now));
+        due = now + ms;
+        assert_int_equal(hf_pool_due_ms(p), due);
+        assert_null(hf_pool_grow(&all, p, 0, due - 1));
+        next = hf_pool_grow(&all, p, 0, due);
+        assert_ptr_equal(next, &w[0]);
+        assert_null(hf_pool_grow(&all, p, 0, due)); /* it is not known yet what comes of it */
+        now = due;
+    }
+    hf_pool_made(p);
+    assert_ptr_equal(hf_pool_grow(&all, p, 0, now), &w[1]); /* one made it: the next may try at once, and no more */
+    assert_null(hf_pool_grow(&all, p, 0, now));
+    assert_true(hf_pool_refuse(&all, p, &w[1], 0, now, now));
+    assert_int_equal(hf_pool_due_ms(p), now + HF_POOL_REFUSED_MS);
+    now += HF_POOL_REFUSED_MS;
+    assert_ptr_equal(hf_pool_grow(&all, p, 0, now), &w[1]);
+    assert_true(hf_pool_refuse(&all, p, &w[1], 0, now, now));
+    assert_int_equal(hf_pool_due_ms(p), now + 2 * HF_POOL_REFUSED_MS);
+    hf_pool_give(&all, p, now); /* there is one connection less: soon, though the last while was longer */
+    assert_int_equal(hf_pool_due_ms(p), now + HF_POOL_REFUSED_MS);
+    now += HF_POOL_REFUSED_MS;
+    assert_ptr_equal(hf_pool_grow(&all, p, 0, now), &w[1]);
+    assert_null(hf_pool_grow(&all, p, 0, now + HF_POOL_TRY_MS - 1));
+    assert_ptr_equal(hf_pool_grow(&all, p, 0, now + HF_POOL_TRY_MS), &w[2]); /* nothing has become of it */
+    while (hf_pool_next(&all, p, 0) != NULL)
+        ;
+    hf_pool_made(p); /* nobody waits: as before all this */
+    assert_true(hf_pool_take(&all, p, now) && hf_pool_take(&all, p, now));
+    while (p->places > 0)
+        hf_pool_give(&all, p, now);
     hf_pool_unref(&all, p);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(shared), cmocka_unit_test(fair), cmocka_unit_test(leaving),
-                                       cmocka_unit_test(growing), cmocka_unit_test(refused)};
+                                       cmocka_unit_test(growing), cmocka_unit_test(refused), cmocka_unit_test(one_by_one)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,6 +60,53 @@ static void full(int server)
     close(server);
 }
 
+/* It is tried again and again, until that server's connection is closed for it; the one that is made then. */
+static int full_until_end(struct fixture *f, int server)
+{
+    enum { TRIES_MAX = 1000 };
+
+    for (int i = 0; i < TRIES_MAX; i++) {
+        int fd = server_accept(f);
+        char c;
+        if (recv(server, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+            close(server);
+            return fd;
+        }
+        full(fd);
+    }
+    fail_msg("it is never closed");
+    return -1;
+}
+
+/* PostgreSQL has no room: it waits for another's, or is told, if there is none. */
+static void no_room(void **state)
+{
+    struct fixture *f = sharing(0);
+    int a, b, server, second;
+
+    (void)state;
+    a = client_start(f, false);
+    server = server_accept(f);
+    full(server);
+    hear_error(f, a, "53300");
+    close(a);
+    a = session_open(f, &server);
+    done(f, a, server, "BEGIN", "BEGIN", 'T');
+    b = client_start(f, false);
+    client_proved(f, b);
+    second = server_accept(f);
+    full(second);
+    done(f, a, server, "COMMIT", "COMMIT", 'I');
+    server = full_until_end(f, server);
+    server_log_in(server);
+    hear_ready(f, b, 'I');
+    done(f, b, server, "SELECT 1", "SELECT 1", 'I');
+    close(a);
+    close(b);
+    close(server);
+    fixture_close(f);
+}
+
 /* PostgreSQL has no room, and there is a session that needs its connection for nothing. */
 static void no_room_beside_one_that_rests(void **state)
 {
@@ -70,14 +117,39 @@ static void no_room_beside_one_that_rests(void **state)
     client_proved(f, b);
     second = server_accept(f);
     full(second);
-    hear_end(f, server); /* its client has that one's key: it is closed, and there is room */
-    close(server);
-    server = server_accept(f);
+    server = full_until_end(f, server); /* its client has that one's key: it is closed, and there is room */
     server_log_in(server);
     hear_ready(f, b, 'I');
     close(a);
     close(b);
     close(server);
+    fixture_close(f);
+}
+
+/* While there is no room it is tried again, soon at first. */
+static void no_room_for_a_moment(void **state)
+{
+    enum { TIMES = 4, BOUND_MS = 300 };
+    struct fixture *f = sharing(0);
+    int server, second, a = session_open(f, &server), b = client_start(f, false);
+    uint64_t began;
+
+    (void)state;
+    client_proved(f, b);
+    done(f, a, server, "BEGIN", "BEGIN", 'T');
+    began = uv_hrtime();
+    for (int i = 0; i < TIMES; i++) {
+        second = server_accept(f);
+        full(second);
+    }
+    second = server_accept(f);
+    server_log_in(second);
+    hear_ready(f, b, 'I');
+    assert_true(uv_hrtime() - began < BOUND_MS * 1000000ull);
+    close(a);
+    close(b);
+    close(server);
+    close(second);
     fixture_close(f);
 }
 
@@ -109,15 +181,13 @@ static void no_room_for_a_failed_transaction(void **state)
     say_ready(other, 'I');
     hear_type(f, b, 'C');
     hear_ready(f, b, 'I');
-    hear_end(f, other);
-    server = server_accept(f);
+    server = full_until_end(f, other);
     server_log_in(server);
     spoil(f, server);
     ask(f, a, server, "SELECT 3");
     close(a);
     close(b);
     close(server);
-    close(other);
     fixture_close(f);
 }
 
@@ -188,7 +258,9 @@ static void ended_when_taken(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye),
-                                       cmocka_unit_test(no_room_beside_one_that_rests), cmocka_unit_test(no_room_for_a_failed_transaction), cmocka_unit_test(no_room_after_a_long_time),
+                                       cmocka_unit_test(no_room), cmocka_unit_test(no_room_beside_one_that_rests),
+                                       cmocka_unit_test(no_room_for_a_moment), cmocka_unit_test(no_room_for_a_failed_transaction),
+                                       cmocka_unit_test(no_room_after_a_long_time),
                                        cmocka_unit_test(ended_when_taken)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
