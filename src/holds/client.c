@@ -180,8 +180,6 @@ static void bind(struct hf_holds *h, const uint8_t *body, size_t have)
     struct hf_portal *p = portal(h, portal_name, portal_len, true);
     const struct hf_item *i = r.bad ? NULL : meant(h, name, len);
 
-    if (!r.bad && len == 0 && !h->unnamed_here)
-        h->keeps_unnamed = true;
     h->batch = true;
     (void)hf_holds_push(h, HF_OP_BIND);
     if (p == NULL)

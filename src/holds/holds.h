@@ -135,8 +135,8 @@ void hf_holds_give(struct hf_holds *h);
 void hf_holds_take(struct hf_holds *h, struct hf_rest rest);
 /* What that was of an unnamed statement is taken away, before what the client says next. */
 void hf_holds_clear_unnamed(struct hf_holds *h);
-/* Is its own unnamed statement to be there before the client's next messages, of which the first begins so? A session that parses it anew
- * each time needs none. */
+/* Is its own unnamed statement to be there before the client's next messages, of which the first begins so? Not if that replaces it; else one
+ * behind it may be about it, however the session has used it so far. */
 bool hf_holds_needs_unnamed(const struct hf_holds *h, const uint8_t *p, size_t n);
 /* Does that message leave no trace of an unnamed statement that is there? */
 bool hf_holds_drops_unnamed(const uint8_t *p, size_t n);

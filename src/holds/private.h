@@ -240,7 +240,6 @@ struct hf_holds {
     bool tx_read_only;
     bool beyond_ascii; /* the text of a setting */
     bool odd_strings, odd_encoding; /* as the server has said: texts cannot be read. DISCARD ALL need not end it */
-    bool keeps_unnamed; /* the client uses it in another batch than the one that it was parsed in */
     bool left_unnamed; /* the connection may have an unnamed statement */
     bool discarded;    /* DISCARD ALL, which does not give back all that the login gave */
     struct hf_print state; /* as of the log's change `state_of` */

@@ -132,33 +132,12 @@ void hf_holds_clear_unnamed(struct hf_holds *h)
     h->left_unnamed = false;
 }
 
-/* Where the name of the statement that a message is about begins; NULL: it is about none, or too short to tell. */
-static const uint8_t *statement_in(const uint8_t *p, size_t n)
-{
-    const uint8_t *nul;
-
-    if (n < 7)
-        return NULL;
-    if (p[0] == 'P')
-        return p + 5;
-    if (p[0] == 'D' || p[0] == 'C')
-        return p[5] == 'S' ? p + 6 : NULL;
-    nul = p[0] == 'B' ? memchr(p + 5, '\0', n - 5) : NULL;
-    return nul != NULL && nul + 1 < p + n ? nul + 1 : NULL;
-}
-
 bool hf_holds_drops_unnamed(const uint8_t *p, size_t n)
 {
-    const uint8_t *name = statement_in(p, n);
-
-    return n > 0 && (p[0] == 'Q' || (p[0] == 'P' && name != NULL && *name == '\0'));
+    return n > 0 && (p[0] == 'Q' || (n > 5 && p[0] == 'P' && p[5] == '\0'));
 }
 
 bool hf_holds_needs_unnamed(const struct hf_holds *h, const uint8_t *p, size_t n)
 {
-    const uint8_t *name = statement_in(p, n);
-
-    if (h->unnamed == NULL || n == 0 || hf_holds_drops_unnamed(p, n))
-        return false;
-    return h->keeps_unnamed || name == NULL || *name == '\0';
+    return h->unnamed != NULL && n > 0 && !hf_holds_drops_unnamed(p, n);
 }

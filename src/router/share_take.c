@@ -9,7 +9,7 @@
 #include "router/login.h"
 #include "router/share_private.h"
 
-enum { FIRST_MAX = 96 }; /* of the client's message: its type, and what statement it is about */
+enum { FIRST_MAX = 6 }; /* of the client's message: its head, and whether what it parses has a name */
 
 /* What undoes all that another session has made of a connection. DISCARD ALL leaves no role, also where the login gave one. */
 static const char *const all_of_it[] = {"DISCARD ALL", "RESET ROLE", NULL};

@@ -674,6 +674,30 @@ static void nonsense(void **state)
     talk_end(&t);
 }
 
+/* On another connection: its own unnamed statement is to be there, whatever the next message is about, unless that replaces it. */
+static void unnamed_elsewhere(void **state)
+{
+#define MESSAGE(type, body) (const uint8_t *)(type "\0\0\0\x20" body), sizeof(type "\0\0\0\x20" body)
+    struct talk t;
+
+    (void)state;
+    talk_begin(&t);
+    assert_false(hf_holds_needs_unnamed(t.h, MESSAGE("B", "\0\0"))); /* it has none */
+    talk_play(&t, "> P - SELECT 1\n"
+                  "> S\n"
+                  "< 1\n"
+                  "< Z I\n");
+    assert_true(hf_holds_needs_unnamed(t.h, MESSAGE("B", "\0\0")));
+    assert_true(hf_holds_needs_unnamed(t.h, MESSAGE("B", "\0q\0"))); /* there may be a Bind of it behind that */
+    assert_true(hf_holds_needs_unnamed(t.h, MESSAGE("P", "q\0SELECT 2\0")));
+    assert_true(hf_holds_needs_unnamed(t.h, MESSAGE("E", "\0\0\0\0\0")));
+    assert_true(hf_holds_needs_unnamed(t.h, (const uint8_t *)"P", 1)); /* it cannot be told yet */
+    assert_false(hf_holds_needs_unnamed(t.h, MESSAGE("P", "\0SELECT 2\0")));
+    assert_false(hf_holds_needs_unnamed(t.h, MESSAGE("Q", "SELECT 2\0")));
+    talk_end(&t);
+#undef MESSAGE
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -683,7 +707,7 @@ int main(void)
         cmocka_unit_test(errors),         cmocka_unit_test(unnamed_in_doubt),
         cmocka_unit_test(names_in_doubt), cmocka_unit_test(settings_by_parameter),
         cmocka_unit_test(mixed),          cmocka_unit_test(copy),
-        cmocka_unit_test(function_call),  cmocka_unit_test(pipeline),
+        cmocka_unit_test(function_call),  cmocka_unit_test(unnamed_elsewhere),  cmocka_unit_test(pipeline),
         cmocka_unit_test(lost),           cmocka_unit_test(nonsense),
     };
 
