@@ -186,12 +186,46 @@ static void deallocate(struct hf_holds *h, const char *name)
         h->pins |= PIN(UNKNOWN); /* it was there, so what else is there? */
 }
 
+/* As far as the packet says; what ALTER ROLE or DATABASE ... SET role gives is not known here. */
+static bool login_gives_role(const struct hf_holds *h)
+{
+    const char *at, *end, *value, *behind;
+
+    if (h->packet == NULL || h->packet_len <= 8)
+        return false;
+    at = (const char *)h->packet + 8;
+    end = (const char *)h->packet + h->packet_len;
+    for (; at < end && *at != '\0'; at = behind + 1) {
+        value = memchr(at, '\0', (size_t)(end - at));
+        behind = value != NULL && ++value < end ? memchr(value, '\0', (size_t)(end - value)) : NULL;
+        if (behind == NULL)
+            return false;
+        if (strcasecmp(at, "role") == 0 || (strcmp(at, "options") == 0 && strcasestr(value, "role") != NULL))
+            return true;
+    }
+    return false;
+}
+
 static void discard_all(struct hf_holds *h)
 {
+    static const char none[] = "SET ROLE NONE";
+    struct hf_item *i;
+
     hf_journal_clear(&h->journal);
     hf_log_remove_all(&h->log);
     h->pins = 0;
     h->discarded = true;
+    if (!login_gives_role(h))
+        return;
+    i = hf_item_new(&h->budget, HF_ITEM_SETTING, "role", 4); /* the next connection's login gives it again */
+    if (i == NULL || !hf_item_set_text(i, none, sizeof none - 1)) {
+        hf_item_unref(i);
+        hf_holds_too_much(h);
+        return;
+    }
+    i->parses = true;
+    if (!hf_log_set(&h->log, i))
+        hf_holds_too_much(h);
 }
 
 /* -- statements -------------------------------------------------------------------------------- */

@@ -9,13 +9,11 @@ static uint32_t be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static void begin(struct talk *t, bool alone)
+static void begin(struct talk *t, const void *packet, size_t n, bool alone)
 {
-    static const uint8_t packet[] = "\0\0\0\x13\0\3\0\0user\0me\0";
-
     *t = (struct talk){.cache = hf_sql_cache_new(1 << 20)};
-    t->h = hf_holds_new(t->cache, packet, sizeof packet);
-    t->cut = alone ? NULL : hf_holds_new(t->cache, packet, sizeof packet);
+    t->h = hf_holds_new(t->cache, packet, n);
+    t->cut = alone ? NULL : hf_holds_new(t->cache, packet, n);
     assert_non_null(t->h);
     assert_by(t, HF_HOLD_START);
     s_parameter(t, "standard_conforming_strings", "on");
@@ -25,14 +23,21 @@ static void begin(struct talk *t, bool alone)
     assert_free(t);
 }
 
+static const uint8_t login[] = "\0\0\0\x12\0\3\0\0user\0me\0";
+
 void talk_begin(struct talk *t)
 {
-    begin(t, false);
+    begin(t, login, sizeof login, false);
 }
 
 void talk_begin_alone(struct talk *t)
 {
-    begin(t, true);
+    begin(t, login, sizeof login, true);
+}
+
+void talk_begin_with(struct talk *t, const void *packet, size_t n)
+{
+    begin(t, packet, n, false);
 }
 
 void talk_end(struct talk *t)

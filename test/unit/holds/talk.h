@@ -33,6 +33,7 @@ struct talk {
 
 void talk_begin(struct talk *t);       /* logged in, to a server with a guard */
 void talk_begin_alone(struct talk *t); /* followed once, in whole messages: for what takes many */
+void talk_begin_with(struct talk *t, const void *packet, size_t n); /* the startup packet */
 void talk_end(struct talk *t);
 void talk_play(struct talk *t, const char *script);
 void talk_all(const char *script); /* begins, plays and ends */

@@ -568,6 +568,40 @@ static void accounts(void **state)
              "= setting\n");
 }
 
+/* DISCARD ALL leaves no role; another connection would have the login's again. */
+static void discarded_role(void **state)
+{
+    static const struct {
+        const char *packet;
+        size_t n;
+        const char *then;
+    } cases[] = {
+#define PACKET(names) "\0\0\0\x20\0\3\0\0" names "\0", sizeof("\0\0\0\x20\0\3\0\0" names "\0")
+        {PACKET("user\0me\0options\0-c role=r"), "@ SET ROLE NONE\n"},
+        {PACKET("user\0me\0options\0--Role=r"), "@ SET ROLE NONE\n"},
+        {PACKET("role\0r\0user\0me"), "@ SET ROLE NONE\n"},
+        {PACKET("user\0role\0options\0-c work_mem=1MB"), "@\n"},
+        {PACKET("user\0me\0options"), "@\n"}, /* cut */
+#undef PACKET
+    };
+    struct talk t;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        talk_begin_with(&t, cases[i].packet, cases[i].n);
+        talk_play(&t, "@\n"
+                      "* SET work_mem = '1MB' => SET I\n"
+                      "* DISCARD ALL => DISCARD ALL I\n");
+        talk_play(&t, cases[i].then);
+        talk_play(&t, "* RESET ALL => RESET I\n");
+        talk_play(&t, cases[i].then);
+        talk_play(&t, "* SET ROLE r => SET I\n"
+                      "@ SET ROLE r\n"
+                      "= free\n");
+        talk_end(&t);
+    }
+}
+
 /* -- what cannot be read ----------------------------------------------------------------------- */
 
 static void encodings(void **state)
@@ -661,7 +695,7 @@ int main(void)
         cmocka_unit_test(guard_missing),
         cmocka_unit_test(guard_begins),
         cmocka_unit_test(accounts),
-        cmocka_unit_test(encodings),
+        cmocka_unit_test(discarded_role), cmocka_unit_test(encodings),
         cmocka_unit_test(bounds),
         cmocka_unit_test(before_login),
         cmocka_unit_test(small),
