@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/log.h"
 #include "router/login.h"
@@ -267,6 +268,7 @@ static bool join(struct hf_session *s)
     s->share = calloc(1, sizeof *s->share);
     if (s->share == NULL)
         return false;
+    s->share->woken_by = 1;
     s->share->base = base_of(s);
     lock(s->t->r);
     s->share->pool = hf_pool_get(&s->t->r->pools, key, n + strlen(database));
@@ -291,9 +293,19 @@ bool hf_share_begin(struct hf_session *s)
     return !want(s);
 }
 
+/* POOLED: less than so many bytes of the client's wake nobody, or hardly ever. */
+static void be_woken_by(struct hf_session *s, int bytes)
+{
+    if (s->share->woken_by == bytes)
+        return;
+    s->share->woken_by = bytes;
+    (void)setsockopt(s->front->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes);
+}
+
 /* POOLED, and its client has said something. */
 static void serve(struct hf_session *s)
 {
+    be_woken_by(s, 1);
     s->share->spoken = true;
     if (want(s))
         hf_share_open(s);
@@ -324,20 +336,25 @@ static void answer_cancelled(struct hf_session *s)
 
 void hf_share_event(struct hf_session *s)
 {
-    uint8_t type;
+    enum { HEAD = 5 };
+    uint8_t head[HEAD];
     ssize_t n;
 
     if (hf_survive_is_filtering(s)) {
         answer_cancelled(s);
         return;
     }
-    n = hf_front_peek(s, &type, 1);
-    if (n < 0 || (n > 0 && type == 'X'))
+    n = hf_front_peek(s, head, HEAD);
+    if (n < 0 || (n > 0 && head[0] == 'X')) {
         hf_session_close(s);
-    else if (n == 0)
+    } else if (n == 0) {
         hf_end_want(s->front, hf_front_events(s, UV_READABLE));
-    else
+    } else if (n < HEAD && s->tls == NULL && s->share->woken_by != HEAD) {
+        be_woken_by(s, HEAD); /* that takes no connection. Of TLS, a record is looked at, and no further */
+        hf_end_want(s->front, UV_READABLE | UV_DISCONNECT);
+    } else {
         serve(s);
+    }
 }
 
 void hf_share_heard(struct hf_session *s)

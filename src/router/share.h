@@ -1,7 +1,7 @@
 /* Sessions share server connections (pool.h says how many there are, and who comes next). At the front alone, where the client is
  * connected; for a session that is followed (holds.h) and outlives its server (survive.h).
  *
- *   - A session takes a server connection when its client's first message comes, and keeps it. Only when somebody waits for one,
+ *   - A session takes a server connection when its client's first message comes (its head: a piece of that takes none), and keeps it. Only when somebody waits for one,
  *     a session that is between transactions and free gives its own away: at once, to whose turn it is. So where there are as few
  *     clients as connections nothing changes hands, and there is no connection without a session.
  *   - A session without one is POOLED: its client's socket is watched, and nothing is read from it. One whose client has said

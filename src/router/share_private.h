@@ -39,6 +39,7 @@ struct hf_share {
     bool let_in;
     bool own;  /* what it logs in to now was not waited for, and taken from nobody */
     bool told; /* its client knows its connection's own cancel key: nobody else may have that connection */
+    int woken_by; /* SO_RCVLOWAT of its client's socket */
     bool spoken; /* the client has said something that is not read yet: it may be within OpenSSL, so the socket does not tell */
     struct hf_wait *wait;
     uint64_t wanted_ms; /* since when */

@@ -241,6 +241,36 @@ static void unnamed_of_others(void **state)
     two_close(&t);
 }
 
+/* A piece of a message's head takes no connection. */
+static void piece_of_a_head(void **state)
+{
+    static const char query[] = "Q\0\0\0\x0dSELECT 2";
+    struct two t = two_open();
+
+    (void)state;
+    done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(send(t.b, query + i, 1, MSG_NOSIGNAL), 1);
+        hear_nothing(t.f, t.server, 20);
+    }
+    done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');
+    assert_int_equal(send(t.b, query + 4, 1, MSG_NOSIGNAL), 1);
+    assert_int_equal(send(t.b, query + 5, sizeof query - 5, MSG_NOSIGNAL), sizeof query - 5);
+    hear_text(t.f, t.server, 'Q', "SELECT 2");
+    say(t.server, 'C', "SELECT 1", 9);
+    say_ready(t.server, 'I');
+    hear_type(t.f, t.b, 'C');
+    hear_ready(t.f, t.b, 'I');
+    done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');
+    assert_int_equal(send(t.b, query, 2, MSG_NOSIGNAL), 2);
+    hear_nothing(t.f, t.server, 20);
+    close(t.b); /* and goes */
+    t.b = -1;
+    RUN_UNTIL(t.f, hf_router_counts(t.f->r).sessions == 1);
+    done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');
+    two_close(&t);
+}
+
 /* Somebody waits when the first is let in: its connection's own key is told to nobody, so that it need not be closed for the other. */
 static void key_while_others_wait(void **state)
 {
@@ -497,7 +527,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_turn),           cmocka_unit_test(waits),         cmocka_unit_test(made_equal),
         cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(let_in_and_silent), cmocka_unit_test(unnamed_of_others),
-        cmocka_unit_test(key_while_others_wait),
+        cmocka_unit_test(key_while_others_wait), cmocka_unit_test(piece_of_a_head),
         cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
         cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), 
         cmocka_unit_test(refused_by_postgresql), cmocka_unit_test(change_of_leader), cmocka_unit_test(storm)};
