@@ -223,7 +223,7 @@ static bool want(struct hf_session *s)
     return false;
 }
 
-static void leave_line(struct hf_session *s)
+void hf_share_leave_line(struct hf_session *s)
 {
     struct hf_router *r = s->t->r;
     struct hf_wait *w = s->share->wait;
@@ -302,36 +302,12 @@ static void be_woken_by(struct hf_session *s, int bytes)
     (void)setsockopt(s->front->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes);
 }
 
-/* POOLED, and its client has said something. */
-static void serve(struct hf_session *s)
+void hf_share_serve(struct hf_session *s)
 {
     be_woken_by(s, 1);
     s->share->spoken = true;
     if (want(s))
         hf_share_open(s);
-}
-
-/* POOLED: the client's statement is answered by us, however many pieces it comes in; what is behind it is kept. */
-static void answer_cancelled(struct hf_session *s)
-{
-    uint8_t *bytes = s->t->scratch;
-    ssize_t n = hf_front_read(s, bytes, HF_ROUTER_CLIENT_BYTES);
-    size_t rest;
-
-    if (n <= 0) {
-        if (n < 0)
-            hf_session_close(s);
-        return;
-    }
-    hf_session_count(s, (size_t)n, 0);
-    s->share->spoken = false;
-    rest = hf_survive_client(s, bytes, (size_t)n);
-    if (s->state != HF_SESSION_POOLED || rest == 0)
-        return;
-    if (!hf_survive_keep(s, bytes, rest))
-        hf_session_lose(s, "out of memory");
-    else
-        serve(s);
 }
 
 void hf_share_event(struct hf_session *s)
@@ -341,7 +317,7 @@ void hf_share_event(struct hf_session *s)
     ssize_t n;
 
     if (hf_survive_is_filtering(s)) {
-        answer_cancelled(s);
+        hf_share_answer_cancelled(s);
         return;
     }
     n = hf_front_peek(s, head, HEAD);
@@ -353,7 +329,7 @@ void hf_share_event(struct hf_session *s)
         be_woken_by(s, HEAD); /* that takes no connection. Of TLS, a record is looked at, and no further */
         hf_end_want(s->front, UV_READABLE | UV_DISCONNECT);
     } else {
-        serve(s);
+        hf_share_serve(s);
     }
 }
 
@@ -429,8 +405,7 @@ static void vacate(struct hf_session *s)
     unlock(r);
 }
 
-/* POOLED, whatever it had or was making. */
-static void rest(struct hf_session *s)
+void hf_share_give_up(struct hf_session *s)
 {
     (void)hf_share_unpoint(s);
     s->survive->secret = (struct hf_secret){0};
@@ -445,48 +420,10 @@ bool hf_share_rest(struct hf_session *s)
 {
     if (s->share == NULL || !s->share->let_in)
         return false;
-    rest(s);
+    hf_share_give_up(s);
     if (s->share->spoken)
-        serve(s);
+        hf_share_serve(s);
     return true;
-}
-
-struct cancellation {
-    struct hf_thread *t;
-    uint64_t id;
-};
-
-static void cancel_run(void *arg)
-{
-    struct cancellation *c = arg;
-    struct hf_session *s = c->t->sessions;
-
-    uv_update_time(&c->t->loop);
-    while (s != NULL && s->id != c->id)
-        s = s->next;
-    free(c);
-    if (s == NULL || s->share == NULL || s->state == HF_SESSION_LINGER || !s->share->spoken || hf_survive_has_more(s) || hf_survive_is_filtering(s) || s->survive->failed)
-        return;
-    s->survive->filter = HF_FILTER_CANCEL;
-    leave_line(s);
-    rest(s); /* of a connection that is being made, or made equal, nobody knows how it is */
-    answer_cancelled(s);
-}
-
-void hf_share_cancel(struct hf_thread *t, uint64_t id)
-{
-    struct cancellation *c = malloc(sizeof *c);
-
-    if (c == NULL)
-        return;
-    *c = (struct cancellation){t, id};
-    lock(t->r);
-    if (!t->ended) {
-        hf_mailbox_post(t->mailbox, cancel_run, c);
-        c = NULL;
-    }
-    unlock(t->r);
-    free(c);
 }
 
 void hf_share_is_let_in(struct hf_session *s)
@@ -535,7 +472,7 @@ void hf_share_leave(struct hf_session *s)
     if (!s->t->stopping && hf_share_is_due(s))
         (void)release(s);
     vacate(s);
-    leave_line(s);
+    hf_share_leave_line(s);
 }
 
 void hf_share_free(struct hf_session *s)

@@ -53,6 +53,11 @@ struct hf_share {
 
 /* share.c; with the pools' lock: a place is free. Those may have it who would make a connection of their own. */
 void hf_share_grow(struct hf_thread *t, struct hf_pool *p);
+void hf_share_serve(struct hf_session *s); /* POOLED, and its client has said something */
+void hf_share_give_up(struct hf_session *s); /* POOLED, whatever it had or was making */
+void hf_share_leave_line(struct hf_session *s); /* in none is fine */
+/* share_cancel.c; POOLED: the client's statement is answered by us, however many pieces it comes in; what is behind it is kept. */
+void hf_share_answer_cancelled(struct hf_session *s);
 /* share_time.c */
 void hf_share_grow_at(struct hf_thread *t, uint64_t ms); /* with the pools' lock: of whatever pool. UINT64_MAX: never */
 /* Something has begun, or ended, that time does something to. */

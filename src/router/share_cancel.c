@@ -1,0 +1,71 @@
+/* A cancel for a session that waits for a server connection: the wait ends. */
+#include <stdlib.h>
+
+#include "router/share_private.h"
+
+void hf_share_answer_cancelled(struct hf_session *s)
+{
+    uint8_t *bytes = s->t->scratch;
+    ssize_t n = hf_front_read(s, bytes, HF_ROUTER_CLIENT_BYTES);
+    size_t rest;
+
+    if (n <= 0) {
+        if (n < 0)
+            hf_session_close(s);
+        return;
+    }
+    hf_session_count(s, (size_t)n, 0);
+    s->share->spoken = false;
+    rest = hf_survive_client(s, bytes, (size_t)n);
+    if (s->state != HF_SESSION_POOLED || rest == 0)
+        return;
+    if (!hf_survive_keep(s, bytes, rest))
+        hf_session_lose(s, "out of memory");
+    else
+        hf_share_serve(s);
+}
+
+struct cancellation {
+    struct hf_thread *t;
+    uint64_t id;
+};
+
+/* Has the client asked for something that no server has been told yet? */
+static bool waits(const struct hf_session *s)
+{
+    return s->share != NULL && s->state != HF_SESSION_LINGER && s->share->spoken && !hf_survive_has_more(s) && !hf_survive_is_filtering(s) &&
+           !s->survive->failed;
+}
+
+static void cancel_run(void *arg)
+{
+    struct cancellation *c = arg;
+    struct hf_session *s = c->t->sessions;
+
+    uv_update_time(&c->t->loop);
+    while (s != NULL && s->id != c->id)
+        s = s->next;
+    free(c);
+    if (s == NULL || !waits(s))
+        return;
+    s->survive->filter = HF_FILTER_CANCEL;
+    hf_share_leave_line(s);
+    hf_share_give_up(s); /* of a connection that is being made, or made equal, nobody knows how it is */
+    hf_share_answer_cancelled(s);
+}
+
+void hf_share_cancel(struct hf_thread *t, uint64_t id)
+{
+    struct cancellation *c = malloc(sizeof *c);
+
+    if (c == NULL)
+        return;
+    *c = (struct cancellation){t, id};
+    uv_mutex_lock(&t->r->pools_lock);
+    if (!t->ended) {
+        hf_mailbox_post(t->mailbox, cancel_run, c);
+        c = NULL;
+    }
+    uv_mutex_unlock(&t->r->pools_lock);
+    free(c);
+}
