@@ -299,7 +299,8 @@ void hf_share_take(struct hf_session *s, struct hf_server *v)
         v->end = hf_end_open(s, v->fd);
         v->fd = -1;
     }
-    if (v->end == NULL || !is_good(s, v) || !is_silent(v) || s->survive->failed) { /* no other's is in a failed transaction */
+    /* One of its own also if it is to be brought into a failed transaction, or will be once its client speaks. */
+    if (v->end == NULL || !is_good(s, v) || !is_silent(v) || s->survive->failed || hf_survive_is_filtering(s)) {
         hf_server_close(s->t->r, v);
         hf_share_open(s);
         return;

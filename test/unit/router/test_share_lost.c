@@ -191,6 +191,44 @@ static void no_room_for_a_failed_transaction(void **state)
     fixture_close(f);
 }
 
+/* Likewise if its client, idle in its transaction, is to be told at its next statement. */
+static void no_room_for_a_lost_transaction(void **state)
+{
+    struct fixture *f = sharing(0);
+    int first, other, a = session_open(f, &first), b = session_open(f, &other), server;
+    unsigned before = f->shut;
+
+    (void)state;
+    done(f, a, first, "BEGIN", "BEGIN", 'T');
+    hf_router_gate_shut(f->r);
+    run_until(f, &f->shut, before + 1);
+    close(first);
+    close(other);
+    fixture_open_gate(f, 2);
+    server = server_accept(f); /* the one that moves */
+    say(b, 'Q', "SELECT 2", 9);
+    other = server_accept(f);
+    server_log_in(other);
+    hear_text(f, other, 'Q', "SELECT 2");
+    say(other, 'C', "SELECT 1", 9);
+    full(server);
+    say_held(other, "sequence"); /* whoever takes it next has that undone first, which is no good inside of a transaction */
+    say_ready(other, 'I');
+    hear_type(f, b, 'C');
+    hear_ready(f, b, 'I');
+    server = full_until_end(f, other);
+    server_log_in(server);
+    say(a, 'Q', "SELECT 3", 9);
+    hear_plain_error(f, a, "40001");
+    hear_ready(f, a, 'E');
+    spoil(f, server);
+    ask(f, a, server, "ROLLBACK");
+    close(a);
+    close(b);
+    close(server);
+    fixture_close(f);
+}
+
 /* Its first connection was long ago; what it waits for began with the loss of that. */
 static void no_room_after_a_long_time(void **state)
 {
@@ -258,9 +296,8 @@ static void ended_when_taken(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye),
-                                       cmocka_unit_test(no_room), cmocka_unit_test(no_room_beside_one_that_rests),
-                                       cmocka_unit_test(no_room_for_a_moment), cmocka_unit_test(no_room_for_a_failed_transaction),
-                                       cmocka_unit_test(no_room_after_a_long_time),
+                                       cmocka_unit_test(no_room), cmocka_unit_test(no_room_beside_one_that_rests), cmocka_unit_test(no_room_for_a_moment), cmocka_unit_test(no_room_for_a_failed_transaction),
+                                       cmocka_unit_test(no_room_for_a_lost_transaction), cmocka_unit_test(no_room_after_a_long_time),
                                        cmocka_unit_test(ended_when_taken)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
