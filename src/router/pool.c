@@ -176,9 +176,10 @@ struct hf_waiter *hf_pool_grow(struct hf_pools *all, struct hf_pool *p, unsigned
     return w;
 }
 
-bool hf_pool_refuse(struct hf_pools *all, struct hf_pool *p, struct hf_waiter *w, unsigned thread, uint64_t since_ms, uint64_t now_ms)
+bool hf_pool_refuse(struct hf_pools *all, struct hf_pool *p, struct hf_waiter *w, unsigned thread, bool waited, uint64_t since_ms,
+                    uint64_t now_ms)
 {
-    if (p->places == 1)
+    if (p->places == 1 && !waited)
         return false;
     vacate(all, p);
     if (p->refused_ms == 0)

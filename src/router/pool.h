@@ -80,8 +80,9 @@ void hf_pool_made(struct hf_pool *p);
 uint64_t hf_pool_due_ms(const struct hf_pool *p);
 /* Who may make a connection of its own now, with a place taken. In line no more. NULL: nobody. */
 struct hf_waiter *hf_pool_grow(struct hf_pools *all, struct hf_pool *p, unsigned thread, uint64_t now_ms);
-/* PostgreSQL had no room for one who has a place: it is given up, and `w` is first in line as of `since_ms`. False: nobody else has a
- * place in the pool for whom it could wait, and nothing has changed. */
-bool hf_pool_refuse(struct hf_pools *all, struct hf_pool *p, struct hf_waiter *w, unsigned thread, uint64_t since_ms, uint64_t now_ms);
+/* PostgreSQL had no room for one who has a place: it is given up, and `w` is first in line as of `since_ms`. False: it did not wait for that
+ * place, nobody else has one in the pool for whom it could wait, and nothing has changed. */
+bool hf_pool_refuse(struct hf_pools *all, struct hf_pool *p, struct hf_waiter *w, unsigned thread, bool waited, uint64_t since_ms,
+                    uint64_t now_ms);
 
 #endif

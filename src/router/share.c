@@ -448,7 +448,7 @@ bool hf_share_is_refused(struct hf_session *s)
         return false;
     lock(r);
     w = wait_new(s);
-    waits = w != NULL && hf_pool_refuse(&r->pools, s->share->pool, &w->waiter, s->t->index, s->share->wanted_ms, now_ms(s->t));
+    waits = w != NULL && hf_pool_refuse(&r->pools, s->share->pool, &w->waiter, s->t->index, !s->share->own, s->share->wanted_ms, now_ms(s->t));
     if (waits) {
         poke(r, s->share->pool);
         hf_share_grow(s->t, s->share->pool);

@@ -125,17 +125,34 @@ static void refused(void **state)
 
     (void)state;
     assert_true(hf_pool_take(&all, p, 0));
-    assert_false(hf_pool_refuse(&all, p, &a, 0, 0, 0)); /* nobody else is there to wait for */
+    assert_false(hf_pool_refuse(&all, p, &a, 0, false, 0, 0)); /* nobody else is there to wait for */
     assert_int_equal(p->places, 1);
     assert_true(hf_pool_take(&all, p, 0));
     hf_pool_wait(&all, p, &b, 0, 5);
-    assert_true(hf_pool_refuse(&all, p, &a, 0, 1, 10));
+    assert_true(hf_pool_refuse(&all, p, &a, 0, false, 1, 10));
     assert_int_equal(p->places, 1);
     assert_null(hf_pool_grow(&all, p, 0, 10 + HF_POOL_REFUSED_MS - 1));
     assert_ptr_equal(hf_pool_next(&all, p, 1), &a);
     assert_int_equal(a.since_ms, 1);
     assert_ptr_equal(hf_pool_grow(&all, p, 1, 10 + HF_POOL_REFUSED_MS), &b);
     hf_pool_give(&all, p, 100);
+    hf_pool_give(&all, p, 100);
+    hf_pool_unref(&all, p);
+}
+
+/* Who has waited for somebody's place may find that PostgreSQL has not ended that one's connection yet. */
+static void refused_alone(void **state)
+{
+    struct hf_pools all = {.most = 0};
+    struct hf_pool *p = pool(&all, "p");
+    struct hf_waiter a = {0};
+
+    (void)state;
+    assert_true(hf_pool_take(&all, p, 0));
+    assert_true(hf_pool_refuse(&all, p, &a, 0, true, 0, 10));
+    assert_int_equal(p->places, 0);
+    assert_int_equal(hf_pool_due_ms(p), 10 + HF_POOL_REFUSED_MS);
+    assert_ptr_equal(hf_pool_grow(&all, p, 0, 10 + HF_POOL_REFUSED_MS), &a);
     hf_pool_give(&all, p, 100);
     hf_pool_unref(&all, p);
 }
@@ -156,7 +173,7 @@ static void one_by_one(void **state)
         hf_pool_wait(&all, p, &w[i], 0, now);
     next = &w[0];
     for (unsigned i = 0, ms = HF_POOL_REFUSED_MS; i < 10; i++, ms = ms * 2 < HF_POOL_REFUSED_MAX_MS ? ms * 2 : HF_POOL_REFUSED_MAX_MS) {
-        assert_true(hf_pool_refuse(&all, p, next, 0, now, now));
+        assert_true(hf_pool_refuse(&all, p, next, 0, false, now, now));
         due = now + ms;
         assert_int_equal(hf_pool_due_ms(p), due);
         assert_null(hf_pool_grow(&all, p, 0, due - 1));
@@ -168,11 +185,11 @@ static void one_by_one(void **state)
     hf_pool_made(p);
     assert_ptr_equal(hf_pool_grow(&all, p, 0, now), &w[1]); /* one made it: the next may try at once, and no more */
     assert_null(hf_pool_grow(&all, p, 0, now));
-    assert_true(hf_pool_refuse(&all, p, &w[1], 0, now, now));
+    assert_true(hf_pool_refuse(&all, p, &w[1], 0, true, now, now));
     assert_int_equal(hf_pool_due_ms(p), now + HF_POOL_REFUSED_MS);
     now += HF_POOL_REFUSED_MS;
     assert_ptr_equal(hf_pool_grow(&all, p, 0, now), &w[1]);
-    assert_true(hf_pool_refuse(&all, p, &w[1], 0, now, now));
+    assert_true(hf_pool_refuse(&all, p, &w[1], 0, true, now, now));
     assert_int_equal(hf_pool_due_ms(p), now + 2 * HF_POOL_REFUSED_MS);
     hf_pool_give(&all, p, now); /* there is one connection less: soon, though the last while was longer */
     assert_int_equal(hf_pool_due_ms(p), now + HF_POOL_REFUSED_MS);
@@ -192,7 +209,8 @@ static void one_by_one(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(shared), cmocka_unit_test(fair), cmocka_unit_test(leaving),
-                                       cmocka_unit_test(growing), cmocka_unit_test(refused), cmocka_unit_test(one_by_one)};
+                                       cmocka_unit_test(growing), cmocka_unit_test(refused), cmocka_unit_test(refused_alone),
+                                       cmocka_unit_test(one_by_one)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -126,6 +126,27 @@ static void no_room_beside_one_that_rests(void **state)
     fixture_close(f);
 }
 
+/* PostgreSQL needs a moment to end what was closed for somebody, who is not told meanwhile that there is no room. */
+static void no_room_yet(void **state)
+{
+    struct fixture *f = sharing(0);
+    int server, a = session_open(f, &server), b = client_start(f, false);
+
+    (void)state;
+    client_proved(f, b);
+    server = full_until_end(f, server);
+    full(server);
+    server = server_accept(f);
+    full(server);
+    server = server_accept(f);
+    server_log_in(server);
+    hear_ready(f, b, 'I');
+    close(a);
+    close(b);
+    close(server);
+    fixture_close(f);
+}
+
 /* While there is no room it is tried again, soon at first. */
 static void no_room_for_a_moment(void **state)
 {
@@ -296,7 +317,8 @@ static void ended_when_taken(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye),
-                                       cmocka_unit_test(no_room), cmocka_unit_test(no_room_beside_one_that_rests), cmocka_unit_test(no_room_for_a_moment), cmocka_unit_test(no_room_for_a_failed_transaction),
+                                       cmocka_unit_test(no_room), cmocka_unit_test(no_room_beside_one_that_rests),
+                                       cmocka_unit_test(no_room_yet), cmocka_unit_test(no_room_for_a_moment), cmocka_unit_test(no_room_for_a_failed_transaction),
                                        cmocka_unit_test(no_room_for_a_lost_transaction), cmocka_unit_test(no_room_after_a_long_time),
                                        cmocka_unit_test(ended_when_taken)};
 
