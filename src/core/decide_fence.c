@@ -163,7 +163,17 @@ static int compare(const struct hf_decide *d, struct hf_position a, struct hf_po
     return hf_cluster_compare(&d->cluster, a, b);
 }
 
-/* The reporter who holds most. Ours wins a tie, then the lowest id. */
+/* Of two who hold the same. */
+static bool is_preferred(const struct hf_decide *d, const struct hf_report *r, const struct hf_report *to)
+{
+    unsigned unfit = r->flags & HF_FLAG_UNFIT, to_unfit = to->flags & HF_FLAG_UNFIT;
+
+    if (unfit != to_unfit)
+        return to_unfit;
+    return r->from == hf_self(d) || (to->from != hf_self(d) && r->from < to->from);
+}
+
+/* The reporter who holds most. The fit win a tie, then ours does, then the lowest id. */
 static const struct hf_report *best_of(const struct hf_decide *d, const hf_node_id *ids, unsigned n)
 {
     const struct hf_report *best = NULL;
@@ -171,8 +181,7 @@ static const struct hf_report *best_of(const struct hf_decide *d, const hf_node_
     for (unsigned i = 0; i < n; i++) {
         const struct hf_report *r = report_of(d, ids[i]);
         int c = best == NULL ? 1 : compare(d, r->position, best->position);
-        if (c > 0 || (c == 0 && (r->from == hf_self(d) ||
-                                 (best->from != hf_self(d) && r->from < best->from))))
+        if (c > 0 || (c == 0 && is_preferred(d, r, best)))
             best = r;
     }
     return best;
@@ -218,11 +227,22 @@ static void appoint(struct hf_decide *d, const struct hf_report *own)
     hf_propose(d, &e);
 }
 
+/* S13: who failed to lead a moment ago leads again only if nobody else may: the fit are no majority, and none of them holds as
+ * much. Their words get time to arrive, and failures that come at once are not repeated more often than this. */
+static bool may_lead_again(const struct hf_decide *d, bool fit)
+{
+    uint64_t failed_ns = d->unfit_until_ns - d->cfg.unfit_ns;
+
+    return !fit && d->now_ns - failed_ns >= d->cfg.unfit_ns / 5 &&
+           (all_reported(d) || d->now_ns - d->lead_state_ns >= d->cfg.lease_ns);
+}
+
 /* Step 3: with reports from a majority, the greatest position leads. */
 void hf_fence_run(struct hf_decide *d)
 {
     hf_node_id ids[HF_MEMBERS_MAX];
     const struct hf_report *best, *own;
+    bool fit, unfit = hf_voter_is_unfit(d);
     unsigned n;
 
     if (d->shutdown) {
@@ -235,12 +255,13 @@ void hf_fence_run(struct hf_decide *d)
     send_fences(d);
     if (!d->settled)
         return; /* we may not know every epoch yet, and positions compare by epochs */
-    if (!hf_cluster_is_voter(&d->cluster, hf_self(d)) || hf_voter_is_unfit(d)) {
+    if (!hf_cluster_is_voter(&d->cluster, hf_self(d))) {
         hf_yield_begin(d, 0);
         return;
     }
-    if (!reports_suffice(d, true, ids, &n) && !reports_suffice(d, false, ids, &n)) {
-        if (d->now_ns - d->lead_state_ns > d->cfg.lead_limit_ns) {
+    fit = reports_suffice(d, true, ids, &n);
+    if (!fit && !reports_suffice(d, false, ids, &n)) {
+        if (d->now_ns - d->lead_state_ns > (unfit ? d->cfg.lease_ns : d->cfg.lead_limit_ns)) {
             /* Perhaps they answer another; it says nothing against this node once they are back. */
             hf_emit_phase(d, "no majority of the voters has reported", d->lead_term);
             hf_yield_begin(d, 0);
@@ -260,6 +281,12 @@ void hf_fence_run(struct hf_decide *d)
         return;
     }
     best = best_of(d, ids, n);
+    if (unfit && best->from != hf_self(d) && !(best->flags & HF_FLAG_UNFIT)) {
+        hf_yield_begin(d, best->from);
+        return;
+    }
+    if (unfit && !may_lead_again(d, fit))
+        return;
     if (best->from != hf_self(d) && compare(d, own->position, best->position) < 0 &&
         !HF_MUTATED(HF_MUT_NOT_GREATEST)) {
         /* Only one who must not lead now holds all: pass it on, but without hurry, or the two of us

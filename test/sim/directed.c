@@ -54,6 +54,7 @@ void s13_barrier_reaches_nobody(void);
 void s13_recording_hangs(void);
 void s13_promotion_hangs(void);
 void s13_raft_barrier_hangs(void);
+void s13_only_the_unfit_can_lead(void);
 
 /* directed_lead.c */
 void s18_old_appointment(void);
@@ -108,6 +109,7 @@ const struct directed directed_all[] = {
     {"S13h", "a lineage that is never recorded", s13_recording_hangs, {{HF_MUT_NONE, 0}}},
     {"S13i", "a promotion that never ends", s13_promotion_hangs, {{HF_MUT_NONE, 0}}},
     {"S13j", "a Raft barrier that never ends", s13_raft_barrier_hangs, {{HF_MUT_NONE, 0}}},
+    {"S13k", "only the unfit can lead", s13_only_the_unfit_can_lead, {{HF_MUT_NONE, 0}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
     {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
     {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},

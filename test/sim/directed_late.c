@@ -187,6 +187,22 @@ void s13_barrier_reaches_nobody(void)
     settle();
 }
 
+/* S13: B's replication reaches nobody until it gives up. It holds more than C, A is gone: only B can lead, and need not wait until
+ * it is fit again. */
+void s13_only_the_unfit_can_lead(void)
+{
+    begin(3);
+    vanish(A);
+    isolate_lane(LANE_WAL, B, true);
+    elect(B);
+    UNTIL(4000, strcmp(state(B), "barrier") == 0);
+    UNTIL(8000, strcmp(state(B), "barrier") != 0);
+    HAPPENED(B->pg.n > C->pg.n);
+    isolate_lane(LANE_WAL, B, false);
+    MUST(1800, opened(B));
+    settle();
+}
+
 /* S13: B's node state cannot be written any more right after its appointment; A and C are well. */
 void s13_recording_hangs(void)
 {
