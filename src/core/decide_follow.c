@@ -33,6 +33,11 @@ void hf_follow_futile(struct hf_decide *d, bool no_space)
         d->reclone = true;
 }
 
+bool hf_follow_is_futile(const struct hf_decide *d)
+{
+    return d->futile_starts >= FUTILE_STARTS_MAX;
+}
+
 /* -- results ------------------------------------------------------------------------------------ */
 
 static void copied(struct hf_decide *d, const struct hf_event *e)
@@ -138,6 +143,7 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
         d->pg = HF_PG_STANDBY;
         d->end_known = false;
         d->rule_config_seq = d->work_config_seq;
+        d->report_due = d->report_due || hf_follow_is_futile(d); /* now there may be more to tell than nothing */
         break;
     case HF_WORK_STOP:
     case HF_WORK_STOP_CLEAN:

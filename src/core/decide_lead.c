@@ -131,8 +131,7 @@ static void appointing_run(struct hf_decide *d)
 
     /* S18: only our own APPOINT, committed while we are Raft leader in that very term. */
     if (newest != NULL && newest->epoch == d->lead_term && newest->leader == hf_self(d)) {
-        if (d->n_others == 0)
-            hf_lease_begin(&d->lease, d->lead_term, d->cfg.lease_ns);
+        hf_lease_begin(&d->lease, d->lead_term, d->cfg.lease_ns);
         d->pinging = true;
         d->ping_ns = 0;
         d->disk.lineage = d->lead_term; /* S4: before the promotion */

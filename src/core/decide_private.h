@@ -235,6 +235,7 @@ void hf_stream_cut(struct hf_decide *d);
 void hf_follow_work(struct hf_decide *d, const struct hf_event *e);
 void hf_follow_run(struct hf_decide *d);
 void hf_follow_futile(struct hf_decide *d, bool no_space); /* a start that came to nothing */
+bool hf_follow_is_futile(const struct hf_decide *d);       /* so many of them that these data are given up */
 void hf_follow_close(struct hf_decide *d); /* cut the stream; confirmed by stream_closing = false */
 
 /* decide_member.c: joins, leaves, learners, the dead. */

@@ -86,9 +86,12 @@ void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e)
 /* Only said of a stop: an older connection of a node may end long after its newer one was admitted. */
 void hf_stream_gone(struct hf_decide *d, const struct hf_event *e)
 {
-    struct hf_other *o = hf_lead_other(d, e->id);
+    struct hf_other *o;
 
-    if (o != NULL && d->lead == HF_LEAD_STOPPING && e->epoch == d->lead_term)
+    if (d->lead != HF_LEAD_STOPPING || e->epoch != d->lead_term)
+        return;
+    o = hf_lead_other(d, e->id);
+    if (o != NULL)
         o->gone = true;
 }
 

@@ -177,6 +177,12 @@ static bool position_for_report(struct hf_decide *d, struct hf_report *r)
     }
     if (d->saved.lineage != d->disk.lineage)
         return false;
+    if (d->pg == HF_PG_DOWN && hf_follow_is_futile(d)) {
+        /* Its data do not start, and are to be replaced by a leader's. That it says so may be all that the newest leader, who
+         * holds everything, waits for. */
+        r->flags |= HF_FLAG_NOTHING;
+        return true;
+    }
     if (!d->end_known) {
         if (d->pg == HF_PG_STANDBY || hf_voter_may_continue(d)) {
             if (d->work == HF_WORK_NONE && d->now_ns >= d->work_retry_ns)

@@ -211,6 +211,11 @@ int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_e
  * timeline that begins there or later has nothing here. Unused: is there any? Forget: with the server down. */
 bool hf_pg_timelines_unused(struct hf_pg *pg, hf_lsn end);
 int hf_pg_timelines_forget(struct hf_pg *pg, hf_lsn end, struct hf_error *err);
+/* A WAL receiver fetches a new timeline from the beginning of the segment in which it leaves its parent. Ended before it came to that
+ * place, it leaves a segment that PostgreSQL prefers to its parent's, which is whole; and then it refuses to start, for ever
+ * ("WAL location ... belongs to timeline 2, but previous recovered WAL file came from timeline 3", xlogrecovery.c). What was
+ * acknowledged may be in the parent's alone. This removes such segments. With the server down. */
+int hf_pg_timelines_mend(struct hf_pg *pg, struct hf_error *err);
 /* Where the next record can start after one of `total` bytes at `lsn`; exposed for its test. */
 hf_lsn hf_pg_record_end(hf_lsn lsn, uint32_t total, uint32_t segment_bytes);
 

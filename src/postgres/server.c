@@ -272,6 +272,8 @@ int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_er
     code = hf_pg_end_processes(pg->data, true, err);
     if (code == 0)
         code = hf_pg_settings_prepare(pg, err);
+    if (code == 0)
+        code = hf_pg_timelines_mend(pg, err);
     if (code != 0)
         return code;
     if (hf_pg_path(path, sizeof path, pg->sock_dir, ".s.PGSQL.5432.lock") == 0)

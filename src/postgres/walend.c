@@ -1,12 +1,14 @@
 /* The end of valid WAL on disk, for a standby that cannot be asked (S10): pg_waldump walks the
  * records from the newest checkpoint's redo point, timeline by timeline. And the timelines of which a
- * standby has only heard (S4). */
+ * standby has only heard (S4), or which it has not received as far as they begin. */
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -76,9 +78,10 @@ static int walk_timeline(struct hf_pg *pg, const char *wal, uint32_t timeline,
     return code == HF_ETIMEOUT || code == HF_ECLOSED ? code : HF_ENOENT;
 }
 
-/* Where `timeline` left `parent` (0: its own parent, whichever that is), by its history file; 0 if it did not. */
-static hf_lsn switch_point(const char *wal, uint32_t timeline, uint32_t parent)
+/* Where `timeline` left *parent (0: its own parent, which is then told), by its history file; 0 if it did not. */
+static hf_lsn switch_point(const char *wal, uint32_t timeline, uint32_t *parent)
 {
+    uint32_t from = *parent;
     char path[HF_PG_PATH_MAX], text[65536], *save = NULL;
     hf_lsn at, last = 0;
     unsigned tli;
@@ -88,9 +91,10 @@ static hf_lsn switch_point(const char *wal, uint32_t timeline, uint32_t parent)
     if (hf_pg_read_file(path, text, sizeof text) <= 0)
         return 0;
     for (char *l = strtok_r(text, "\n", &save); l != NULL; l = strtok_r(NULL, "\n", &save))
-        if (sscanf(l, "%u %n", &tli, &used) == 1 && (parent == 0 || tli == parent) &&
-            hf_pg_parse_lsn(l + used, &at))
+        if (sscanf(l, "%u %n", &tli, &used) == 1 && (from == 0 || tli == from) && hf_pg_parse_lsn(l + used, &at)) {
+            *parent = tli;
             last = at;
+        }
     return last;
 }
 
@@ -140,7 +144,7 @@ int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_e
                        pg->name, HF_PG_LSN_ARG(c.redo));
     n = newer_timelines(wal, c.timeline, newer);
     for (unsigned i = 0; i < n; i++) {
-        hf_lsn fork = switch_point(wal, newer[i], *timeline), end = fork;
+        hf_lsn fork = switch_point(wal, newer[i], timeline), end = fork;
         if (fork == 0 || fork > *lsn)
             continue;
         code = walk_timeline(pg, wal, newer[i], c.segment_bytes, &end, err);
@@ -165,9 +169,11 @@ bool hf_pg_timelines_unused(struct hf_pg *pg, hf_lsn end)
     if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
         return false;
     n = newer_timelines(wal, 1, all);
-    for (unsigned i = 0; i < n; i++)
-        if (switch_point(wal, all[i], 0) >= end)
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t parent = 0;
+        if (switch_point(wal, all[i], &parent) >= end)
             return true;
+    }
     return false;
 }
 
@@ -202,10 +208,98 @@ int hf_pg_timelines_forget(struct hf_pg *pg, hf_lsn end, struct hf_error *err)
         return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
     n = newer_timelines(wal, 1, all);
     for (unsigned i = 0; i < n && code == 0; i++) {
-        if (switch_point(wal, all[i], 0) < end)
+        uint32_t parent = 0;
+        if (switch_point(wal, all[i], &parent) < end)
             continue;
         hf_info("%s: forgetting timeline %u, which begins after all that is here", pg->name, all[i]);
         code = forget_timeline(pg, wal, all[i], err);
     }
     return code != 0 ? code : hf_pg_fsync_path(wal, err);
+}
+
+/* --- timelines not received as far as they begin ------------------------------------------------- */
+
+/* Of any file: all segments have the same size from the beginning. 0: there is none. */
+static uint64_t segment_size(const char *wal)
+{
+    DIR *dir = opendir(wal);
+    char path[HF_PG_PATH_MAX];
+    struct stat st = {0};
+    struct dirent *e;
+
+    while (dir != NULL && st.st_size == 0 && (e = readdir(dir)) != NULL)
+        if (strlen(e->d_name) != 24 || hf_pg_path(path, sizeof path, wal, e->d_name) != 0 || stat(path, &st) != 0)
+            st.st_size = 0;
+    if (dir != NULL)
+        (void)closedir(dir);
+    return (uint64_t)st.st_size;
+}
+
+static bool segment_path(char out[HF_PG_PATH_MAX], const char *wal, uint32_t timeline, uint64_t segment, uint64_t segment_bytes)
+{
+    uint64_t per_id = (1ull << 32) / segment_bytes;
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "%08X%08X%08X", timeline, (unsigned)(segment / per_id), (unsigned)(segment % per_id));
+    return hf_pg_path(out, HF_PG_PATH_MAX, wal, name) == 0;
+}
+
+static bool same_beginning(const char *a_path, const char *b_path, uint64_t bytes)
+{
+    int a = open(a_path, O_RDONLY | O_CLOEXEC), b = open(b_path, O_RDONLY | O_CLOEXEC);
+    char x[PAGE], y[PAGE];
+    bool same = a >= 0 && b >= 0;
+
+    for (uint64_t at = 0; same && at < bytes; at += PAGE) {
+        size_t n = bytes - at < PAGE ? (size_t)(bytes - at) : PAGE;
+        same = pread(a, x, n, (off_t)at) == (ssize_t)n && pread(b, y, n, (off_t)at) == (ssize_t)n && memcmp(x, y, n) == 0;
+    }
+    if (a >= 0)
+        (void)close(a);
+    if (b >= 0)
+        (void)close(b);
+    return same;
+}
+
+/* The first segment of a timeline begins with a copy of what its parent has before the fork (xlog.c: XLogInitNewTimeline). If the
+ * parent's is valid as far as that, and this one is another, then it was not received as far, and has nothing that the parent's has
+ * not. */
+static int mend_fork(struct hf_pg *pg, const char *wal, uint32_t timeline, uint64_t segment_bytes, struct hf_error *err)
+{
+    char own[HF_PG_PATH_MAX], parents[HF_PG_PATH_MAX];
+    uint32_t parent = 0;
+    hf_lsn fork = switch_point(wal, timeline, &parent), begin = fork - fork % segment_bytes, end = begin;
+    int code;
+
+    if (fork == begin || !segment_path(own, wal, timeline, fork / segment_bytes, segment_bytes) ||
+        !segment_path(parents, wal, parent, fork / segment_bytes, segment_bytes) || !hf_pg_exists(own) || !hf_pg_exists(parents) ||
+        same_beginning(own, parents, fork - begin))
+        return 0;
+    code = walk_timeline(pg, wal, parent, (uint32_t)segment_bytes, &end, err);
+    if (code == HF_ENOENT || (code == 0 && end < fork))
+        return 0; /* the parent's lacks something: nothing is known of this one */
+    if (code != 0)
+        return code;
+    hf_info("%s: timeline %u was not received as far as " HF_PG_LSN_FMT ", where it begins: removing %s", pg->name, timeline,
+            HF_PG_LSN_ARG(fork), own);
+    if (unlink(own) != 0)
+        return hf_fail(err, HF_EIO, "%s: cannot remove %s: %s", pg->name, own, strerror(errno));
+    return hf_pg_fsync_path(wal, err);
+}
+
+int hf_pg_timelines_mend(struct hf_pg *pg, struct hf_error *err)
+{
+    char wal[HF_PG_PATH_MAX];
+    uint32_t all[TIMELINES_MAX];
+    uint64_t segment_bytes;
+    unsigned n;
+    int code = 0;
+
+    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
+        return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
+    segment_bytes = segment_size(wal);
+    n = segment_bytes > 0 ? newer_timelines(wal, 1, all) : 0;
+    for (unsigned i = 0; i < n && code == 0; i++)
+        code = mend_fork(pg, wal, all[i], segment_bytes, err);
+    return code;
 }

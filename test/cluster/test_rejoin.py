@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import time
 
 import psycopg2
@@ -584,3 +585,52 @@ def test_wal_receiver_is_back_at_once_whatever_the_postmaster_does(cluster):
             harness.wait_until("another WAL receiver", lambda old=receiver: [
                 p for p in cluster.backends(node, "walreceiver") if p != old], 5)
     cluster.wait_healthy()
+
+
+def test_killed_before_it_had_a_new_timeline_from_its_beginning(cluster):
+    """A WAL receiver fetches a new timeline from the beginning of a segment that it has already, from the one before. Killed there,
+    PostgreSQL would never start again: it prefers the newer segment, and that ends before the timeline begins. All that this node
+    ever acknowledged is in the older one."""
+    node, other = cluster.followers()
+    wal = cluster.path(node, "data", "pg_wal")
+    cluster.insert(count=50)
+    cluster.wait_replayed(node, cluster.lsn(cluster.leader()))
+    cluster.kill_down(node)
+    subprocess.run(["cp", "-a", cluster.path(node, "data"), cluster.path(node, "before")], check=True)
+    cluster.start(node)
+    cluster.wait_healthy()
+    cluster.insert(count=300)  # so that the fork is not at a segment's beginning
+    cluster.switchover(to=other)
+    cluster.insert(count=20)
+    cluster.wait_healthy()
+    timeline = cluster.super(other, "SELECT timeline_id FROM pg_control_checkpoint()")[0][0]
+    cluster.wait_replayed(node, cluster.lsn(other))
+    cluster.kill_down(node)
+    parent, fork = fork_of(wal, timeline)
+    (size,) = {os.path.getsize(os.path.join(wal, f)) for f in os.listdir(wal) if len(f) == 24}
+    received = fork % size // 8192 * 8192 - 8192
+    assert received > 0
+    name = f"{fork // size // (2**32 // size):08X}{fork // size % (2**32 // size):08X}"
+    # As if it had been killed then: the older state, all of the older timeline, the beginning of the newer.
+    subprocess.run(["rm", "-r", cluster.path(node, "before", "pg_wal")], check=True)
+    subprocess.run(["cp", "-a", wal, cluster.path(node, "before", "pg_wal")], check=True)
+    subprocess.run(["rm", "-r", cluster.path(node, "data")], check=True)
+    os.rename(cluster.path(node, "before"), cluster.path(node, "data"))
+    with open(os.path.join(wal, f"{parent:08X}{name}"), "rb") as old, open(os.path.join(wal, f"{timeline:08X}{name}"), "r+b") as new:
+        assert old.read(fork % size) == new.read(fork % size)
+        new.seek(received)
+        new.write(bytes(size - received))
+    mark = cluster.log_mark(node)
+    cluster.start(node)
+    cluster.wait_log(mark, f"timeline {timeline} was not received as far as")
+    cluster.wait_healthy()
+    assert "cloning" not in cluster.log_since(mark)
+    cluster.wait_replayed(node, cluster.lsn(other))
+
+
+def fork_of(wal, timeline):
+    """The timeline before, and where it was left, by the history file."""
+    with open(os.path.join(wal, f"{timeline:08X}.history"), encoding="ascii") as f:
+        parent, lsn = [line.split()[:2] for line in f if line.strip()][-1]
+    high, low = lsn.split("/")
+    return int(parent), int(high, 16) << 32 | int(low, 16)

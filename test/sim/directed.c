@@ -21,6 +21,7 @@ void i4_fence_forgotten(void);
 void s08_half_rewound(void);
 void s08_another_holds_all(void);
 void s08_appointed_for_nothing(void);
+void s08_data_do_not_start(void);
 void s08_rewound_too_early(void);
 void s08_copied_but_not_recorded(void);
 void i6_directory_deleted(void);
@@ -34,6 +35,7 @@ void s06_reset_is_no_proof(void);
 void s05_restart_shows(void);
 void s07_ack_after_report(void);
 void s07_no_resume(void);
+void s07_an_end_comes_late(void);
 void s12_shorter_lease(void);
 void s12_longer_lease(void);
 void s17_released_early(void);
@@ -88,11 +90,13 @@ const struct directed directed_all[] = {
      {{HF_MUT_REFUSED_IS_PROOF, BREAKS}, {HF_MUT_NO_PROMISE_WAIT, BREAKS}}},
     {"S07a", "a ping after the report", s07_ack_after_report, {{HF_MUT_ACK_WHILE_FENCING, BREAKS}}},
     {"S07b", "elected again after a fence", s07_no_resume, {{HF_MUT_RESUME_EPOCH, STANDS}}},
+    {"S07c", "elected again, and an old stream ends", s07_an_end_comes_late, {{HF_MUT_NONE, 0}}},
     {"S08a", "half rewound as the leader dies", s08_half_rewound, {{HF_MUT_REPORT_WHILE_REWINDING, STANDS}}},
     {"S08b", "rewound before the barrier", s08_rewound_too_early, {{HF_MUT_REWIND_EARLY, COVERED}}},
     {"S08c", "half rewound, and another holds all", s08_another_holds_all, {{HF_MUT_NONE, 0}}},
     {"S08d", "copied, and not recorded", s08_copied_but_not_recorded, {{HF_MUT_NONE, 0}}},
     {"S08e", "half rewound, and an appointment for nothing", s08_appointed_for_nothing, {{HF_MUT_NONE, 0}}},
+    {"S08f", "data that do not start", s08_data_do_not_start, {{HF_MUT_NONE, 0}}},
     {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, BREAKS}}},
     {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, BREAKS}}},
     {"S10b", "a position that leaves PostgreSQL down", s10_position_leaves_it_down, {{HF_MUT_NONE, 0}}},

@@ -50,6 +50,24 @@ void s08_another_holds_all(void)
     settle();
 }
 
+/* S8, S16: A leads and dies with B; it comes back, and so does C, whose PostgreSQL does not start. A holds all that was acknowledged:
+ * all it needs of C is that it says so. */
+void s08_data_do_not_start(void)
+{
+    struct trap *starts;
+
+    begin(3);
+    write_acked(A);
+    for (unsigned i = 0; i < 3; i++)
+        host_crash(&W->nodes[i]);
+    starts = trap_set(C->index, HF_ACT_WORK, HF_WORK_START, TRAP_FAIL);
+    host_start(A);
+    host_start(C);
+    UNTIL(8000, starts->fired >= 5);
+    MUST(12000, opened(A));
+    settle();
+}
+
 /* S8: as S08c, but A, which holds all, is appointed and gone before its lineage is on disk. B is gone for good,
  * C is half rewound and has never taken part in B's epoch. The appointment that came to nothing is the newest epoch, and
  * nobody's position lies in it. */

@@ -89,6 +89,27 @@ void s07_no_resume(void)
     settle();
 }
 
+static void old_stream_ends(struct node *n)
+{
+    host_later(n, 0, &(struct hf_event){.type = HF_EV_STREAM_GONE, .id = B->disk.durable.self, .epoch = 2});
+}
+
+/* S7: A leads again; that a stream of its first epoch has ended it learns only now, between its election and its appointment.
+ * The new epoch has a lease of its own all the same. */
+void s07_an_end_comes_late(void)
+{
+    struct trap *appoints;
+
+    begin(3);
+    switchover(A, B);
+    UNTIL(4000, streams_from(A, B) && streams_from(C, B));
+    appoints = trap_set(A->index, HF_ACT_PROPOSE, HF_ENTRY_APPOINT, TRAP_WATCH);
+    appoints->also = old_stream_ends;
+    switchover(B, A);
+    HAPPENED(appoints->fired > 0);
+    settle();
+}
+
 /* S12: B and C promised a second; then they are restarted with a fifth of it, while A lives on alone. */
 void s12_shorter_lease(void)
 {
