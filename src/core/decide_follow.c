@@ -44,7 +44,8 @@ static void copied(struct hf_decide *d, const struct hf_event *e)
 {
     d->pg = HF_PG_STANDBY;
     d->reclone = false;
-    d->futile_starts = 0;
+    if (e->work == HF_WORK_CLONE) /* what did not start before it was rewound may not start now either */
+        d->futile_starts = 0;
     d->copying = HF_COPY_NONE;
     d->disk.had_data = true;
     d->disk.lineage = d->work_epoch;

@@ -385,6 +385,18 @@ static void replay_ends(void *arg)
     free(j);
 }
 
+/* PostgreSQL runs as a standby, and if its data are spoilt it ends in a moment. */
+static void replay_begins(const struct job *j)
+{
+    struct job *end;
+
+    if (!j->n->pg.spoilt)
+        return;
+    end = malloc(sizeof *end);
+    *end = *j;
+    sim_after(sim_between(1 * MS, 50 * MS), replay_ends, end);
+}
+
 static void finish(void *arg)
 {
     struct job *j = arg;
@@ -417,11 +429,8 @@ static void finish(void *arg)
             pg->generation++;
             set_rule(pg, &j->a, 0);
         }
-        if (e.ok && pg->spoilt) {
-            struct job *end = malloc(sizeof *end);
-            *end = *j;
-            sim_after(sim_between(1 * MS, 50 * MS), replay_ends, end);
-        }
+        if (e.ok)
+            replay_begins(j);
         break;
     case HF_WORK_STOP:
     case HF_WORK_STOP_CLEAN:
@@ -470,6 +479,7 @@ static void finish(void *arg)
             pg->state = HF_PG_STANDBY;
             pg->generation++;
             set_rule(pg, &j->a, 0);
+            replay_begins(j);
             e.lsn = pg_lsn(l->pg.flushed);
         }
         break;

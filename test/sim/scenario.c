@@ -55,7 +55,8 @@ static void partition(void)
     sim_after(sim_between(100 * MS, 3000 * MS), heal_network, NULL);
 }
 
-static void volume_lost(struct node *n)
+/* One volume at most: who loses a majority of them has lost data. Either it is gone, or PostgreSQL starts on it no more. */
+static void volume_lost(struct node *n, bool spoilt)
 {
     static bool lost;
     static uint64_t seed;
@@ -64,11 +65,16 @@ static void volume_lost(struct node *n)
         seed = W->seed;
         lost = false;
     }
-    /* One at most: who loses a majority of the volumes has lost data. */
     if (lost || W->n_nodes < 3 || W->last_open_epoch == 0)
         return;
     lost = true;
-    host_lose_volume(n);
+    if (!spoilt) {
+        host_lose_volume(n);
+        return;
+    }
+    sim_say(n, "data spoilt");
+    n->pg.spoilt = true;
+    host_pg_killed(n);
 }
 
 static void one_fault(void)
@@ -114,8 +120,8 @@ static void one_fault(void)
                            &(struct hf_event){.type = HF_EV_PEER_DOWN, .id = o->disk.durable.self});
         break;
     case 10:
-        if (sim_chance(0.3))
-            volume_lost(n);
+        if (sim_chance(0.4))
+            volume_lost(n, sim_chance(0.5));
         break;
     case 11:
     case 12:
