@@ -141,7 +141,7 @@ def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, k
             before(lab)
         result.begun = time.time()
         _play(lab, seed, events, result)
-    except (AssertionError, harness.psycopg2.Error, RuntimeError, TimeoutError) as e:
+    except (AssertionError, harness.psycopg2.Error, RuntimeError, OSError, subprocess.SubprocessError) as e:
         result.trouble = f"{type(e).__name__}: {e}"
     finally:
         if lab is not None:

@@ -116,7 +116,9 @@ class Lab(direct.DirectCluster):
         subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", image],
                        check=True, capture_output=True)
         os.makedirs(self.path(node), exist_ok=True)
-        subprocess.run(["mount", "-o", "loop", image, self.path(node)], check=True)
+        # Another laboratory may take the free loop device that mount has just found.
+        harness.wait_until(f"{image} is mounted", lambda: subprocess.run(
+            ["mount", "-o", "loop", image, self.path(node)], check=False, capture_output=True).returncode == 0, 20)
         os.rmdir(self.path(node, "lost+found"))
         harness.chown_like_product(self.path(node))
 
