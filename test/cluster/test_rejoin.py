@@ -603,7 +603,7 @@ def test_killed_before_it_had_a_new_timeline_from_its_beginning(cluster):
     cluster.switchover(to=other)
     cluster.insert(count=20)
     cluster.wait_healthy()
-    timeline = cluster.super(other, "SELECT timeline_id FROM pg_control_checkpoint()")[0][0]
+    timeline = int(cluster.super(other, "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")[0][0], 16)
     cluster.wait_replayed(node, cluster.lsn(other))
     cluster.kill_down(node)
     parent, fork = fork_of(wal, timeline)
