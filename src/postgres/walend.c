@@ -224,15 +224,19 @@ static uint64_t segment_size(const char *wal)
 {
     DIR *dir = opendir(wal);
     char path[HF_PG_PATH_MAX];
-    struct stat st = {0};
+    uint64_t size = 0;
     struct dirent *e;
+    struct stat st;
 
-    while (dir != NULL && st.st_size == 0 && (e = readdir(dir)) != NULL)
+    while (dir != NULL && size == 0 && (e = readdir(dir)) != NULL) {
         if (strlen(e->d_name) != 24 || hf_pg_path(path, sizeof path, wal, e->d_name) != 0 || stat(path, &st) != 0)
-            st.st_size = 0;
+            continue;
+        if (st.st_size >= 1 << 20 && st.st_size <= 1 << 30 && (st.st_size & (st.st_size - 1)) == 0)
+            size = (uint64_t)st.st_size;
+    }
     if (dir != NULL)
         (void)closedir(dir);
-    return (uint64_t)st.st_size;
+    return size;
 }
 
 static bool segment_path(char out[HF_PG_PATH_MAX], const char *wal, uint32_t timeline, uint64_t segment, uint64_t segment_bytes)

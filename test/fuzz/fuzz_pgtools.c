@@ -54,6 +54,12 @@ static int close_wal(DIR *d)
     return 0;
 }
 
+bool hf_pg_exists(const char *path)
+{
+    (void)path;
+    return input_byte(&in) & 1;
+}
+
 int hf_pg_read_file(const char *path, char *buf, size_t cap)
 {
     size_t n;
@@ -202,6 +208,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else if (hf_pg_wal_end(&pg, &lsn, &timeline, &err) == 0) {
         MUST(timeline != 0);
         (void)hf_pg_timelines_unused(&pg, lsn);
+        (void)mend_fork(&pg, "d", 5, 1 << 20, &err); /* the files that it compares are not there */
     }
     return 0;
 }
