@@ -1,4 +1,5 @@
-/* A stream of PostgreSQL's messages, in pieces of any size: where each begins and ends, and the protocol's numbers. */
+/* A stream of PostgreSQL's messages, in pieces of any size: where each begins and ends, the protocol's numbers, and the pairs of a
+ * session's startup packet. */
 #ifndef HF_BASE_SCAN_H
 #define HF_BASE_SCAN_H
 
@@ -30,5 +31,8 @@ struct hf_scan {
  * how many, and whether the message is complete: its type is head[0] then. Body bytes among them
  * begin at *body. Not to be called once `broken`. */
 size_t hf_scan_take(struct hf_scan *s, const uint8_t *p, size_t n, size_t *body, bool *complete);
+
+/* The next pair at *at (8: the first), which moves behind it, of a complete session startup packet. False: no more. */
+bool hf_startup_pair(const uint8_t *p, size_t len, size_t *at, const char **key, const char **value);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/scan.h"
 #include "holds/private.h"
 
 static bool is_one_of(const char *tag, const char *const *names)
@@ -69,17 +70,27 @@ static void roll_back(struct hf_holds *h)
     h->wrote = h->tx_read_only = false;
 }
 
-/* What takes effect when the transaction commits, and what counts until then. */
-static void journal(struct hf_holds *h, const struct hf_sql_statement *s, const char *text, size_t len)
+/* NULL: too much. */
+static struct hf_item *setting(struct hf_holds *h, const char *name, const char *text, size_t len, bool parses)
 {
-    struct hf_item *i = hf_item_new(&h->budget, HF_ITEM_SETTING, s->name, strlen(s->name));
+    struct hf_item *i = hf_item_new(&h->budget, HF_ITEM_SETTING, name, strlen(name));
 
     if (i == NULL || !hf_item_set_text(i, text, len)) {
         hf_item_unref(i);
         hf_holds_too_much(h);
-        return;
+        return NULL;
     }
-    i->parses = s->parses;
+    i->parses = parses;
+    return i;
+}
+
+/* What takes effect when the transaction commits, and what counts until then. */
+static void journal(struct hf_holds *h, const struct hf_sql_statement *s, const char *text, size_t len)
+{
+    struct hf_item *i = setting(h, s->name, text, len, s->parses);
+
+    if (i == NULL)
+        return;
     /* Only the last encoding is made again, and the text of a setting before it would be read in that. */
     if (strcmp(s->name, "client_encoding") == 0 && h->beyond_ascii)
         h->pins |= PIN(SETTING);
@@ -189,20 +200,12 @@ static void deallocate(struct hf_holds *h, const char *name)
 /* As far as the packet says; what ALTER ROLE or DATABASE ... SET role gives is not known here. */
 static bool login_gives_role(const struct hf_holds *h)
 {
-    const char *at, *end, *value, *behind;
+    const char *key, *value;
+    size_t at = 8;
 
-    if (h->packet == NULL || h->packet_len <= 8)
-        return false;
-    at = (const char *)h->packet + 8;
-    end = (const char *)h->packet + h->packet_len;
-    for (; at < end && *at != '\0'; at = behind + 1) {
-        value = memchr(at, '\0', (size_t)(end - at));
-        behind = value != NULL && ++value < end ? memchr(value, '\0', (size_t)(end - value)) : NULL;
-        if (behind == NULL)
-            return false;
-        if (strcasecmp(at, "role") == 0 || (strcmp(at, "options") == 0 && strcasestr(value, "role") != NULL))
+    while (h->packet != NULL && hf_startup_pair(h->packet, h->packet_len, &at, &key, &value))
+        if (strcasecmp(key, "role") == 0 || (strcmp(key, "options") == 0 && strcasestr(value, "role") != NULL))
             return true;
-    }
     return false;
 }
 
@@ -217,14 +220,8 @@ static void discard_all(struct hf_holds *h)
     h->discarded = true;
     if (!login_gives_role(h))
         return;
-    i = hf_item_new(&h->budget, HF_ITEM_SETTING, "role", 4); /* the next connection's login gives it again */
-    if (i == NULL || !hf_item_set_text(i, none, sizeof none - 1)) {
-        hf_item_unref(i);
-        hf_holds_too_much(h);
-        return;
-    }
-    i->parses = true;
-    if (!hf_log_set(&h->log, i))
+    i = setting(h, "role", none, sizeof none - 1, true); /* the next connection's login gives it again */
+    if (i != NULL && !hf_log_set(&h->log, i))
         hf_holds_too_much(h);
 }
 

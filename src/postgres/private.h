@@ -127,7 +127,7 @@ int hf_pg_configured(struct hf_pg *pg, const char *name, hf_pg_line_fn take, voi
 int hf_pg_settings_write_to(const struct hf_pg *pg, const char *path, const char *extra, struct hf_error *err);
 /* Before each start: the five parameters (S10), the guard (S11), auto.conf (S19), standby.signal
  * (S18). */
-int hf_pg_settings_prepare(struct hf_pg *pg, struct hf_error *err);
+int hf_pg_settings_prepare(struct hf_pg *pg, const struct hf_pg_control *control, struct hf_error *err);
 void hf_pg_rule_text(char out[HF_PG_RULE_MAX], const struct hf_pg_job *job);
 /* Writes the rule if it is not the one on disk; *changed tells. */
 int hf_pg_rule_write(struct hf_pg *pg, const char *rule, bool *changed, struct hf_error *err);
@@ -214,8 +214,9 @@ int hf_pg_timelines_forget(struct hf_pg *pg, hf_lsn end, struct hf_error *err);
 /* A WAL receiver fetches a new timeline from the beginning of the segment in which it leaves its parent. Ended before it came to that
  * place, it leaves a segment that PostgreSQL prefers to its parent's, which is whole; and then it refuses to start, for ever
  * ("WAL location ... belongs to timeline 2, but previous recovered WAL file came from timeline 3", xlogrecovery.c). What was
- * acknowledged may be in the parent's alone. This removes such segments. With the server down. */
-int hf_pg_timelines_mend(struct hf_pg *pg, struct hf_error *err);
+ * acknowledged may be in the parent's alone. This removes such segments, of timelines after the newest checkpoint's: none of earlier
+ * ones is read any more. With the server down. */
+int hf_pg_timelines_mend(struct hf_pg *pg, const struct hf_pg_control *control, struct hf_error *err);
 /* Where the next record can start after one of `total` bytes at `lsn`; exposed for its test. */
 hf_lsn hf_pg_record_end(hf_lsn lsn, uint32_t total, uint32_t segment_bytes);
 

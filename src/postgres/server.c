@@ -257,6 +257,7 @@ static int await_ready(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_er
 
 int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_error *err)
 {
+    struct hf_pg_control control;
     char path[HF_PG_PATH_MAX];
     int code;
 
@@ -271,9 +272,11 @@ int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_er
         return hf_fail(err, HF_ENOENT, "%s: there is no data directory %s", pg->name, pg->data);
     code = hf_pg_end_processes(pg->data, true, err);
     if (code == 0)
-        code = hf_pg_settings_prepare(pg, err);
+        code = hf_pg_control_read(pg, pg->data, &control, err);
     if (code == 0)
-        code = hf_pg_timelines_mend(pg, err);
+        code = hf_pg_settings_prepare(pg, &control, err);
+    if (code == 0)
+        code = hf_pg_timelines_mend(pg, &control, err);
     if (code != 0)
         return code;
     if (hf_pg_path(path, sizeof path, pg->sock_dir, ".s.PGSQL.5432.lock") == 0)

@@ -212,27 +212,24 @@ int hf_pg_configured(struct hf_pg *pg, const char *name, hf_pg_line_fn take, voi
 
 /* A standby must have these at least as high as its primary had: as its own control file says
  * (S10). */
-static int write_floor(struct hf_pg *pg, struct hf_error *err)
+static int write_floor(struct hf_pg *pg, const struct hf_pg_control *c, struct hf_error *err)
 {
     char path[HF_PG_PATH_MAX], text[512] = "";
-    struct hf_pg_control c;
     size_t n = 0;
-    int code = hf_pg_control_read(pg, pg->data, &c, err);
+    int code = 0;
     const struct {
         const char *name;
         int ours, needed;
-    } five[] = {{"max_connections", 100, c.max_connections},
-                {"max_worker_processes", 8, c.max_worker_processes},
-                {"max_wal_senders", 40, c.max_wal_senders},
-                {"max_prepared_transactions", 0, c.max_prepared_transactions},
-                {"max_locks_per_transaction", 64, c.max_locks_per_transaction}};
+    } five[] = {{"max_connections", 100, c->max_connections},
+                {"max_worker_processes", 8, c->max_worker_processes},
+                {"max_wal_senders", 40, c->max_wal_senders},
+                {"max_prepared_transactions", 0, c->max_prepared_transactions},
+                {"max_locks_per_transaction", 64, c->max_locks_per_transaction}};
 
-    if (code == 0) {
-        pthread_mutex_lock(&pg->lock);
-        memcpy(pg->status.mock_nonce, c.mock_nonce, sizeof pg->status.mock_nonce);
-        pthread_mutex_unlock(&pg->lock);
-    }
-    if (code == 0 && conf_path(pg, "floor.conf", path) != 0)
+    pthread_mutex_lock(&pg->lock);
+    memcpy(pg->status.mock_nonce, c->mock_nonce, sizeof pg->status.mock_nonce);
+    pthread_mutex_unlock(&pg->lock);
+    if (conf_path(pg, "floor.conf", path) != 0)
         code = hf_fail(err, HF_EINVAL, "path too long: %s", pg->conf_dir);
     if (code == 0)
         code = hf_pg_write_file(path, "", err);
@@ -246,11 +243,11 @@ static int write_floor(struct hf_pg *pg, struct hf_error *err)
     return code != 0 || n == 0 ? code : hf_pg_write_file(path, text, err);
 }
 
-int hf_pg_settings_prepare(struct hf_pg *pg, struct hf_error *err)
+int hf_pg_settings_prepare(struct hf_pg *pg, const struct hf_pg_control *control, struct hf_error *err)
 {
     static const char *const unwanted[] = {"recovery.signal", "promote", "postmaster.pid"};
     char path[HF_PG_PATH_MAX];
-    int code = write_floor(pg, err);
+    int code = write_floor(pg, control, err);
 
     if (code == 0)
         code = hf_pg_guard_settings(pg, err);

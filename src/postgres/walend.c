@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -98,6 +97,13 @@ static hf_lsn switch_point(const char *wal, uint32_t timeline, uint32_t *parent)
     return last;
 }
 
+static hf_lsn begin_of(const char *wal, uint32_t timeline)
+{
+    uint32_t parent = 0;
+
+    return switch_point(wal, timeline, &parent);
+}
+
 /* History files newer than `above`, ascending. */
 static unsigned newer_timelines(const char *wal, uint32_t above, uint32_t out[TIMELINES_MAX])
 {
@@ -169,11 +175,9 @@ bool hf_pg_timelines_unused(struct hf_pg *pg, hf_lsn end)
     if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
         return false;
     n = newer_timelines(wal, 1, all);
-    for (unsigned i = 0; i < n; i++) {
-        uint32_t parent = 0;
-        if (switch_point(wal, all[i], &parent) >= end)
+    for (unsigned i = 0; i < n; i++)
+        if (begin_of(wal, all[i]) >= end)
             return true;
-    }
     return false;
 }
 
@@ -208,8 +212,7 @@ int hf_pg_timelines_forget(struct hf_pg *pg, hf_lsn end, struct hf_error *err)
         return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
     n = newer_timelines(wal, 1, all);
     for (unsigned i = 0; i < n && code == 0; i++) {
-        uint32_t parent = 0;
-        if (switch_point(wal, all[i], &parent) < end)
+        if (begin_of(wal, all[i]) < end)
             continue;
         hf_info("%s: forgetting timeline %u, which begins after all that is here", pg->name, all[i]);
         code = forget_timeline(pg, wal, all[i], err);
@@ -219,27 +222,7 @@ int hf_pg_timelines_forget(struct hf_pg *pg, hf_lsn end, struct hf_error *err)
 
 /* --- timelines not received as far as they begin ------------------------------------------------- */
 
-/* Of any file: all segments have the same size from the beginning. 0: there is none. */
-static uint64_t segment_size(const char *wal)
-{
-    DIR *dir = opendir(wal);
-    char path[HF_PG_PATH_MAX];
-    uint64_t size = 0;
-    struct dirent *e;
-    struct stat st;
-
-    while (dir != NULL && size == 0 && (e = readdir(dir)) != NULL) {
-        if (strlen(e->d_name) != 24 || hf_pg_path(path, sizeof path, wal, e->d_name) != 0 || stat(path, &st) != 0)
-            continue;
-        if (st.st_size >= 1 << 20 && st.st_size <= 1 << 30 && (st.st_size & (st.st_size - 1)) == 0)
-            size = (uint64_t)st.st_size;
-    }
-    if (dir != NULL)
-        (void)closedir(dir);
-    return size;
-}
-
-static bool segment_path(char out[HF_PG_PATH_MAX], const char *wal, uint32_t timeline, uint64_t segment, uint64_t segment_bytes)
+static bool segment_path(char out[HF_PG_PATH_MAX], const char *wal, uint32_t timeline, uint64_t segment, uint32_t segment_bytes)
 {
     uint64_t per_id = (1ull << 32) / segment_bytes;
     char name[32];
@@ -268,7 +251,7 @@ static bool same_beginning(const char *a_path, const char *b_path, uint64_t byte
 /* The first segment of a timeline begins with a copy of what its parent has before the fork (xlog.c: XLogInitNewTimeline). If the
  * parent's is valid as far as that, and this one is another, then it was not received as far, and has nothing that the parent's has
  * not. */
-static int mend_fork(struct hf_pg *pg, const char *wal, uint32_t timeline, uint64_t segment_bytes, struct hf_error *err)
+static int mend_fork(struct hf_pg *pg, const char *wal, uint32_t timeline, uint32_t segment_bytes, struct hf_error *err)
 {
     char own[HF_PG_PATH_MAX], parents[HF_PG_PATH_MAX];
     uint32_t parent = 0;
@@ -279,7 +262,7 @@ static int mend_fork(struct hf_pg *pg, const char *wal, uint32_t timeline, uint6
         !segment_path(parents, wal, parent, fork / segment_bytes, segment_bytes) || !hf_pg_exists(own) || !hf_pg_exists(parents) ||
         same_beginning(own, parents, fork - begin))
         return 0;
-    code = walk_timeline(pg, wal, parent, (uint32_t)segment_bytes, &end, err);
+    code = walk_timeline(pg, wal, parent, segment_bytes, &end, err);
     if (code == HF_ENOENT || (code == 0 && end < fork))
         return 0; /* the parent's lacks something: nothing is known of this one */
     if (code != 0)
@@ -291,19 +274,17 @@ static int mend_fork(struct hf_pg *pg, const char *wal, uint32_t timeline, uint6
     return hf_pg_fsync_path(wal, err);
 }
 
-int hf_pg_timelines_mend(struct hf_pg *pg, struct hf_error *err)
+int hf_pg_timelines_mend(struct hf_pg *pg, const struct hf_pg_control *control, struct hf_error *err)
 {
     char wal[HF_PG_PATH_MAX];
-    uint32_t all[TIMELINES_MAX];
-    uint64_t segment_bytes;
+    uint32_t newer[TIMELINES_MAX];
     unsigned n;
     int code = 0;
 
     if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
         return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
-    segment_bytes = segment_size(wal);
-    n = segment_bytes > 0 ? newer_timelines(wal, 1, all) : 0;
+    n = newer_timelines(wal, control->timeline, newer);
     for (unsigned i = 0; i < n && code == 0; i++)
-        code = mend_fork(pg, wal, all[i], segment_bytes, err);
+        code = mend_fork(pg, wal, newer[i], control->segment_bytes, err);
     return code;
 }

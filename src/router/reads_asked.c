@@ -3,6 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/scan.h"
 #include "router/reads.h"
 #include "router/wire.h"
 

@@ -317,7 +317,7 @@ void hf_share_take(struct hf_session *s, struct hf_server *v)
     else if (same || memcmp(&v->state, &after_login, sizeof mine) == 0)
         ok = v->rest.discarded ? make_equal(s, v, all_of_it, true)
                                : make_equal(s, v, others && (v->rest.sequences || v->rest.unnamed) ? its_sequences : its_sequences + 1,
-                               !same);
+                                            !same);
     else
         ok = make_equal(s, v, all_of_it, true);
     hf_params_clear(&v->params);

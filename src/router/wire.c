@@ -4,28 +4,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/scan.h"
+
 enum { CODE_CANCEL = 80877102, CODE_SSL = 80877103, CODE_GSSENC = 80877104, CODE_ASK = 80878424 };
 
 static struct hf_startup bad(const char *sqlstate, const char *text, const char *hint)
 {
     return (struct hf_startup){
         .kind = HF_STARTUP_BAD, .sqlstate = sqlstate, .text = text, .hint = hint};
-}
-
-/* At the end of the list *at is at the final NUL if the list is well formed. The packet's last byte is a NUL. */
-bool hf_startup_pair(const uint8_t *p, size_t len, size_t *at, const char **key, const char **value)
-{
-    size_t value_at;
-
-    if (*at >= len || p[*at] == '\0')
-        return false;
-    *key = (const char *)p + *at;
-    value_at = *at + strlen(*key) + 1;
-    if (value_at >= len)
-        return false;
-    *value = (const char *)p + value_at;
-    *at = value_at + strlen(*value) + 1;
-    return true;
 }
 
 static bool is_false(const char *value)

@@ -41,8 +41,6 @@ struct hf_startup hf_startup_parse(const uint8_t *p, size_t n);
 size_t hf_startup_need(const uint8_t *p, size_t n);
 /* The value of a complete session startup packet's parameter, or NULL. The last one counts, as in PostgreSQL. */
 const char *hf_startup_value(const uint8_t *p, size_t len, const char *name);
-/* The next pair at *at (8: the first), which moves behind it, of a complete session startup packet. False: no more. */
-bool hf_startup_pair(const uint8_t *p, size_t len, size_t *at, const char **key, const char **value);
 /* Adds default_transaction_read_only=on and holdfast.read_only=on (guard/reader.c), which the client cannot take back there, to a
  * complete session startup packet. Returns the new length, or 0 if there is no room in `cap` or in what PostgreSQL takes. */
 size_t hf_startup_read_only(uint8_t *p, size_t len, size_t cap);

@@ -484,6 +484,10 @@ class Cluster:
             timeout,
         )
 
+    def timeline(self, leader):
+        """That is written; the newest checkpoint's lags behind it."""
+        return int(self.super(leader, "SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)")[0][0], 16)
+
     def lsn(self, node):
         return self.super(
             node,

@@ -506,7 +506,7 @@ def promoted_alone(cluster):
         return False  # c was faster than we
     assert cluster.open_leader(cluster.status()) is None, "open without a barrier"
     try:
-        timeline = cluster.super(b, "SELECT timeline_id FROM pg_control_checkpoint()")[0][0]
+        timeline = cluster.timeline(b)
         for i in range(3):  # WAL of b's own on that timeline
             cluster.super(
                 b, f"SET synchronous_commit = off; CREATE TABLE only_b_{i} AS SELECT {i} AS x")
@@ -518,7 +518,7 @@ def promoted_alone(cluster):
     cluster.start(a)
     cluster.wait_open(30)
     leader = cluster.leader()
-    new = cluster.super(leader, "SELECT timeline_id FROM pg_control_checkpoint()")[0][0]
+    new = cluster.timeline(leader)
     cluster.insert(count=20)
     cluster.start(b)
     cluster.wait_healthy(60)
@@ -603,7 +603,7 @@ def test_killed_before_it_had_a_new_timeline_from_its_beginning(cluster):
     cluster.switchover(to=other)
     cluster.insert(count=20)
     cluster.wait_healthy()
-    timeline = int(cluster.super(other, "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")[0][0], 16)
+    timeline = cluster.timeline(other)
     cluster.wait_replayed(node, cluster.lsn(other))
     cluster.kill_down(node)
     parent, fork = fork_of(wal, timeline)

@@ -97,17 +97,11 @@ static void prepared(void **state)
 
     (void)state;
     for (int i = 0; i < 2; i++) { /* the same one in both: made in the second, where it is not known yet */
-        if (i == 1)
-            parse(fds[i], "p", "SELECT $1::int");
-        else
-            parse(fds[i], "p", "SELECT $1::int");
+        parse(fds[i], "p", "SELECT $1::int");
         say(fds[i], 'S', "", 0);
         if (i == 1)
             undone(t.f, t.server);
-        hear_type(t.f, t.server, 'P');
-        hear_type(t.f, t.server, 'S');
-        say(t.server, '1', "", 0);
-        say_ready(t.server, 'I');
+        hear_parse(t.f, t.server);
         hear_type(t.f, fds[i], '1');
         hear_ready(t.f, fds[i], 'I');
     }
@@ -140,14 +134,7 @@ static void unnamed(void **state)
     struct two t = two_open();
 
     (void)state;
-    parse(t.a, "", "SELECT 1");
-    say(t.a, 'S', "", 0);
-    hear_type(t.f, t.server, 'P');
-    hear_type(t.f, t.server, 'S');
-    say(t.server, '1', "", 0);
-    say_ready(t.server, 'I');
-    hear_type(t.f, t.a, '1');
-    hear_ready(t.f, t.a, 'I');
+    parsed(t.f, t.a, t.server, "", "SELECT 1");
     parse(t.b, "q", "SELECT 2"); /* behind it, there might be a Bind of what it has not parsed */
     say(t.b, 'S', "", 0);
     hear_type(t.f, t.server, 'C');
@@ -163,10 +150,7 @@ static void unnamed(void **state)
     bind_execute(t.a, "");
     say(t.a, 'S', "", 0);
     undone(t.f, t.server);
-    hear_type(t.f, t.server, 'P');
-    hear_type(t.f, t.server, 'S');
-    say(t.server, '1', "", 0);
-    say_ready(t.server, 'I');
+    hear_parse(t.f, t.server);
     hear_type(t.f, t.a, 'S'); /* it has not been told yet */
     hear_type(t.f, t.server, 'B');
     two_close(&t);
@@ -182,14 +166,7 @@ static void let_in_and_silent(void **state)
         if (kind == 0) {
             done_with(t.f, t.a, t.server, "INSERT INTO t", "INSERT 0 1", 'I', "sequence");
         } else {
-            parse(t.a, "", "SELECT 1");
-            say(t.a, 'S', "", 0);
-            hear_type(t.f, t.server, 'P');
-            hear_type(t.f, t.server, 'S');
-            say(t.server, '1', "", 0);
-            say_ready(t.server, 'I');
-            hear_type(t.f, t.a, '1');
-            hear_ready(t.f, t.a, 'I');
+            parsed(t.f, t.a, t.server, "", "SELECT 1");
         }
         c = client_start(t.f, false);
         client_proved(t.f, c);
@@ -215,21 +192,11 @@ static void unnamed_of_others(void **state)
     struct two t = two_open();
 
     (void)state;
-    parse(t.b, "q", "SELECT 2");
-    say(t.b, 'S', "", 0);
-    hear_type(t.f, t.server, 'P');
-    hear_type(t.f, t.server, 'S');
-    say(t.server, '1', "", 0);
-    say_ready(t.server, 'I');
-    hear_type(t.f, t.b, '1');
-    hear_ready(t.f, t.b, 'I');
+    parsed(t.f, t.b, t.server, "q", "SELECT 2");
     parse(t.a, "", "SELECT 1");
     say(t.a, 'S', "", 0);
     undone(t.f, t.server);
-    hear_type(t.f, t.server, 'P');
-    hear_type(t.f, t.server, 'S');
-    say(t.server, '1', "", 0);
-    say_ready(t.server, 'I');
+    hear_parse(t.f, t.server);
     hear_type(t.f, t.a, '1');
     hear_ready(t.f, t.a, 'I');
     bind_execute(t.b, "");

@@ -174,29 +174,41 @@ static void no_room_for_a_moment(void **state)
     fixture_close(f);
 }
 
+/* The leader changes. The one in a transaction moves, and may be told at once; its login at the next leader is what comes back. The other
+ * asks for something there, on *other. */
+static int moves(struct fixture *f, int a, int first, int b, int *other, bool told)
+{
+    unsigned before = f->shut;
+    int server;
+
+    hf_router_gate_shut(f->r);
+    run_until(f, &f->shut, before + 1);
+    if (told) {
+        hear_plain_error(f, a, "40001");
+        hear_ready(f, a, 'E');
+    }
+    close(first);
+    close(*other);
+    fixture_open_gate(f, 2);
+    server = server_accept(f);
+    say(b, 'Q', "SELECT 2", 9);
+    *other = server_accept(f);
+    server_log_in(*other);
+    hear_text(f, *other, 'Q', "SELECT 2");
+    return server;
+}
+
 /* The transaction was lost with its leader, and the next one has no room: its client believes to be in a failed transaction, and nobody else's
  * connection is in one. */
 static void no_room_for_a_failed_transaction(void **state)
 {
     struct fixture *f = sharing(0);
     int first, other, a = session_open(f, &first), b = session_open(f, &other), server;
-    unsigned before = f->shut;
 
     (void)state;
     done(f, a, first, "BEGIN", "BEGIN", 'T');
     ask(f, a, first, "SELECT 1");
-    hf_router_gate_shut(f->r);
-    run_until(f, &f->shut, before + 1);
-    hear_plain_error(f, a, "40001");
-    hear_ready(f, a, 'E');
-    close(first);
-    close(other);
-    fixture_open_gate(f, 2);
-    server = server_accept(f); /* the one that moves */
-    say(b, 'Q', "SELECT 2", 9);
-    other = server_accept(f);
-    server_log_in(other);
-    hear_text(f, other, 'Q', "SELECT 2");
+    server = moves(f, a, first, b, &other, true);
     say(other, 'C', "SELECT 1", 9);
     full(server);
     say_ready(other, 'I');
@@ -217,20 +229,10 @@ static void no_room_for_a_lost_transaction(void **state)
 {
     struct fixture *f = sharing(0);
     int first, other, a = session_open(f, &first), b = session_open(f, &other), server;
-    unsigned before = f->shut;
 
     (void)state;
     done(f, a, first, "BEGIN", "BEGIN", 'T');
-    hf_router_gate_shut(f->r);
-    run_until(f, &f->shut, before + 1);
-    close(first);
-    close(other);
-    fixture_open_gate(f, 2);
-    server = server_accept(f); /* the one that moves */
-    say(b, 'Q', "SELECT 2", 9);
-    other = server_accept(f);
-    server_log_in(other);
-    hear_text(f, other, 'Q', "SELECT 2");
+    server = moves(f, a, first, b, &other, false);
     say(other, 'C', "SELECT 1", 9);
     full(server);
     say_held(other, "sequence"); /* whoever takes it next has that undone first, which is no good inside of a transaction */
@@ -256,7 +258,6 @@ static void no_room_after_a_long_time(void **state)
     enum { WAIT_MS = 600, TIMER_MS = 100 };
     struct fixture *f = fixture_open_with(&(struct hf_router_config){.follow = true, .share = true, .pool_wait_ms = WAIT_MS});
     int first, other, a, b, server;
-    unsigned before = f->shut;
 
     (void)state;
     world.guard = "none";
@@ -266,18 +267,7 @@ static void no_room_after_a_long_time(void **state)
     done(f, a, first, "BEGIN", "BEGIN", 'T');
     ask(f, a, first, "SELECT 1");
     run_for(f, WAIT_MS);
-    hf_router_gate_shut(f->r);
-    run_until(f, &f->shut, before + 1);
-    hear_plain_error(f, a, "40001");
-    hear_ready(f, a, 'E');
-    close(first);
-    close(other);
-    fixture_open_gate(f, 2);
-    server = server_accept(f);
-    say(b, 'Q', "SELECT 2", 9);
-    other = server_accept(f);
-    server_log_in(other);
-    hear_text(f, other, 'Q', "SELECT 2");
+    server = moves(f, a, first, b, &other, true);
     full(server);
     hear_nothing(f, a, 2 * TIMER_MS);
     server = server_accept(f);

@@ -85,6 +85,23 @@ void bind_execute(int fd, const char *name)
     say(fd, 'E', "\0\0\0\0\0", 5);
 }
 
+void hear_parse(struct fixture *f, int server)
+{
+    hear_type(f, server, 'P');
+    hear_type(f, server, 'S');
+    say(server, '1', "", 0);
+    say_ready(server, 'I');
+}
+
+void parsed(struct fixture *f, int fd, int server, const char *name, const char *text)
+{
+    parse(fd, name, text);
+    say(fd, 'S', "", 0);
+    hear_parse(f, server);
+    hear_type(f, fd, '1');
+    hear_ready(f, fd, 'I');
+}
+
 void hear_key(struct fixture *f, int fd, char key[8])
 {
     int type;

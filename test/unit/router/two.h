@@ -24,6 +24,8 @@ int two_of(struct fixture *f, int *b, int *server);
 /* Of the extended protocol. */
 void parse(int fd, const char *name, const char *text);
 void bind_execute(int fd, const char *name);
+void hear_parse(struct fixture *f, int server); /* and its Sync; it is done */
+void parsed(struct fixture *f, int fd, int server, const char *name, const char *text); /* nothing goes before it */
 
 void hear_key(struct fixture *f, int fd, char key[8]); /* until the client is let in; the body of its key */
 void cancel(struct fixture *f, const char key[8]);
