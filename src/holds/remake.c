@@ -54,10 +54,14 @@ static void put_run(struct out *o, const char *statement)
     put(o, execute, sizeof execute);
 }
 
+/* By the unnamed statement, which nobody can run again then. */
 static void put_statement(struct out *o, const char *text, size_t len)
 {
+    static const uint8_t close_unnamed[] = {'C', 0, 0, 0, 6, 'S', 0};
+
     put_parse(o, "", text, len, NULL);
     put_run(o, "");
+    put(o, close_unnamed, sizeof close_unnamed);
 }
 
 static void put_sync(struct out *o)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import threading
 
+import psycopg
 import psycopg2
 import pytest
 
@@ -91,6 +92,19 @@ def test_free_and_idle_where_the_leader_was(cluster, kept):
     """The client is connected to the node that hands over; its session goes on through a tunnel, and comes back."""
     assert kept
     keeps_all(cluster, cluster.leader(), "switchover")
+
+
+def test_what_made_it_again_is_not_the_clients(cluster, kept):
+    """Settings are made again by the unnamed statement: a client that binds one that it has not parsed must not run that."""
+    user, password, database = cluster.login()
+    conn = psycopg.connect(host="127.0.0.1", port=cluster.sql_port(kept), user=user, password=password, dbname=database).pgconn
+    assert conn.exec_(b"SET work_mem = '7MB'").status == psycopg.pq.ExecStatus.COMMAND_OK
+    change(cluster, "switchover", kept)
+    assert conn.exec_(b"SHOW work_mem").get_value(0, 0) == b"7MB"
+    change(cluster, "switchover", kept)
+    assert conn.exec_prepared(b"", []).error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"26000"
+    assert conn.exec_(b"SHOW work_mem").get_value(0, 0) == b"7MB"
+    conn.finish()
 
 
 def test_in_a_transaction(cluster, kept, how):

@@ -213,6 +213,7 @@ char *talk_remake(const struct talk *t)
     uint8_t *bytes;
     size_t len, out_len;
     unsigned steps, seen = 0;
+    bool run = false; /* the unnamed statement is there, and we have run it */
     char *out;
     FILE *f = open_memstream(&out, &out_len);
 
@@ -226,10 +227,15 @@ char *talk_remake(const struct talk *t)
             (void)fprintf(f, "%s: ", name);
         if (bytes[at] == 'P')
             (void)fprintf(f, "%s\n", name + strlen(name) + 1);
+        if (bytes[at] == 'B')
+            run = true;
+        else if ((bytes[at] == 'P' && name[0] == '\0') || (bytes[at] == 'C' && memcmp(name, "S", 2) == 0))
+            run = false;
         seen += bytes[at] == 'S';
         at += 1 + n;
     }
     assert_int_equal(seen, steps);
+    assert_false(run); /* a client that binds it would run it again */
     (void)fclose(f);
     free(bytes);
     return out;
