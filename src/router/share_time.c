@@ -2,7 +2,7 @@
 #include "router/share_private.h"
 
 enum {
-    RESTING_MS = 60000, /* then a connection that nobody has asked for is closed */
+    RESTING_MS = 60000, /* then a connection that nobody has asked for is closed, if nothing is lost with it */
     BUSY_TIMER_MS = 100,
     IDLE_TIMER_MS = 1000,
 };
@@ -81,12 +81,15 @@ void hf_share_grow_at(struct hf_thread *t, uint64_t ms)
 static void timer_cb(uv_timer_t *timer)
 {
     struct hf_thread *t = timer->data;
-    struct hf_session *s;
+    struct hf_session *behind;
 
     uv_update_time(&t->loop);
     end_late(t);
-    while ((s = t->resting_first) != NULL && now_ms(t) - s->share->resting_ms >= RESTING_MS) {
+    for (struct hf_session *s = t->resting_first; s != NULL && now_ms(t) - s->share->resting_ms >= RESTING_MS; s = behind) {
         static const uint8_t goodbye[] = {'X', 0, 0, 0, 4};
+        behind = s->share->behind;
+        if (hf_holds_rest(s->holds).sequences)
+            continue; /* for nothing it would lose what lastval() says */
         hf_session_say_back(s, goodbye, sizeof goodbye);
         (void)hf_share_rest(s);
     }
