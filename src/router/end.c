@@ -1,5 +1,7 @@
 /* A descriptor, polled. */
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "router/session.h"
@@ -50,6 +52,8 @@ static void poll_cb(uv_poll_t *poll, int status, int events)
 
     if (status < 0)
         e->events = 0; /* libuv has stopped it */
+    if (status < 0 || (events & UV_READABLE) != 0 || (e == s->front && s->tls != NULL)) /* TLS may read once it could write */
+        e->empty = false;
     hf_session_event(s, e == s->front, status < 0, events);
 }
 
@@ -62,4 +66,33 @@ void hf_end_want(struct hf_end *e, int events)
         (void)uv_poll_stop(&e->poll);
     else
         (void)uv_poll_start(&e->poll, events, poll_cb);
+}
+
+static ssize_t receive(int fd, uint8_t *p, size_t n, int flags)
+{
+    ssize_t got;
+
+    do
+        got = recv(fd, p, n, flags);
+    while (got < 0 && errno == EINTR);
+    if (got < 0 && errno == EAGAIN)
+        return 0;
+    return got > 0 ? got : -1;
+}
+
+/* A stream gives what it has: less than was asked for is all. */
+ssize_t hf_end_read(struct hf_end *e, uint8_t *p, size_t n)
+{
+    ssize_t got = e->empty ? 0 : receive(e->fd, p, n, 0);
+
+    e->empty = got >= 0 && (size_t)got < n;
+    return got;
+}
+
+ssize_t hf_end_peek(struct hf_end *e, uint8_t *p, size_t n)
+{
+    ssize_t got = receive(e->fd, p, n, MSG_PEEK);
+
+    e->empty = got == 0;
+    return got;
 }

@@ -31,7 +31,11 @@ static ssize_t tls_read(struct hf_session *s, uint8_t *p, size_t n, int (*how)(S
     ERR_clear_error();
     rv = how(s->tls, p, n, &got);
     s->tls_wants_write = false;
-    return rv == 1 ? (ssize_t)got : tls_wait(s, rv);
+    if (rv != 1)
+        rv = tls_wait(s, rv);
+    /* The loop says when the socket has more, but does not know of what OpenSSL has. A full record is seldom the last. */
+    s->front->empty = rv == 0 || (rv == 1 && got < SSL3_RT_MAX_PLAIN_LENGTH && SSL_has_pending(s->tls) == 0);
+    return rv == 1 ? (ssize_t)got : rv;
 }
 
 static ssize_t tls_write(struct hf_session *s, const uint8_t *p, size_t n)
@@ -51,34 +55,14 @@ static ssize_t tls_write(struct hf_session *s, const uint8_t *p, size_t n)
 
 ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n)
 {
-    return s->tls != NULL ? tls_read(s, p, n, SSL_read_ex) : hf_fd_read(s->front->fd, p, n);
+    if (s->tls == NULL)
+        return hf_end_read(s->front, p, n);
+    return s->front->empty ? 0 : tls_read(s, p, n, SSL_read_ex);
 }
 
 ssize_t hf_front_peek(struct hf_session *s, uint8_t *p, size_t n)
 {
-    return s->tls != NULL ? tls_read(s, p, n, SSL_peek_ex) : hf_fd_peek(s->front->fd, p, n);
-}
-
-static ssize_t receive(int fd, uint8_t *p, size_t n, int flags)
-{
-    ssize_t got;
-
-    do
-        got = recv(fd, p, n, flags);
-    while (got < 0 && errno == EINTR);
-    if (got < 0 && errno == EAGAIN)
-        return 0;
-    return got > 0 ? got : -1;
-}
-
-ssize_t hf_fd_read(int fd, uint8_t *p, size_t n)
-{
-    return receive(fd, p, n, 0);
-}
-
-ssize_t hf_fd_peek(int fd, uint8_t *p, size_t n)
-{
-    return receive(fd, p, n, MSG_PEEK);
+    return s->tls != NULL ? tls_read(s, p, n, SSL_peek_ex) : hf_end_peek(s->front, p, n);
 }
 
 ssize_t hf_fd_write(int fd, const uint8_t *p, size_t n)

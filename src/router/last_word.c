@@ -96,7 +96,7 @@ void hf_session_close(struct hf_session *s)
 void hf_session_linger(struct hf_session *s)
 {
     for (;;) {
-        ssize_t n = hf_fd_read(s->front->fd, s->t->scratch, sizeof s->t->scratch);
+        ssize_t n = hf_end_read(s->front, s->t->scratch, sizeof s->t->scratch);
         if (n == 0) {
             hf_end_want(s->front, UV_READABLE);
             return;

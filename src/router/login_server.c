@@ -27,7 +27,7 @@ int hf_login_fill(struct hf_session *s, size_t need)
     struct hf_login *l = s->login;
 
     while (l->in_len < need) {
-        ssize_t n = hf_fd_read(s->back->fd, l->in + l->in_len, need - l->in_len);
+        ssize_t n = hf_end_read(s->back, l->in + l->in_len, need - l->in_len);
         if (n <= 0)
             return (int)n;
         l->in_len += (size_t)n;
@@ -151,7 +151,7 @@ static int skip(struct hf_session *s)
 
     while (l->skip > 0) {
         size_t most = l->skip < sizeof s->t->scratch ? (size_t)l->skip : sizeof s->t->scratch;
-        ssize_t n = hf_fd_read(s->back->fd, s->t->scratch, most);
+        ssize_t n = hf_end_read(s->back, s->t->scratch, most);
         if (n <= 0)
             return (int)n;
         l->skip -= (size_t)n;

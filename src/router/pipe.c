@@ -69,7 +69,7 @@ static ssize_t back_read(struct hf_session *s)
     if (hf_login_is_under_way(s))
         return hf_login_read(s);
     rv = hf_share_is_swallowing(s) ? hf_share_swallow(s, &most) : 1;
-    return rv > 0 ? hf_fd_read(s->back->fd, s->t->scratch, most) : rv;
+    return rv > 0 ? hf_end_read(s->back, s->t->scratch, most) : rv;
 }
 
 static bool flow_keep(struct hf_flow *f, const uint8_t *p, size_t n)

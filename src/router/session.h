@@ -146,6 +146,7 @@ struct hf_end {
     uv_poll_t poll; /* first: freed by its address */
     int fd;
     int events;
+    bool empty; /* the last look has found all of it: the loop says when there is more */
     struct hf_session *last; /* freed with it: the session whose front this was */
 };
 
@@ -270,10 +271,12 @@ struct hf_end *hf_end_open(struct hf_session *s,
 void hf_end_close(struct hf_end *e);            /* with its descriptor */
 int hf_end_take(struct hf_end *e);              /* closes all but the descriptor */
 void hf_end_want(struct hf_end *e, int events); /* UV_READABLE...; NULL is fine */
+ssize_t hf_end_read(struct hf_end *e, uint8_t *p, size_t n); /* 0: nothing now, -1: over; neither costs a system call if that is known */
+ssize_t hf_end_peek(struct hf_end *e, uint8_t *p, size_t n); /* the same, and they stay; always looks */
 
 /* front.c: the client's end, plain or through TLS. */
-ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n); /* 0: nothing now, -1: over */
-ssize_t hf_front_peek(struct hf_session *s, uint8_t *p, size_t n); /* the same, and they stay */
+ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n); /* as hf_end_read() */
+ssize_t hf_front_peek(struct hf_session *s, uint8_t *p, size_t n); /* as hf_end_peek() */
 /* How many of them could be written, -1: over. Those that could not are to be written next, the same. */
 ssize_t hf_front_write(struct hf_session *s, const uint8_t *p, size_t n);
 bool hf_front_is_shaking(const struct hf_session *s);      /* hands, for TLS */
@@ -281,8 +284,6 @@ int hf_front_shake(struct hf_session *s);                  /* 1: done, 0: not ye
 int hf_front_events(const struct hf_session *s, int events); /* what to wait for, if `events` are wanted */
 void hf_front_say_end(struct hf_session *s);               /* nothing more is written */
 void hf_front_free(struct hf_session *s);
-ssize_t hf_fd_read(int fd, uint8_t *p, size_t n);        /* as hf_front_read */
-ssize_t hf_fd_peek(int fd, uint8_t *p, size_t n);        /* as hf_front_peek */
 ssize_t hf_fd_write(int fd, const uint8_t *p, size_t n); /* as hf_front_write */
 
 /* pipe.c */

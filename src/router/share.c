@@ -313,19 +313,20 @@ void hf_share_serve(struct hf_session *s)
 void hf_share_event(struct hf_session *s)
 {
     enum { HEAD = 5 };
-    uint8_t head[HEAD];
+    struct hf_share *sh = s->share;
     ssize_t n;
 
     if (hf_survive_is_filtering(s)) {
         hf_share_answer_cancelled(s);
         return;
     }
-    n = hf_front_peek(s, head, HEAD);
-    if (n < 0 || (n > 0 && head[0] == 'X')) {
+    n = hf_front_peek(s, sh->head, sizeof sh->head);
+    sh->head_len = n > 0 ? (unsigned)n : 0;
+    if (n < 0 || (n > 0 && sh->head[0] == 'X')) {
         hf_session_close(s);
     } else if (n == 0) {
         hf_end_want(s->front, hf_front_events(s, UV_READABLE));
-    } else if (n < HEAD && s->tls == NULL && s->share->woken_by != HEAD) {
+    } else if (n < HEAD && s->tls == NULL && sh->woken_by != HEAD) {
         be_woken_by(s, HEAD); /* that takes no connection. Of TLS, a record is looked at, and no further */
         hf_end_want(s->front, UV_READABLE | UV_DISCONNECT);
     } else {
@@ -335,8 +336,10 @@ void hf_share_event(struct hf_session *s)
 
 void hf_share_heard(struct hf_session *s)
 {
-    if (s->share != NULL)
-        s->share->spoken = false;
+    if (s->share == NULL)
+        return;
+    s->share->spoken = false;
+    s->share->head_len = 0;
 }
 
 bool hf_share_is_due(const struct hf_session *s)

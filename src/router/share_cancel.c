@@ -15,7 +15,7 @@ void hf_share_answer_cancelled(struct hf_session *s)
         return;
     }
     hf_session_count(s, (size_t)n, 0);
-    s->share->spoken = false;
+    hf_share_heard(s);
     rest = hf_survive_client(s, bytes, (size_t)n);
     if (s->state != HF_SESSION_POOLED || rest == 0)
         return;

@@ -32,6 +32,8 @@ struct hf_wait {
     struct hf_wait *next; /* on its thread */
 };
 
+enum { HF_SHARE_HEAD = 6 }; /* of the client's message: its head, and whether what it parses has a name */
+
 struct hf_share {
     struct hf_pool *pool;
     struct hf_print base; /* whom it logs in as */
@@ -39,6 +41,8 @@ struct hf_share {
     bool let_in;
     bool own;  /* what it logs in to now was not waited for, and taken from nobody */
     bool told; /* its client knows its connection's own cancel key: nobody else may have that connection */
+    uint8_t head[HF_SHARE_HEAD]; /* of what the client has said and nobody has read */
+    unsigned head_len;            /* so much of it has been seen */
     int woken_by; /* SO_RCVLOWAT of its client's socket */
     bool spoken; /* the client has said something that is not read yet: it may be within OpenSSL, so the socket does not tell */
     struct hf_wait *wait;

@@ -9,8 +9,6 @@
 #include "router/login.h"
 #include "router/share_private.h"
 
-enum { FIRST_MAX = 6 }; /* of the client's message: its head, and whether what it parses has a name */
-
 /* What undoes all that another session has made of a connection. DISCARD ALL leaves no role, also where the login gave one. */
 static const char *const all_of_it[] = {"DISCARD ALL", "RESET ROLE", NULL};
 /* As any simple query, it drops the unnamed statement, too. */
@@ -174,7 +172,7 @@ static bool is_silent(const struct hf_server *v)
 {
     uint8_t b;
 
-    return hf_fd_peek(v->end->fd, &b, 1) == 0;
+    return hf_end_peek(v->end, &b, 1) == 0;
 }
 
 static void attach(struct hf_session *s, struct hf_server *v)
@@ -276,21 +274,24 @@ static bool go_on(struct hf_session *s, struct hf_server *v, bool drops_unnamed)
 }
 
 /* As hf_front_peek(). */
-static ssize_t look_at_first(struct hf_session *s, uint8_t out[FIRST_MAX])
+static ssize_t look_at_head(struct hf_session *s, uint8_t out[HF_SHARE_HEAD])
 {
     const struct hf_survive *sv = s->survive;
-    size_t n = sv->more_len < FIRST_MAX ? sv->more_len : FIRST_MAX;
+    const struct hf_share *sh = s->share;
+    size_t n = sv->more_len < HF_SHARE_HEAD ? sv->more_len : HF_SHARE_HEAD;
 
+    if (n == 0 && sh->head_len < HF_SHARE_HEAD)
+        return hf_front_peek(s, out, HF_SHARE_HEAD);
     if (n == 0)
-        return hf_front_peek(s, out, FIRST_MAX);
-    memcpy(out, sv->more, n);
+        n = HF_SHARE_HEAD;
+    memcpy(out, sv->more_len > 0 ? sv->more : sh->head, n);
     return (ssize_t)n;
 }
 
 void hf_share_take(struct hf_session *s, struct hf_server *v)
 {
     static const struct hf_print after_login;
-    uint8_t first[FIRST_MAX];
+    uint8_t head[HF_SHARE_HEAD];
     ssize_t n = 0;
     struct hf_print mine = hf_holds_state(s->holds, s->t->r->share_secret);
     bool same = memcmp(&mine, &v->state, sizeof mine) == 0 && !v->rest.discarded, others = v->last != s->id, unnamed, ok;
@@ -306,14 +307,14 @@ void hf_share_take(struct hf_session *s, struct hf_server *v)
         return;
     }
     if (s->share->let_in)
-        n = look_at_first(s, first);
-    unnamed = hf_holds_needs_unnamed(s->holds, first, n > 0 ? (size_t)n : 0);
+        n = look_at_head(s, head);
+    unnamed = hf_holds_needs_unnamed(s->holds, head, n > 0 ? (size_t)n : 0);
     attach(s, v);
     atomic_fetch_add(&s->t->r->share_taken, 1);
     if (n < 0)
         ok = false;
     else if (same && !unnamed)
-        ok = go_on(s, v, hf_holds_drops_unnamed(first, (size_t)n));
+        ok = go_on(s, v, hf_holds_drops_unnamed(head, (size_t)n));
     else if (same || memcmp(&v->state, &after_login, sizeof mine) == 0)
         ok = v->rest.discarded ? make_equal(s, v, all_of_it, true)
                                : make_equal(s, v, others && (v->rest.sequences || v->rest.unnamed) ? its_sequences : its_sequences + 1,
@@ -368,7 +369,7 @@ int hf_share_swallow(struct hf_session *s, size_t *most)
             *most = scan->have < 5 ? 5 - scan->have : scan->left < *most ? (size_t)scan->left : *most;
             return 1;
         }
-        n = hf_fd_peek(s->back->fd, b, sizeof b);
+        n = hf_end_peek(s->back, b, sizeof b);
         len = n >= 5 ? hf_wire_length(b) : 0;
         if (n <= 0 || len < 5)
             return n < 0 || n >= 5 ? -1 : 0;
@@ -380,7 +381,7 @@ int hf_share_swallow(struct hf_session *s, size_t *most)
             return -1;
         if ((size_t)n < len)
             return 0;
-        if (hf_fd_read(s->back->fd, b, len) != (ssize_t)len || (b[0] == 'Z' && b[5] != 'I'))
+        if (hf_end_read(s->back, b, len) != (ssize_t)len || (b[0] == 'Z' && b[5] != 'I'))
             return -1;
         memmove(awaits, awaits + 1, sizeof s->share->awaits - 1);
     }
