@@ -89,6 +89,11 @@ ssize_t hf_end_read(struct hf_end *e, uint8_t *p, size_t n)
     return got;
 }
 
+void hf_end_look(struct hf_end *e)
+{
+    e->empty = false;
+}
+
 ssize_t hf_end_peek(struct hf_end *e, uint8_t *p, size_t n)
 {
     ssize_t got = receive(e->fd, p, n, MSG_PEEK);

@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "router/session.h"
 
+enum { SMALL = 4096 };
+
 _Static_assert((int)HF_ROUTER_CLIENT_BYTES >= SSL3_RT_MAX_PLAIN_LENGTH, "a record must fit in one read");
 
 /* 0: not now, -1: over. */
@@ -33,8 +35,8 @@ static ssize_t tls_read(struct hf_session *s, uint8_t *p, size_t n, int (*how)(S
     s->tls_wants_write = false;
     if (rv != 1)
         rv = tls_wait(s, rv);
-    /* The loop says when the socket has more, but does not know of what OpenSSL has. A full record is seldom the last. */
-    s->front->empty = rv == 0 || (rv == 1 && got < SSL3_RT_MAX_PLAIN_LENGTH && SSL_has_pending(s->tls) == 0);
+    /* The loop says when the socket has more, but does not know of what OpenSSL has. A large record is seldom the last. */
+    s->front->empty = rv == 0 || (rv == 1 && got < SMALL && SSL_has_pending(s->tls) == 0);
     return rv == 1 ? (ssize_t)got : rv;
 }
 
@@ -45,6 +47,7 @@ static ssize_t tls_write(struct hf_session *s, const uint8_t *p, size_t n)
     while (done < n) {
         int rv;
         ERR_clear_error();
+        s->tls_wants_write = false;
         rv = SSL_write_ex(s->tls, p + done, n - done, &sent);
         if (rv != 1)
             return tls_wait(s, rv) == 0 ? (ssize_t)done : -1;

@@ -222,8 +222,10 @@ static void leader_run(void *arg)
             continue;
         if (s->state == HF_SESSION_DIALING || (s->state == HF_SESSION_ASKING && s->back != NULL))
             hf_session_hold(s);
-        if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_TUNNEL)
-            hf_session_move(s); /* the gate may have had a last word */
+        if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_TUNNEL) {
+            hf_end_look(s->back); /* the gate may have had a last word */
+            hf_session_move(s);
+        }
         if (s->state == HF_SESSION_PIPE && s->kind == HF_KIND_TUNNEL && s->leader_epoch < epoch && !hf_session_rehold(s) &&
             !hf_survive_loss(s))
             hf_session_refuse(s, "57P01", "the leader has changed", "Connect again.");

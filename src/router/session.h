@@ -271,8 +271,9 @@ struct hf_end *hf_end_open(struct hf_session *s,
 void hf_end_close(struct hf_end *e);            /* with its descriptor */
 int hf_end_take(struct hf_end *e);              /* closes all but the descriptor */
 void hf_end_want(struct hf_end *e, int events); /* UV_READABLE...; NULL is fine */
-ssize_t hf_end_read(struct hf_end *e, uint8_t *p, size_t n); /* 0: nothing now, -1: over; neither costs a system call if that is known */
+ssize_t hf_end_read(struct hf_end *e, uint8_t *p, size_t n); /* 0: nothing now, which costs no system call if it is known; -1: over */
 ssize_t hf_end_peek(struct hf_end *e, uint8_t *p, size_t n); /* the same, and they stay; always looks */
+void hf_end_look(struct hf_end *e); /* the next read looks, too, whatever the loop has said: for what must not be missed by one turn */
 
 /* front.c: the client's end, plain or through TLS. */
 ssize_t hf_front_read(struct hf_session *s, uint8_t *p, size_t n); /* as hf_end_read() */

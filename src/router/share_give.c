@@ -8,13 +8,14 @@
 enum { LOOK_MAX = 16 }; /* sessions that are compared */
 
 /* All that was asked is answered, nothing of it is here, and what the connection holds is known. One that has been told that its client
- * goes is about to end. */
+ * goes, or has said its last word, is about to end. */
 bool hf_share_may_give(const struct hf_session *s)
 {
     return s->state == HF_SESSION_PIPE && s->share != NULL && s->share->placed && s->share->let_in && !s->share->spoken &&
            s->share->awaits[0] == '\0' && s->survive != NULL && s->holds != NULL && !hf_survive_is_moving(s) && !hf_survive_is_filtering(s) &&
            !hf_survive_has_more(s) && s->login == NULL && s->up.len == 0 && s->down.len == 0 && !s->deaf && !s->withheld && s->unheard == NULL &&
-           s->far == 0 && hf_dialogue_is_idle(&s->dialogue) && !s->dialogue.leaving && !s->dialogue.goodbye && hf_holds_is_free(s->holds);
+           s->far == 0 && hf_dialogue_is_idle(&s->dialogue) && !s->dialogue.leaving && !s->dialogue.goodbye && !s->dialogue.fatal &&
+           hf_holds_is_free(s->holds);
 }
 
 /* -- those that rest -------------------------------------------------------------------------------- */

@@ -369,6 +369,8 @@ int hf_share_swallow(struct hf_session *s, size_t *most)
             *most = scan->have < 5 ? 5 - scan->have : scan->left < *most ? (size_t)scan->left : *most;
             return 1;
         }
+        if (s->back->empty)
+            return 0;
         n = hf_end_peek(s->back, b, sizeof b);
         len = n >= 5 ? hf_wire_length(b) : 0;
         if (n <= 0 || len < 5)

@@ -304,13 +304,33 @@ static void ended_when_taken(void **state)
     two_close(&t);
 }
 
+/* Its server has said why it ends, and its client has been told: that one gets no other connection, and this connection is for nobody. */
+static void ended_when_given(void **state)
+{
+    static const char last[] = "C\0\0\0\x0b" "COMMIT\0" "Z\0\0\0\x05I" "E\0\0\0\x1f" "SFATAL\0VFATAL\0C57P01\0Mbye\0\0";
+    struct two t = two_open();
+
+    (void)state;
+    done(t.f, t.a, t.server, "BEGIN", "BEGIN", 'T');
+    say(t.b, 'Q', "SELECT 2", 9);
+    say(t.a, 'Q', "COMMIT", 7);
+    hear_text(t.f, t.server, 'Q', "COMMIT");
+    assert_int_equal(send(t.server, last, sizeof last - 1, MSG_NOSIGNAL), sizeof last - 1);
+    assert_int_equal(shutdown(t.server, SHUT_WR), 0);
+    hear_text(t.f, t.a, 'C', "COMMIT");
+    hear_ready(t.f, t.a, 'I');
+    hear_error(t.f, t.a, "57P01");
+    served(&t, "SELECT 2");
+    two_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye),
                                        cmocka_unit_test(no_room), cmocka_unit_test(no_room_beside_one_that_rests),
                                        cmocka_unit_test(no_room_yet), cmocka_unit_test(no_room_for_a_moment), cmocka_unit_test(no_room_for_a_failed_transaction),
                                        cmocka_unit_test(no_room_for_a_lost_transaction), cmocka_unit_test(no_room_after_a_long_time),
-                                       cmocka_unit_test(ended_when_taken)};
+                                       cmocka_unit_test(ended_when_taken), cmocka_unit_test(ended_when_given)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -334,6 +334,50 @@ static void not_taken(void **state)
     fixture_close(f);
 }
 
+static void stand_still(void *arg)
+{
+    uv_mutex_lock(arg);
+    uv_mutex_unlock(arg);
+}
+
+/* The gate's word is there when its leadership is known to be over, but the thread has had no time to see it. */
+static void word_seen_late(void **state)
+{
+    struct fixture *f = follow(0);
+    uv_mutex_t busy;
+    uint64_t login;
+    int fd, leader;
+
+    (void)state;
+    fd = tunnel_open(f, &leader);
+    login = world.said;
+    done(f, fd, leader, "SELECT 1", "SELECT 1", 'I');
+    say(fd, 'Q', "INSERT INTO t VALUES (1)", 25);
+    run_until_bytes(f, leader, 30);
+    assert_int_equal(uv_mutex_init(&busy), 0);
+    uv_mutex_lock(&busy);
+    for (unsigned i = 0; i < f->r->n_threads; i++)
+        hf_mailbox_post(f->r->threads[i].mailbox, stand_still, &busy);
+    usleep(50000);
+    hf_thread_wake(f->r); /* what is posted is seen before the socket */
+    say_taken(leader, login + 14);
+    hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 2);
+    uv_mutex_unlock(&busy);
+    run_until(f, &f->dials, 2);
+    close(leader);
+    leader = tunnel_log_in(f);
+    hear_nothing(f, fd, 20);
+    assert_int_equal(hear(f, leader, PATIENCE_MS, NULL, 0), 'Q');
+    say(leader, 'C', "INSERT 0 1", 11);
+    say_ready(leader, 'I');
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
+    hear_ready(f, fd, 'I');
+    uv_mutex_destroy(&busy);
+    close(fd);
+    close(leader);
+    fixture_close(f);
+}
+
 /* A front that does not follow takes the word for what it is: the end. */
 static void word_for_others(void **state)
 {
@@ -705,7 +749,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle),     cmocka_unit_test(in_a_transaction), cmocka_unit_test(unknown_outcome),
         cmocka_unit_test(withheld), cmocka_unit_test(extended),                 cmocka_unit_test(tunnels),  cmocka_unit_test(lost_on_the_way),  cmocka_unit_test(ended_by_postgresql),
-        cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken),     cmocka_unit_test(taken_perhaps),
+        cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken), cmocka_unit_test(word_seen_late),     cmocka_unit_test(taken_perhaps),
         cmocka_unit_test(too_much_to_keep), cmocka_unit_test(gates_word), cmocka_unit_test(guarded),
         cmocka_unit_test(guarded_again), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
         cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others),
