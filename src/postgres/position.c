@@ -201,17 +201,18 @@ static int position_by_files(struct hf_pg *pg, struct hf_pg_result *result, stru
 }
 
 /* The server aims at such a timeline as long as it runs. */
-static int forget_unused(struct hf_pg *pg, hf_lsn end, bool *sql, struct hf_error *err)
+static int forget(struct hf_pg *pg, const struct hf_pg_timelines *unused, bool *sql, struct hf_error *err)
 {
     int code = hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, err);
 
     if (code == 0)
-        code = hf_pg_timelines_forget(pg, end, err);
+        code = hf_pg_timelines_forget(pg, unused, err);
     return code != 0 ? code : hf_pg_server_start(pg, HF_PG_START_MS, sql, err);
 }
 
 int hf_pg_do_position(struct hf_pg *pg, struct hf_pg_result *result, struct hf_error *err)
 {
+    struct hf_pg_timelines unused;
     bool sql = hf_pg_server_ready(pg), forgot = false, restarted = false;
     struct look l;
     int code;
@@ -223,12 +224,15 @@ int hf_pg_do_position(struct hf_pg *pg, struct hf_pg_result *result, struct hf_e
         if (code == 0 && !l.in_recovery)
             return primary_position(pg, result, err);
         if (code == 0)
-            result->lsn = l.replayed;
-        if (code == 0 && (forgot || !hf_pg_timelines_unused(pg, l.replayed)))
+            code = hf_pg_wal_ends_at(pg, l.replayed, err);
+        if (code == 0)
+            code = hf_pg_timelines_unused(pg, l.replayed, &unused, err);
+        result->lsn = l.replayed;
+        if (code == 0 && (forgot || unused.n == 0))
             return 0;
         if (code == 0) {
             forgot = true;
-            if ((code = forget_unused(pg, l.replayed, &sql, err)) != 0)
+            if ((code = forget(pg, &unused, &sql, err)) != 0)
                 return code;
             continue;
         }
@@ -237,7 +241,7 @@ int hf_pg_do_position(struct hf_pg *pg, struct hf_pg_result *result, struct hf_e
         hf_warn("%s: no position yet: %s", pg->name, err->text);
         if (restarted)
             break;
-        /* The five parameters may be too small: a start raises them (S10). */
+        /* The five parameters may be too small: a start raises them (S10). Or it could not read, once. */
         restarted = true;
         code = hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, err);
         if (code == 0)

@@ -55,6 +55,7 @@ struct hf_pg {
     char bindir[HF_PG_PATH_MAX], extra_conf[HF_PG_PATH_MAX];
     char guard[HF_PG_PATH_MAX]; /* the module; "": none */
     unsigned wal_keep_mb;
+    uint32_t segment_bytes; /* of WAL; 0 before the first start */
     int version;
     char version_text[32];
     struct hf_pg_hooks hooks;
@@ -202,20 +203,38 @@ int hf_pg_do_rewind(struct hf_pg *pg, struct hf_pg_result *result, struct hf_err
 int hf_pg_do_clone(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_result *result,
                    struct hf_error *err);
 
-/* walend.c: end of valid WAL on disk, without SQL (S10). Nobody may be writing WAL. */
-int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_error *err);
+/* walend.c: end of valid WAL on disk. Nobody may be writing WAL. What cannot be read is an error, not an end. */
+int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_error *err); /* without SQL (S10) */
+/* *end moves to the end of the last valid record of `timeline` at or after it. HF_ENOENT: there is none, which sets no err. */
+int hf_pg_wal_walk(struct hf_pg *pg, const char *wal, uint32_t timeline, uint32_t segment_bytes, hf_lsn *end, struct hf_error *err);
+/* Is there a valid record at `lsn`, where one could begin? HF_ENOENT: no such segment, which sets no err. */
+int hf_pg_wal_is_at(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn lsn, uint32_t segment_bytes, bool *yes, struct hf_error *err);
+/* Has the server that was started last replayed all that is here, if its replay has ended at `lsn`? A standby that cannot read its WAL
+ * (an error of the disk) takes that for the end, and asks for a stream (xlogrecovery.c: XLogPageRead). HF_EIO: it has not, or that cannot be told. */
+int hf_pg_wal_ends_at(struct hf_pg *pg, hf_lsn lsn, struct hf_error *err);
+
+/* timelines.c, by the history files in `wal`, PGDATA/pg_wal. */
+enum { HF_PG_TIMELINES_MAX = 1024 };
+struct hf_pg_timelines {
+    unsigned n;
+    uint32_t id[HF_PG_TIMELINES_MAX]; /* ascending; of more, the newest */
+};
+int hf_pg_timelines_newer(const char *wal, uint32_t above, struct hf_pg_timelines *out, struct hf_error *err);
+/* Where it left *parent (0: its own parent, which is then told); 0: it did not. */
+int hf_pg_timeline_begin(const char *wal, uint32_t timeline, uint32_t *parent, hf_lsn *begin, struct hf_error *err);
+bool hf_pg_segment_path(char out[HF_PG_PATH_MAX], const char *wal, uint32_t timeline, uint64_t segment, uint32_t segment_bytes); /* false: too long */
 /* A standby that connects to a primary on a newer timeline keeps that one's history file before it has any
  * of its WAL, and takes it for its own future: it would ask the next primary for that timeline, or, promoted,
  * hand that history down (writeTimeLineHistory in PostgreSQL's xlog.c takes the timeline that recovery aims at as the
  * parent). If that primary did not come to lead, neither is true. `end`: of all WAL here; a
- * timeline that begins there or later has nothing here. Unused: is there any? Forget: with the server down. */
-bool hf_pg_timelines_unused(struct hf_pg *pg, hf_lsn end);
-int hf_pg_timelines_forget(struct hf_pg *pg, hf_lsn end, struct hf_error *err);
+ * timeline that begins there or later has nothing here. Forget: with the server down; one that has WAL is an error. */
+int hf_pg_timelines_unused(struct hf_pg *pg, hf_lsn end, struct hf_pg_timelines *unused, struct hf_error *err);
+int hf_pg_timelines_forget(struct hf_pg *pg, const struct hf_pg_timelines *unused, struct hf_error *err);
 /* A WAL receiver fetches a new timeline from the beginning of the segment in which it leaves its parent. Ended before it came to that
  * place, it leaves a segment that PostgreSQL prefers to its parent's, which is whole; and then it refuses to start, for ever
  * ("WAL location ... belongs to timeline 2, but previous recovered WAL file came from timeline 3", xlogrecovery.c). What was
- * acknowledged may be in the parent's alone. This removes such segments, of timelines after the newest checkpoint's: none of earlier
- * ones is read any more. With the server down. */
+ * acknowledged may be in the parent's alone. This puts such segments aside, of timelines that replay has not entered by what pg_control
+ * says: none of earlier ones is read any more. With the server down. */
 int hf_pg_timelines_mend(struct hf_pg *pg, const struct hf_pg_control *control, struct hf_error *err);
 /* Where the next record can start after one of `total` bytes at `lsn`; exposed for its test. */
 hf_lsn hf_pg_record_end(hf_lsn lsn, uint32_t total, uint32_t segment_bytes);

@@ -274,6 +274,8 @@ int hf_pg_server_start(struct hf_pg *pg, int timeout_ms, bool *sql, struct hf_er
     if (code == 0)
         code = hf_pg_control_read(pg, pg->data, &control, err);
     if (code == 0)
+        pg->segment_bytes = control.segment_bytes;
+    if (code == 0)
         code = hf_pg_settings_prepare(pg, &control, err);
     if (code == 0)
         code = hf_pg_timelines_mend(pg, &control, err);

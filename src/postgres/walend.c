@@ -1,8 +1,6 @@
-/* The end of valid WAL on disk, for a standby that cannot be asked (S10): pg_waldump walks the
- * records from the newest checkpoint's redo point, timeline by timeline. And the timelines of which a
- * standby has only heard (S4), or which it has not received as far as they begin. */
-#include <ctype.h>
-#include <dirent.h>
+/* The end of valid WAL on disk: for a standby that cannot be asked (S10), pg_waldump walks the records from the newest checkpoint's redo
+ * point, timeline by timeline; of one that says where its replay has ended, it is looked whether valid WAL goes on there. What cannot be
+ * read is no end: less than what was acknowledged would be told. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "postgres/private.h"
 
-enum { PAGE = 8192, SHORT_HEADER = 24, LONG_HEADER = 40, TIMELINES_MAX = 1024 };
+/* xlog_internal.h, xlogrecord.h */
+enum { PAGE = 8192, SHORT_HEADER = 24, LONG_HEADER = 40, PAGE_ADDRESS_AT = 8, RECORD_HEADER = 24, RECORD_PREV_AT = 8 };
 
 hf_lsn hf_pg_record_end(hf_lsn lsn, uint32_t total, uint32_t segment_bytes)
 {
@@ -38,7 +36,20 @@ struct walk {
     hf_lsn lsn;
     uint32_t total;
     bool any;
+    bool ended; /* pg_waldump has said that there is no more, and not that it could not look */
 };
+
+/* How it says that. */
+static bool is_end(const char *line)
+{
+    static const char *const words[] = {"error in WAL record at ", "could not find a valid record after ", "could not find file ",
+                                        "could not find any WAL file"};
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strstr(line, words[i]) != NULL)
+            return true;
+    return false;
+}
 
 /* rmgr: Heap  len (rec/tot): 54/ 54, tx: 734, lsn: 0/01A2B3C8, prev ... */
 static void take_record(void *ctx, const char *line)
@@ -47,6 +58,8 @@ static void take_record(void *ctx, const char *line)
     const char *len = strstr(line, "len (rec/tot):"), *slash, *lsn = strstr(line, "lsn: ");
     hf_lsn at;
 
+    if (strncmp(line, "pg_waldump:", 11) == 0) /* its last line: it flushes what it has printed first (logging.c) */
+        w->ended = is_end(line);
     if (strncmp(line, "rmgr:", 5) != 0 || len == NULL || lsn == NULL ||
         (slash = strchr(len + 14, '/')) == NULL || !hf_pg_parse_lsn(lsn + 5, &at))
         return;
@@ -55,84 +68,39 @@ static void take_record(void *ctx, const char *line)
     w->any = true;
 }
 
-/* *end moves to the end of the last valid record of `timeline` at or after it. */
-static int walk_timeline(struct hf_pg *pg, const char *wal, uint32_t timeline,
-                         uint32_t segment_bytes, hf_lsn *end, struct hf_error *err)
+/* Of `timeline`, from `start` on; `one`: no more than a record. w->any tells whether there is a record. */
+static int walk(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn start, bool one, struct walk *w, struct hf_error *err)
 {
-    char start[32], tli[16];
-    const char *argv[] = {"pg_waldump", "-p", wal, "-t", tli, "-s", start, NULL};
-    struct hf_pg_tool_result tool;
-    struct walk w = {0};
+    char from[32], tli[16];
+    const char *argv[] = {"pg_waldump", "-p", wal, "-t", tli, "-s", from, one ? "-n" : NULL, "1", NULL};
     int code;
 
-    (void)snprintf(start, sizeof start, HF_PG_LSN_FMT, HF_PG_LSN_ARG(*end));
+    (void)snprintf(from, sizeof from, HF_PG_LSN_FMT, HF_PG_LSN_ARG(start));
     (void)snprintf(tli, sizeof tli, "%u", timeline);
-    /* It always ends with an error: the first record that is not valid, or the file that is not
-     * there. */
-    code = hf_pg_tool(pg, argv, HF_PG_CHECKPOINT_MS, take_record, &w, &tool, err);
-    if (w.any) {
-        *end = hf_pg_record_end(w.lsn, w.total, segment_bytes);
-        return 0;
-    }
-    return code == HF_ETIMEOUT || code == HF_ECLOSED ? code : HF_ENOENT;
+    *w = (struct walk){0};
+    /* It ends with an error where WAL ends: at the first record that is not valid, or a file that is not there. */
+    code = hf_pg_tool(pg, argv, HF_PG_CHECKPOINT_MS, take_record, w, NULL, err);
+    return code == HF_EPG && w->ended ? 0 : code;
 }
 
-/* Where `timeline` left *parent (0: its own parent, which is then told), by its history file; 0 if it did not. */
-static hf_lsn switch_point(const char *wal, uint32_t timeline, uint32_t *parent)
+int hf_pg_wal_walk(struct hf_pg *pg, const char *wal, uint32_t timeline, uint32_t segment_bytes, hf_lsn *end, struct hf_error *err)
 {
-    uint32_t from = *parent;
-    char path[HF_PG_PATH_MAX], text[65536], *save = NULL;
-    hf_lsn at, last = 0;
-    unsigned tli;
-    int used;
+    struct walk w;
+    int code = walk(pg, wal, timeline, *end, false, &w, err);
 
-    (void)snprintf(path, sizeof path, "%s/%08X.history", wal, timeline);
-    if (hf_pg_read_file(path, text, sizeof text) <= 0)
-        return 0;
-    for (char *l = strtok_r(text, "\n", &save); l != NULL; l = strtok_r(NULL, "\n", &save))
-        if (sscanf(l, "%u %n", &tli, &used) == 1 && (from == 0 || tli == from) && hf_pg_parse_lsn(l + used, &at)) {
-            *parent = tli;
-            last = at;
-        }
-    return last;
-}
-
-static hf_lsn begin_of(const char *wal, uint32_t timeline)
-{
-    uint32_t parent = 0;
-
-    return switch_point(wal, timeline, &parent);
-}
-
-/* History files newer than `above`, ascending. */
-static unsigned newer_timelines(const char *wal, uint32_t above, uint32_t out[TIMELINES_MAX])
-{
-    DIR *dir = opendir(wal);
-    struct dirent *e;
-    unsigned n = 0, i;
-
-    while (dir != NULL && n < TIMELINES_MAX && (e = readdir(dir)) != NULL) {
-        uint32_t t;
-        if (strlen(e->d_name) != 16 || strcmp(e->d_name + 8, ".history") != 0)
-            continue;
-        t = (uint32_t)strtoul(e->d_name, NULL, 16);
-        if (t <= above)
-            continue;
-        for (i = n++; i > 0 && out[i - 1] > t; i--)
-            out[i] = out[i - 1];
-        out[i] = t;
-    }
-    if (dir != NULL)
-        (void)closedir(dir);
-    return n;
+    if (code != 0)
+        return code;
+    if (!w.any)
+        return HF_ENOENT;
+    *end = hf_pg_record_end(w.lsn, w.total, segment_bytes);
+    return 0;
 }
 
 int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_error *err)
 {
     char wal[HF_PG_PATH_MAX];
-    uint32_t newer[TIMELINES_MAX];
+    struct hf_pg_timelines newer;
     struct hf_pg_control c;
-    unsigned n;
     int code = hf_pg_control_read(pg, pg->data, &c, err);
 
     if (code != 0)
@@ -141,150 +109,125 @@ int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_e
         return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
     *lsn = c.redo;
     *timeline = c.timeline;
-    code = walk_timeline(pg, wal, c.timeline, c.segment_bytes, lsn, err);
+    code = hf_pg_wal_walk(pg, wal, c.timeline, c.segment_bytes, lsn, err);
     if (code != 0 && code != HF_ENOENT)
         return code;
     if (code == HF_ENOENT && c.min_recovery == 0)
         return hf_fail(err, HF_ECORRUPT,
                        "%s: no valid WAL at the newest checkpoint's redo point " HF_PG_LSN_FMT,
                        pg->name, HF_PG_LSN_ARG(c.redo));
-    n = newer_timelines(wal, c.timeline, newer);
-    for (unsigned i = 0; i < n; i++) {
-        hf_lsn fork = switch_point(wal, newer[i], timeline), end = fork;
+    if ((code = hf_pg_timelines_newer(wal, c.timeline, &newer, err)) != 0)
+        return code;
+    for (unsigned i = 0; i < newer.n; i++) {
+        uint32_t parent = *timeline;
+        hf_lsn fork, end;
+        if ((code = hf_pg_timeline_begin(wal, newer.id[i], &parent, &fork, err)) != 0)
+            return code;
         if (fork == 0 || fork > *lsn)
             continue;
-        code = walk_timeline(pg, wal, newer[i], c.segment_bytes, &end, err);
+        end = fork;
+        code = hf_pg_wal_walk(pg, wal, newer.id[i], c.segment_bytes, &end, err);
         if (code != 0 && code != HF_ENOENT)
             return code;
         if (code == 0 && end >= fork) {
             *lsn = end;
-            *timeline = newer[i];
+            *timeline = newer.id[i];
         }
     }
+    if (*lsn < c.min_recovery)
+        return hf_fail(err, HF_ECORRUPT, "%s: valid WAL ends at " HF_PG_LSN_FMT ", before " HF_PG_LSN_FMT ", which the data have seen", pg->name,
+                       HF_PG_LSN_ARG(*lsn), HF_PG_LSN_ARG(c.min_recovery));
     return 0;
 }
 
-/* --- timelines heard of, and never entered ------------------------------------------------------ */
+/* -- does it go on? ----------------------------------------------------------------------------------- */
 
-bool hf_pg_timelines_unused(struct hf_pg *pg, hf_lsn end)
+static uint64_t number_at(const uint8_t *p, size_t bytes)
 {
-    char wal[HF_PG_PATH_MAX];
-    uint32_t all[TIMELINES_MAX];
-    unsigned n;
+    uint64_t v = 0;
 
-    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
-        return false;
-    n = newer_timelines(wal, 1, all);
-    for (unsigned i = 0; i < n; i++)
-        if (begin_of(wal, all[i]) >= end)
-            return true;
-    return false;
+    memcpy(&v, p, bytes); /* of this machine, as PostgreSQL writes it */
+    return v;
 }
 
-/* Its history file and what was received or prepared of its WAL. */
-static int forget_timeline(struct hf_pg *pg, const char *wal, uint32_t timeline, struct hf_error *err)
+/* Could a record begin at `lsn`? A look of microseconds, for what stands behind the end is nearly always nothing, or what a recycled
+ * segment held before: the record before that one is in another segment. */
+static int may_be_at(int fd, hf_lsn lsn, uint32_t segment_bytes, bool *yes)
 {
-    char prefix[16], path[HF_PG_PATH_MAX];
-    DIR *dir = opendir(wal);
-    struct dirent *e;
-    int code = dir == NULL ? hf_fail(err, HF_EIO, "%s: cannot read %s", pg->name, wal) : 0;
+    uint64_t at = lsn % segment_bytes;
+    uint8_t b[LONG_HEADER];
+    hf_lsn prev;
 
-    (void)snprintf(prefix, sizeof prefix, "%08X", timeline);
-    while (code == 0 && (e = readdir(dir)) != NULL) {
-        if (strncmp(e->d_name, prefix, 8) != 0 || hf_pg_path(path, sizeof path, wal, e->d_name) != 0)
-            continue;
-        if (unlink(path) != 0)
-            code = hf_fail(err, HF_EIO, "%s: cannot remove %s: %s", pg->name, path, strerror(errno));
+    *yes = true;
+    if (at % PAGE == 0) {
+        if (pread(fd, b, SHORT_HEADER, (off_t)at) != SHORT_HEADER)
+            return HF_EIO;
+        *yes = number_at(b + PAGE_ADDRESS_AT, 8) == lsn;
+        at += at == 0 ? LONG_HEADER : SHORT_HEADER;
     }
-    if (dir != NULL)
-        (void)closedir(dir);
+    if (!*yes || PAGE - at % PAGE < RECORD_HEADER)
+        return 0;
+    if (pread(fd, b, RECORD_HEADER, (off_t)at) != RECORD_HEADER)
+        return HF_EIO;
+    prev = number_at(b + RECORD_PREV_AT, 8);
+    *yes = number_at(b, 4) >= RECORD_HEADER && prev < lsn && lsn - prev <= segment_bytes;
+    return 0;
+}
+
+int hf_pg_wal_is_at(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn lsn, uint32_t segment_bytes, bool *yes, struct hf_error *err)
+{
+    char path[HF_PG_PATH_MAX];
+    struct walk w;
+    int fd, code;
+
+    *yes = false;
+    if (!hf_pg_segment_path(path, wal, timeline, lsn / segment_bytes, segment_bytes))
+        return hf_fail(err, HF_EINVAL, "path too long: %s", wal);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return HF_ENOENT;
+    if (fd < 0)
+        return hf_fail(err, HF_EIO, "%s: cannot open %s: %s", pg->name, path, strerror(errno));
+    errno = 0;
+    code = may_be_at(fd, lsn, segment_bytes, yes);
+    if (code != 0)
+        code = hf_fail(err, code, "%s: cannot read %s: %s", pg->name, path, errno != 0 ? strerror(errno) : "it is too short");
+    (void)close(fd);
+    if (code != 0 || !*yes)
+        return code;
+    code = walk(pg, wal, timeline, lsn, true, &w, err);
+    *yes = code == 0 && w.any;
     return code;
 }
 
-int hf_pg_timelines_forget(struct hf_pg *pg, hf_lsn end, struct hf_error *err)
+/* Of the timelines that begin by then, the newest that has that segment, which is the one that PostgreSQL reads (xlogrecovery.c:
+ * XLogFileReadAnyTLI). One that begins just there and has no record there is not in use: what its parent has is not read. */
+int hf_pg_wal_ends_at(struct hf_pg *pg, hf_lsn lsn, struct hf_error *err)
 {
     char wal[HF_PG_PATH_MAX];
-    uint32_t all[TIMELINES_MAX];
-    unsigned n;
-    int code = 0;
-
-    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
-        return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
-    n = newer_timelines(wal, 1, all);
-    for (unsigned i = 0; i < n && code == 0; i++) {
-        if (begin_of(wal, all[i]) < end)
-            continue;
-        hf_info("%s: forgetting timeline %u, which begins after all that is here", pg->name, all[i]);
-        code = forget_timeline(pg, wal, all[i], err);
-    }
-    return code != 0 ? code : hf_pg_fsync_path(wal, err);
-}
-
-/* --- timelines not received as far as they begin ------------------------------------------------- */
-
-static bool segment_path(char out[HF_PG_PATH_MAX], const char *wal, uint32_t timeline, uint64_t segment, uint32_t segment_bytes)
-{
-    uint64_t per_id = (1ull << 32) / segment_bytes;
-    char name[32];
-
-    (void)snprintf(name, sizeof name, "%08X%08X%08X", timeline, (unsigned)(segment / per_id), (unsigned)(segment % per_id));
-    return hf_pg_path(out, HF_PG_PATH_MAX, wal, name) == 0;
-}
-
-static bool same_beginning(const char *a_path, const char *b_path, uint64_t bytes)
-{
-    int a = open(a_path, O_RDONLY | O_CLOEXEC), b = open(b_path, O_RDONLY | O_CLOEXEC);
-    char x[PAGE], y[PAGE];
-    bool same = a >= 0 && b >= 0;
-
-    for (uint64_t at = 0; same && at < bytes; at += PAGE) {
-        size_t n = bytes - at < PAGE ? (size_t)(bytes - at) : PAGE;
-        same = pread(a, x, n, (off_t)at) == (ssize_t)n && pread(b, y, n, (off_t)at) == (ssize_t)n && memcmp(x, y, n) == 0;
-    }
-    if (a >= 0)
-        (void)close(a);
-    if (b >= 0)
-        (void)close(b);
-    return same;
-}
-
-/* The first segment of a timeline begins with a copy of what its parent has before the fork (xlog.c: XLogInitNewTimeline). If the
- * parent's is valid as far as that, and this one is another, then it was not received as far, and has nothing that the parent's has
- * not. */
-static int mend_fork(struct hf_pg *pg, const char *wal, uint32_t timeline, uint32_t segment_bytes, struct hf_error *err)
-{
-    char own[HF_PG_PATH_MAX], parents[HF_PG_PATH_MAX];
-    uint32_t parent = 0;
-    hf_lsn fork = switch_point(wal, timeline, &parent), begin = fork - fork % segment_bytes, end = begin;
+    struct hf_pg_timelines all;
     int code;
 
-    if (fork == begin || !segment_path(own, wal, timeline, fork / segment_bytes, segment_bytes) ||
-        !segment_path(parents, wal, parent, fork / segment_bytes, segment_bytes) || !hf_pg_exists(own) || !hf_pg_exists(parents) ||
-        same_beginning(own, parents, fork - begin))
-        return 0;
-    code = walk_timeline(pg, wal, parent, segment_bytes, &end, err);
-    if (code == HF_ENOENT || (code == 0 && end < fork))
-        return 0; /* the parent's lacks something: nothing is known of this one */
-    if (code != 0)
-        return code;
-    hf_info("%s: timeline %u was not received as far as " HF_PG_LSN_FMT ", where it begins: removing %s", pg->name, timeline,
-            HF_PG_LSN_ARG(fork), own);
-    if (unlink(own) != 0)
-        return hf_fail(err, HF_EIO, "%s: cannot remove %s: %s", pg->name, own, strerror(errno));
-    return hf_pg_fsync_path(wal, err);
-}
-
-int hf_pg_timelines_mend(struct hf_pg *pg, const struct hf_pg_control *control, struct hf_error *err)
-{
-    char wal[HF_PG_PATH_MAX];
-    uint32_t newer[TIMELINES_MAX];
-    unsigned n;
-    int code = 0;
-
+    if (pg->segment_bytes == 0)
+        return hf_fail(err, HF_EINVAL, "%s: has not been started", pg->name);
     if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
         return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
-    n = newer_timelines(wal, control->timeline, newer);
-    for (unsigned i = 0; i < n && code == 0; i++)
-        code = mend_fork(pg, wal, newer[i], control->segment_bytes, err);
-    return code;
+    if ((code = hf_pg_timelines_newer(wal, 1, &all, err)) != 0)
+        return code;
+    for (unsigned i = all.n + 1; i > 0; i--) {
+        uint32_t timeline = i > 1 ? all.id[i - 2] : 1, parent = 0;
+        hf_lsn begin = 0;
+        bool more;
+        if (i > 1 && (code = hf_pg_timeline_begin(wal, timeline, &parent, &begin, err)) != 0)
+            return code;
+        if (begin > lsn)
+            continue;
+        code = hf_pg_wal_is_at(pg, wal, timeline, lsn, pg->segment_bytes, &more, err);
+        if (code == 0 && more)
+            return hf_fail(err, HF_EIO, "%s: replay has ended at " HF_PG_LSN_FMT ", but valid WAL of timeline %u goes on there", pg->name,
+                           HF_PG_LSN_ARG(lsn), timeline);
+        if (code != HF_ENOENT || begin == lsn)
+            return code == HF_ENOENT ? 0 : code;
+    }
+    return 0;
 }

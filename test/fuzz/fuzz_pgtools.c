@@ -24,6 +24,7 @@ static int close_wal(DIR *d);
 #define closedir  close_wal
 #define take_line wal_take_line
 #include "../../src/postgres/walend.c"
+#include "../../src/postgres/timelines.c"
 #undef opendir
 #undef readdir
 #undef closedir
@@ -52,12 +53,6 @@ static int close_wal(DIR *d)
 {
     (void)d;
     return 0;
-}
-
-bool hf_pg_exists(const char *path)
-{
-    (void)path;
-    return input_byte(&in) & 1;
 }
 
 int hf_pg_read_file(const char *path, char *buf, size_t cap)
@@ -194,6 +189,7 @@ static void position(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct hf_pg pg = {.data = "d", .name = "demo-0"};
+    static struct hf_pg_timelines unused;
     uint32_t timeline = 0;
     struct hf_error err;
     hf_lsn lsn = 0;
@@ -207,7 +203,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         position();
     } else if (hf_pg_wal_end(&pg, &lsn, &timeline, &err) == 0) {
         MUST(timeline != 0);
-        (void)hf_pg_timelines_unused(&pg, lsn);
+        (void)hf_pg_timelines_unused(&pg, lsn, &unused, &err);
         (void)mend_fork(&pg, "d", 5, 1 << 20, &err); /* the files that it compares are not there */
     }
     return 0;

@@ -93,6 +93,48 @@ static void test_a_timeline_that_came_to_nothing(void **state)
     sql_until(&b, "select count(*) from pg_class where relname = 'after_seven'", "1");
 }
 
+/* The disk does not let WAL be read: PostgreSQL takes that for its end, and pg_waldump stops there, too. A position that tells of less than
+ * what was acknowledged loses it, so there is none. */
+static void test_no_position_without_all_of_wal(void **state)
+{
+    char name[64], path[HF_PG_PATH_MAX], aside[HF_PG_PATH_MAX + 8];
+    hf_lsn begin, before, end, by_files;
+    uint32_t timeline;
+    struct stat st;
+
+    (void)state;
+    sql_run(&a, "select pg_switch_wal()");
+    sql_run(&a, "create table unread as select generate_series(1, 100) as n");
+    before = flushed_of(&a);
+    sql_run(&a, "insert into unread select generate_series(1, 100)");
+    sql(&a, "select pg_walfile_name(pg_current_wal_lsn())", name, sizeof name);
+    end = flushed_of(&a);
+    sql_until(&b, "select count(*) from unread", "200");
+    relay_open(&b.relay, false);
+    assert_true(job_ok(&b, HF_WORK_POSITION).lsn >= end);
+    end = job_ok(&b, HF_WORK_POSITION).lsn;
+    begin = end - end % b.pg->segment_bytes;
+    assert_int_equal(hf_pg_wal_ends_at(b.pg, end, NULL), 0);
+    assert_int_equal(hf_pg_wal_ends_at(b.pg, before, NULL), HF_EIO);
+    assert_int_equal(hf_pg_wal_ends_at(b.pg, begin, NULL), HF_EIO);
+    (void)job_ok(&b, HF_WORK_STOP);
+    (void)snprintf(path, sizeof path, "%s/pg_wal/%s", b.pg->data, name);
+    (void)snprintf(aside, sizeof aside, "%s.aside", path);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(mkdir(path, 0700), 0); /* it can be opened, and not be read */
+    assert_int_equal(chown(path, st.st_uid, st.st_gid), 0);
+    (void)job_ok(&b, HF_WORK_START);
+    (void)job_fails(&b, HF_WORK_POSITION);
+    assert_int_not_equal(hf_pg_wal_end(b.pg, &by_files, &timeline, NULL), 0);
+    (void)job_ok(&b, HF_WORK_STOP);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(rename(aside, path), 0);
+    (void)job_ok(&b, HF_WORK_START);
+    assert_true(job_ok(&b, HF_WORK_POSITION).lsn == end);
+    relay_open(&b.relay, true);
+}
+
 /* As a client of the read-only port: an ordinary role, by password. */
 static PGconn *reader_connect(struct server *s)
 {
@@ -684,6 +726,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_position_equals_the_leaders),
         cmocka_unit_test(test_position_in_spite_of_a_reader),
         cmocka_unit_test(test_a_timeline_that_came_to_nothing),
+        cmocka_unit_test(test_no_position_without_all_of_wal),
         cmocka_unit_test(test_barrier_is_seen_waiting),
         cmocka_unit_test(test_cancelled_barrier_fails),
         cmocka_unit_test(test_barrier_sets_synchronous_commit),

@@ -133,6 +133,51 @@ static void test_control(void **state)
     assert_int_equal(read_control("", "4297064448", &c), HF_ECORRUPT); /* cut to 32 bits: 2097152 */
 }
 
+static void write_history(const char *dir, unsigned timeline, unsigned from)
+{
+    char path[128];
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "%s/%08X.history", dir, timeline);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    for (unsigned t = from; t < timeline; t++)
+        fprintf(f, "%u\t0/%X\tno recovery target specified\n", t, t * 8);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* After thousands of changes of leader: PostgreSQL removes no history file. */
+static void test_many_timelines(void **state)
+{
+    enum { LAST = 3000 };
+    char dir[] = "/tmp/hf-parts-XXXXXX", path[128];
+    struct hf_pg_timelines t;
+    uint32_t parent = 0;
+    hf_lsn begin;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (unsigned i = LAST; i > 2; i--)
+        write_history(dir, i, i == LAST ? 1 : i - 1);
+    assert_int_equal(hf_pg_timelines_newer(dir, 1, &t, NULL), 0);
+    assert_int_equal(t.n, HF_PG_TIMELINES_MAX);
+    for (unsigned i = 0; i < t.n; i++)
+        assert_int_equal(t.id[i], LAST - HF_PG_TIMELINES_MAX + 1 + i);
+    assert_int_equal(hf_pg_timelines_newer(dir, LAST - 1, &t, NULL), 0);
+    assert_true(t.n == 1 && t.id[0] == LAST);
+    assert_int_equal(hf_pg_timeline_begin(dir, LAST, &parent, &begin, NULL), 0);
+    assert_true(parent == LAST - 1 && begin == (LAST - 1) * 8);
+    parent = 7;
+    assert_int_equal(hf_pg_timeline_begin(dir, LAST, &parent, &begin, NULL), 0);
+    assert_true(parent == 7 && begin == 7 * 8);
+    for (unsigned i = LAST; i > 2; i--) {
+        (void)snprintf(path, sizeof path, "%s/%08X.history", dir, i);
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(hf_pg_timelines_newer(dir, 1, &t, NULL), HF_EIO); /* what cannot be listed is not none */
+}
+
 static void test_record_end(void **state)
 {
     const uint32_t seg = 16 * 1024 * 1024;
@@ -153,7 +198,7 @@ int main(void)
         cmocka_unit_test(test_rule_text_of_the_greatest_cluster_fits),
         cmocka_unit_test(test_quote_conninfo),
         cmocka_unit_test(test_parse_lsn),
-        cmocka_unit_test(test_control),
+        cmocka_unit_test(test_control), cmocka_unit_test(test_many_timelines),
         cmocka_unit_test(test_record_end),
     };
 
