@@ -79,7 +79,7 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
         {"max-clients", 0, HF_OPT_NUMBER, &c->max_clients, 0, 1, 10000, "HOLDFAST_MAX_CLIENTS", "N",
          "clients at a time, those carried here from other nodes included (default 1000)"},
         {"pool", 0, HF_OPT_TEXT, r->pool, sizeof r->pool, 0, 0, "HOLDFAST_POOL", "WHEN",
-         "sessions share server connections: auto (those that are free, when there are not enough), session (none do; default)"},
+         "sessions share server connections: auto (those that are free, when there are not enough; default), session (none do)"},
         {"max-server-connections", 0, HF_OPT_NUMBER, &c->max_servers, 0, 0, 10000, "HOLDFAST_MAX_SERVER_CONNECTIONS", "N",
          "for each database and role, through this node (default 0: as many as PostgreSQL takes)"},
         {"pool-wait-ms", 0, HF_OPT_NUMBER, &c->pool_wait_ms, 0, 1, 3600000, "HOLDFAST_POOL_WAIT_MS", "MS",
@@ -479,7 +479,7 @@ static int write_settings(struct hf_node_config *c, const struct hf_option_list 
 
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err)
 {
-    struct raw r = {.log_level = "info", .guard = "auto", .client_tls = "offered", .follow = "on", .pool = "session", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
+    struct raw r = {.log_level = "info", .guard = "auto", .client_tls = "offered", .follow = "on", .pool = "auto", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
                     .peer_port = 7000};
     struct hf_option o[OPTIONS_MAX];
     unsigned n;

@@ -150,7 +150,7 @@ const uint8_t *hf_holds_startup(const struct hf_holds *h, size_t *len);
  * statements again: the extended protocol, with a Sync behind each step, so `*steps` times
  * ReadyForQuery comes back. 0 steps: nothing to make. The bytes are the caller's to free.
  * HF_ENOMEM. */
-int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps);
+int hf_holds_remake(struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps);
 int hf_holds_remake_unnamed(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps); /* that alone */
 /* An ErrorResponse came before each of these `n` ReadyForQuery, counted from 0, in ascending order. False: one was
  * about a setting, and the session cannot go on. True: about prepared statements that nobody could

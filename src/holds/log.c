@@ -72,9 +72,24 @@ void hf_item_unref(struct hf_item *i)
     free(i);
 }
 
+struct hf_item_text hf_item_text(const struct hf_item *i)
+{
+    const struct hf_sql *q = i->sql->sql;
+    const struct hf_sql_statement *s = hf_sql_statement(q, i->index);
+
+    if (hf_sql_count(q) == 1)
+        return (struct hf_item_text){hf_sql_text(q), hf_sql_len(q)};
+    return (struct hf_item_text){hf_sql_text(q) + s->at, s->len};
+}
+
+static bool is_authorization(const struct hf_item *i)
+{
+    return i->kind == HF_ITEM_SETTING && strcmp(i->name, "session_authorization") == 0;
+}
+
 static bool is_role(const struct hf_item *i)
 {
-    return strcmp(i->name, "role") == 0 || strcmp(i->name, "session_authorization") == 0;
+    return strcmp(i->name, "role") == 0 || is_authorization(i);
 }
 
 /* -- lines ------------------------------------------------------------------------------------- */
@@ -299,20 +314,31 @@ bool hf_log_reopen(struct hf_log *log, struct hf_item *i)
 
 /* -- settings ---------------------------------------------------------------------------------- */
 
-/* Settings that another one replaces, with no statement between. */
+/* Settings that another one replaces, with no statement between. SET or RESET SESSION AUTHORIZATION leaves no role (miscinit.c:
+ * SetSessionAuthorization). */
 static void compact(struct hf_log *log)
 {
     unsigned statements = 0;
+    const struct hf_item *authorization = NULL;
     struct hf_item *before;
 
     for (struct hf_item *i = log->all.last; i != NULL; i = before) {
         before = i->all.before;
         i->between = statements += i->kind == HF_ITEM_STATEMENT;
-        if (i->newer != NULL && (!i->parses || i->newer->between == statements))
+        if (is_authorization(i))
+            authorization = i;
+        if ((i->newer != NULL && (!i->parses || i->newer->between == statements)) ||
+            (i->kind == HF_ITEM_SETTING && strcmp(i->name, "role") == 0 && authorization != NULL && authorization->between == statements))
             hf_log_remove(log, i);
     }
     log->loose = false;
     log->compact_at = 2 * log->settings_bytes + COMPACT_BYTES;
+}
+
+void hf_log_tidy(struct hf_log *log)
+{
+    if (log->loose)
+        compact(log);
 }
 
 bool hf_log_set(struct hf_log *log, struct hf_item *i)
@@ -335,6 +361,7 @@ bool hf_log_set(struct hf_log *log, struct hf_item *i)
     }
     hash_in(log, i);
     to_end(log, i);
+    log->loose = log->loose || is_authorization(i); /* there may be a role before it */
     if (log->loose && log->settings_bytes > log->compact_at)
         compact(log);
     return true;

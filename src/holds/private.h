@@ -93,7 +93,7 @@ struct hf_log {
     uint64_t reset;        /* RESET ALL has dealt with settings up to this order */
     struct hf_item **buckets; /* statements that nobody is closing; settings, the newest of each name */
     uint32_t n_buckets, n_hashed;
-    bool loose; /* a statement went: a setting before it may be superfluous now */
+    bool loose; /* a setting may be superfluous: a statement behind it went, or the authorization was set */
     size_t settings_bytes, compact_at;
 };
 
@@ -103,10 +103,17 @@ struct hf_item *hf_item_new(struct hf_budget *b, enum hf_item_kind kind, const c
 bool hf_item_set_text(struct hf_item *i, const char *text, size_t len);
 bool hf_item_set_types(struct hf_item *i, const uint8_t *types, size_t bytes);
 void hf_item_unref(struct hf_item *i); /* NULL is fine */
+struct hf_item_text {
+    const char *p;
+    size_t len;
+};
+/* Of a statement that PREPARE has made: as the client said it, which is what pg_prepared_statements shows; without what was said with it. */
+struct hf_item_text hf_item_text(const struct hf_item *i);
 /* These take over a reference. False: no room, or out of memory; it is dropped then. */
 bool hf_log_add_pending(struct hf_log *log, struct hf_item *i);
 bool hf_log_add_statement(struct hf_log *log, struct hf_item *i);
 bool hf_log_set(struct hf_log *log, struct hf_item *i); /* in place of what it replaces */
+void hf_log_tidy(struct hf_log *log); /* drops settings that make no difference any more: they may be refused where they were allowed */
 bool hf_log_reset_all(struct hf_log *log);
 void hf_log_parsed(struct hf_log *log, struct hf_item *i); /* pending until now */
 void hf_log_remove(struct hf_log *log, struct hf_item *i); /* that is in it */

@@ -78,8 +78,8 @@ static void put_item(struct out *o, const struct hf_item *i)
     } else if (i->by_message) {
         put_parse(o, i->name, hf_sql_text(i->sql->sql), hf_sql_len(i->sql->sql), i);
     } else {
-        const struct hf_sql_statement *s = hf_sql_statement(i->sql->sql, i->index);
-        put_statement(o, hf_sql_text(i->sql->sql) + s->at, s->len);
+        struct hf_item_text t = hf_item_text(i);
+        put_statement(o, t.p, t.len);
     }
     put_sync(o);
 }
@@ -126,8 +126,9 @@ static int make(unsigned put_fn(struct out *o, const struct hf_holds *h), const 
     return 0;
 }
 
-int hf_holds_remake(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps)
+int hf_holds_remake(struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps)
 {
+    hf_log_tidy(&h->log);
     return make(put_all, h, bytes, len, steps);
 }
 

@@ -67,8 +67,8 @@ static void print_item(struct hf_item *i, const uint8_t secret[HF_PRINT_SECRET])
         add(c, hf_sql_text(i->sql->sql), hf_sql_len(i->sql->sql));
         add(c, i->types, (size_t)i->n_types * 4);
     } else {
-        const struct hf_sql_statement *s = hf_sql_statement(i->sql->sql, i->index);
-        add(c, hf_sql_text(i->sql->sql) + s->at, s->len);
+        struct hf_item_text t = hf_item_text(i);
+        add(c, t.p, t.len);
     }
     i->print = end(c);
     i->printed = true;
@@ -91,8 +91,10 @@ static void sum(struct hf_print *to, const struct hf_print *term)
 struct hf_print hf_holds_state(struct hf_holds *h, const uint8_t secret[HF_PRINT_SECRET])
 {
     struct hf_print print = {{0}};
-    bool ordered = h->log.kinds[HF_ITEM_SETTING].first != NULL;
+    bool ordered;
 
+    hf_log_tidy(&h->log);
+    ordered = h->log.kinds[HF_ITEM_SETTING].first != NULL;
     if (h->state_of == h->log.changes)
         return h->state;
     for (struct hf_item *i = h->log.all.first; i != NULL; i = i->all.behind) {

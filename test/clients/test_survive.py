@@ -204,6 +204,14 @@ def test_without_a_guard(kept):
         assert "FATAL:  the leader has changed" in out and "no guard" in out and "two" not in out
 
 
+def test_without_pooling(kept):
+    """A session that never gives its connection away survives in the same way."""
+    assert kept
+    with harness.Cluster(env={"HOLDFAST_POOL": "session"}) as cluster:
+        cluster.execute("CREATE TABLE c_kept (i int)")
+        keeps_all(cluster, cluster.followers()[0], "kill")
+
+
 @pytest.mark.limit(300)
 @pytest.mark.parametrize("mode", ["simple", "extended", "prepared"])
 def test_pgbench_through_hand_overs(cluster, mode):

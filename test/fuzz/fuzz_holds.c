@@ -34,7 +34,7 @@ static void look(const struct hf_holds *a, const struct hf_holds *b)
         abort();
 }
 
-static void remake(const struct hf_holds *a, const struct hf_holds *b)
+static void remake(struct hf_holds *a, struct hf_holds *b)
 {
     uint8_t *one, *two;
     size_t n, m;

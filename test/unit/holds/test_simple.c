@@ -211,8 +211,7 @@ static void settings(void **state)
                     "@ SET ROLE r\n"
                     "* SET SESSION AUTHORIZATION u => SET I\n"
                     "* SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY => SET I\n"
-                    "@ SET ROLE r\n"
-                    "@ SET SESSION AUTHORIZATION u\n"
+                    "@ SET SESSION AUTHORIZATION u\n" /* which leaves no role */
                     "@ SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY\n"
                     "* DISCARD ALL => DISCARD ALL I\n"
                     "@\n"
@@ -220,6 +219,26 @@ static void settings(void **state)
                     "* SET transaction_isolation = 'serializable' => SET I\n"
                     "* SET transaction_timeout = '5s' => SET I\n" /* of PostgreSQL 17: the session's */
                     "@ SET transaction_timeout = '5s'\n");
+}
+
+/* What makes no difference any more is not said again: the role may be gone. */
+static void authorizations(void **state)
+{
+    (void)state;
+    talk_all("* SET SESSION AUTHORIZATION u => SET I\n"
+             "* SET ROLE r => SET I\n"
+             "* PREPARE p AS SELECT 1; => PREPARE I\n"
+             "* SET ROLE q => SET I\n"
+             "* RESET SESSION AUTHORIZATION => RESET I\n"
+             "@ SET SESSION AUTHORIZATION u\n"
+             "@ SET ROLE r\n"
+             "@ PREPARE p AS SELECT 1;\n"
+             "@ RESET SESSION AUTHORIZATION\n"
+             "* DEALLOCATE p => DEALLOCATE I\n"
+             "@ RESET SESSION AUTHORIZATION\n"
+             "* SET ROLE q => SET I\n"
+             "@ RESET SESSION AUTHORIZATION\n"
+             "@ SET ROLE q\n");
 }
 
 static void settings_of_transactions(void **state)
@@ -685,7 +704,7 @@ int main(void)
         cmocka_unit_test(doing),
         cmocka_unit_test(empty_commit),
         cmocka_unit_test(settings),
-        cmocka_unit_test(settings_of_transactions),
+        cmocka_unit_test(authorizations), cmocka_unit_test(settings_of_transactions),
         cmocka_unit_test(early_commit),
         cmocka_unit_test(set_config),
         cmocka_unit_test(prepared),
