@@ -94,11 +94,12 @@ static struct hf_waiter *oldest(const struct hf_pool *p)
 }
 
 /* Whose turn it is, seen from a thread. */
-static struct hf_waiter *turn(const struct hf_pool *p, unsigned thread)
+static struct hf_waiter *turn(const struct hf_pool *p, unsigned thread, uint64_t now_ms)
 {
     struct hf_waiter *first = oldest(p), *here = p->lines[thread].first;
+    uint64_t waited = now_ms > first->since_ms ? now_ms - first->since_ms : 0; /* each thread has its own idea of now */
 
-    if (here != NULL && here->since_ms <= first->since_ms + HF_POOL_NEAR_MS)
+    if (here != NULL && here->since_ms <= first->since_ms + HF_POOL_NEAR_MS + waited / HF_POOL_NEAR_PART)
         return here;
     return first;
 }
@@ -133,9 +134,9 @@ bool hf_pool_take(struct hf_pools *all, struct hf_pool *p, uint64_t now_ms)
     return true;
 }
 
-struct hf_waiter *hf_pool_next(struct hf_pools *all, struct hf_pool *p, unsigned thread)
+struct hf_waiter *hf_pool_next(struct hf_pools *all, struct hf_pool *p, unsigned thread, uint64_t now_ms)
 {
-    struct hf_waiter *w = p->n_waiting > 0 ? turn(p, thread) : NULL;
+    struct hf_waiter *w = p->n_waiting > 0 ? turn(p, thread, now_ms) : NULL;
 
     if (w != NULL)
         hf_pool_leave(all, w);
@@ -167,7 +168,7 @@ uint64_t hf_pool_due_ms(const struct hf_pool *p)
 
 struct hf_waiter *hf_pool_grow(struct hf_pools *all, struct hf_pool *p, unsigned thread, uint64_t now_ms)
 {
-    struct hf_waiter *w = p->n_waiting > 0 && has_room(p, now_ms) ? turn(p, thread) : NULL;
+    struct hf_waiter *w = p->n_waiting > 0 && has_room(p, now_ms) ? turn(p, thread, now_ms) : NULL;
 
     if (w == NULL)
         return NULL;

@@ -2,8 +2,9 @@
  *
  * A *pool* is for one database and role. Who wants a server connection takes a place in it
  * (hf_pool_take), and waits in line when there is none. Whoever gives a place up asks hf_pool_next() who gets it: who came first, on
- * whatever thread, but that one of the same thread goes before another thread's who came less than HF_POOL_NEAR_MS before: to go to
- * another thread costs more than that is worth. Nobody waits for longer than that because of it.
+ * whatever thread, but that one of the same thread goes before another thread's who has waited little longer, HF_POOL_NEAR_MS or a part of all its waiting: to go to
+ * another thread costs more than that is worth (a descriptor out of one loop and into another, and a thread that is woken). Nobody waits
+ * for longer than that because of it.
  *
  * PostgreSQL has bounds of its own (max_connections, CONNECTION LIMIT): where one is met, who met it waits first in line, and no place is
  * given for a while, which doubles each time. From then on one after the other tries, the next one when it is known what has become of the one
@@ -19,6 +20,7 @@
 enum {
     HF_POOL_THREADS = 2,
     HF_POOL_NEAR_MS = 2,
+    HF_POOL_NEAR_PART = 8, /* an eighth */
     HF_POOL_REFUSED_MS = 5, /* after PostgreSQL had no room, and as soon as there is one connection less; doubled up to */
     HF_POOL_REFUSED_MAX_MS = 100,
     HF_POOL_TRY_MS = 1000,
@@ -71,7 +73,7 @@ bool hf_pool_take(struct hf_pools *all, struct hf_pool *p, uint64_t now_ms);
 void hf_pool_wait(struct hf_pools *all, struct hf_pool *p, struct hf_waiter *w, unsigned thread, uint64_t now_ms);
 void hf_pool_leave(struct hf_pools *all, struct hf_waiter *w); /* not in line is fine */
 /* A server connection is to be had on that thread: who gets it, with its place? In line no more. NULL: nobody waits. */
-struct hf_waiter *hf_pool_next(struct hf_pools *all, struct hf_pool *p, unsigned thread);
+struct hf_waiter *hf_pool_next(struct hf_pools *all, struct hf_pool *p, unsigned thread, uint64_t now_ms);
 /* A place is given up, with no connection. */
 void hf_pool_give(struct hf_pools *all, struct hf_pool *p, uint64_t now_ms);
 /* PostgreSQL had room for one who has a place. */

@@ -77,7 +77,7 @@ static void pass_on(struct hf_thread *t, struct hf_pool *p, struct hf_server *v)
 
     lock(r);
     if (!t->stopping && (v->end != NULL || v->fd >= 0))
-        w = (struct hf_wait *)hf_pool_next(&r->pools, p, t->index);
+        w = (struct hf_wait *)hf_pool_next(&r->pools, p, t->index, now_ms(t));
     if (w != NULL) {
         w->server = *v;
         w->has_server = true;
@@ -354,7 +354,7 @@ static bool release(struct hf_session *s)
     struct hf_wait *w;
 
     lock(r);
-    w = (struct hf_wait *)hf_pool_next(&r->pools, s->share->pool, s->t->index);
+    w = (struct hf_wait *)hf_pool_next(&r->pools, s->share->pool, s->t->index, now_ms(s->t));
     if (w == NULL) {
         unlock(r);
         return false;

@@ -40,14 +40,14 @@ static void shared(void **state)
     assert_null(all.first);
 }
 
-/* Who came first is served first, on the same thread at once; nobody passes another by more than HF_POOL_NEAR_MS. */
+/* Who came first is served first, on the same thread at once; nobody passes another by more than a part of its waiting. */
 static void fair(void **state)
 {
     struct hf_pools all = {.most = 1};
     struct hf_pool *p = pool(&all, "p");
     static struct hf_waiter w[MANY];
     uint64_t served_ms = 0;
-    unsigned served = 0;
+    unsigned served = 0, passed = 0;
 
     (void)state;
     memset(w, 0, sizeof w);
@@ -61,14 +61,16 @@ static void fair(void **state)
         for (unsigned i = 0; i < MANY; i++)
             if (w[i].pool != NULL && w[i].since_ms < oldest)
                 oldest = w[i].since_ms;
-        next = hf_pool_next(&all, p, served % 7 == 0);
+        next = hf_pool_next(&all, p, served % 7 == 0, MANY);
         assert_non_null(next);
         assert_null(next->pool);
-        assert_true(next->since_ms <= oldest + HF_POOL_NEAR_MS);
+        assert_true(next->since_ms <= oldest + HF_POOL_NEAR_MS + (MANY - oldest) / HF_POOL_NEAR_PART);
+        passed += next->since_ms > oldest;
         if (next->since_ms > served_ms)
             served_ms = next->since_ms;
     }
-    assert_null(hf_pool_next(&all, p, 0));
+    assert_true(passed > 0);
+    assert_null(hf_pool_next(&all, p, 0, 0));
     assert_int_equal(all.n_waiting, 0);
     hf_pool_give(&all, p, 0);
     hf_pool_unref(&all, p);
@@ -87,9 +89,9 @@ static void leaving(void **state)
     hf_pool_wait(&all, p, &c, 0, 3);
     hf_pool_leave(&all, &b);
     hf_pool_leave(&all, &b); /* harmless */
-    assert_ptr_equal(hf_pool_next(&all, p, 1), &a);
+    assert_ptr_equal(hf_pool_next(&all, p, 1, 0), &a);
     hf_pool_leave(&all, &c);
-    assert_null(hf_pool_next(&all, p, 1));
+    assert_null(hf_pool_next(&all, p, 1, 0));
     hf_pool_give(&all, p, 0);
     hf_pool_unref(&all, p);
 }
@@ -132,7 +134,7 @@ static void refused(void **state)
     assert_true(hf_pool_refuse(&all, p, &a, 0, false, 1, 10));
     assert_int_equal(p->places, 1);
     assert_null(hf_pool_grow(&all, p, 0, 10 + HF_POOL_REFUSED_MS - 1));
-    assert_ptr_equal(hf_pool_next(&all, p, 1), &a);
+    assert_ptr_equal(hf_pool_next(&all, p, 1, 0), &a);
     assert_int_equal(a.since_ms, 1);
     assert_ptr_equal(hf_pool_grow(&all, p, 1, 10 + HF_POOL_REFUSED_MS), &b);
     hf_pool_give(&all, p, 100);
@@ -197,7 +199,7 @@ static void one_by_one(void **state)
     assert_ptr_equal(hf_pool_grow(&all, p, 0, now), &w[1]);
     assert_null(hf_pool_grow(&all, p, 0, now + HF_POOL_TRY_MS - 1));
     assert_ptr_equal(hf_pool_grow(&all, p, 0, now + HF_POOL_TRY_MS), &w[2]); /* nothing has become of it */
-    while (hf_pool_next(&all, p, 0) != NULL)
+    while (hf_pool_next(&all, p, 0, 0) != NULL)
         ;
     hf_pool_made(p); /* nobody waits: as before all this */
     assert_true(hf_pool_take(&all, p, now) && hf_pool_take(&all, p, now));
