@@ -17,19 +17,39 @@ void hf_follow_close(struct hf_decide *d)
     hf_emit(d, HF_ACT_STREAM_CLOSE);
 }
 
+/* The branch to follow, or NULL. S18: the newest applied, and never one before our fence. */
+static const struct hf_branch *to_follow(const struct hf_decide *d)
+{
+    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
+
+    if (b == NULL || b->leader == hf_self(d) || b->epoch < d->fencing)
+        return NULL;
+    return b;
+}
+
+/* No work sooner; what came to nothing before may have asked for more patience. */
+static void wait_for(struct hf_decide *d, uint64_t ns)
+{
+    if (d->now_ns + ns > d->work_retry_ns)
+        d->work_retry_ns = d->now_ns + ns;
+}
+
 /* PostgreSQL did not start, or ended by itself. Once more at once, then with growing patience (seven seconds in all, for
- * what passes: memory, a port). Data that never get as far as streaming are of no use: S16, a clone. A full disk says
- * nothing of the data, and a clone beside them would need more of it. */
+ * what passes: memory, a port). Data that never get as far as streaming are of no use: S16, a clone, at once, or as long as there
+ * is nobody to clone from, another start every four seconds. A full disk says nothing of the data, and a clone beside them
+ * would need more of it. */
 void hf_follow_futile(struct hf_decide *d, bool no_space)
 {
     unsigned n = no_space ? d->futile_starts : ++d->futile_starts;
-    uint64_t wait = n < 2 || n >= FUTILE_STARTS_MAX ? 0 : (250 * HF_MS) << n;
+    bool give_up = n >= FUTILE_STARTS_MAX;
+    uint64_t wait = (250 * HF_MS) << (give_up ? FUTILE_STARTS_MAX - 1 : n);
 
     if (no_space)
         wait = 1000 * HF_MS;
-    if (d->now_ns + wait > d->work_retry_ns)
-        d->work_retry_ns = d->now_ns + wait;
-    if (n >= FUTILE_STARTS_MAX && !HF_MUTATED(HF_MUT_REPLAY_FOR_EVER))
+    else if (n < 2 || (give_up && to_follow(d) != NULL))
+        wait = 0;
+    wait_for(d, wait);
+    if (give_up && !HF_MUTATED(HF_MUT_REPLAY_FOR_EVER))
         d->reclone = true;
 }
 
@@ -68,7 +88,7 @@ static void copied(struct hf_decide *d, const struct hf_event *e)
 
 static void failed(struct hf_decide *d, const struct hf_event *e)
 {
-    d->work_retry_ns = d->now_ns + 200 * HF_MS;
+    wait_for(d, 200 * HF_MS);
     /* Some jobs restart PostgreSQL, and a stop that was asked for is no exit of its own accord. */
     if (e->down && (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY))
         hf_pg_lost(d, e->no_space);
@@ -94,7 +114,7 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
         break;
     case HF_WORK_CLONE:
         d->copying = HF_COPY_NONE;
-        d->work_retry_ns = d->now_ns + 1000 * HF_MS;
+        wait_for(d, 1000 * HF_MS);
         if (e->swapped) {
             /* The copy is in place and did not start. It is nothing that our lineage speaks of: hold it. */
             d->pg = HF_PG_DOWN;
@@ -114,11 +134,11 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
     case HF_WORK_STOP:
     case HF_WORK_STOP_CLEAN:
         d->shutdown_stopped = false; /* on the way out: once more */
-        d->work_retry_ns = d->now_ns + 1000 * HF_MS;
+        wait_for(d, 1000 * HF_MS);
         break;
     case HF_WORK_CHECKPOINT:
     case HF_WORK_RULE:
-        d->work_retry_ns = d->now_ns + 1000 * HF_MS;
+        wait_for(d, 1000 * HF_MS);
         break;
     default:
         break;
@@ -186,16 +206,6 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
 }
 
 /* -- what next ---------------------------------------------------------------------------------- */
-
-/* The branch to follow, or NULL. S18: the newest applied, and never one before our fence. */
-static const struct hf_branch *to_follow(const struct hf_decide *d)
-{
-    const struct hf_branch *b = hf_cluster_newest(&d->cluster);
-
-    if (b == NULL || b->leader == hf_self(d) || b->epoch < d->fencing)
-        return NULL;
-    return b;
-}
 
 /* Its leader has shut the gate for good, and our stream has ended: nothing will come of this epoch any more. */
 static bool is_over(const struct hf_decide *d, const struct hf_branch *b)

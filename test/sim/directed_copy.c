@@ -269,7 +269,7 @@ void s16_replay_ends(void)
  * what it has until somebody leads who may be copied. */
 void s16_replay_ends_and_nobody_leads(void)
 {
-    struct trap *clones;
+    struct trap *clones, *starts;
     unsigned commit;
 
     begin(3);
@@ -278,12 +278,15 @@ void s16_replay_ends_and_nobody_leads(void)
     commit = W->acks[W->n_acks - 1].index;
     HAPPENED(B->pg.n > commit && C->pg.n <= commit);
     B->pg.spoilt = true;
+    starts = trap_set(B->index, HF_ACT_WORK, HF_WORK_START, TRAP_WATCH);
     clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
     host_pg_killed(B);
     host_crash(A);
     cut(LANE_WAL, A, C, false);
     run_for(20000);
     HAPPENED(anybody_open() == NULL && clones->fired == 0 && B->pg.n > commit);
+    if (starts->fired > 12) /* seven seconds for five, and then every four */
+        sim_fail("started %u times in 20 s", starts->fired);
     host_start(A);
     MUST(20000, anybody_open() != NULL && streams_from(B, anybody_open()));
     HAPPENED(clones->fired > 0);
