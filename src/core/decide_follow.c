@@ -125,10 +125,12 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
             d->disk.hold_epoch = 0;
         }
         /* Nothing was swapped (I7): the old data, if any, are what they were, and who waits for a report may
-         * have more than "nothing" now. */
+         * have more than "nothing" now. They are tried once more: what was wrong with them may have passed, and a copy may
+         * never succeed (no room for it). If it has not, the next start or the next leader says so again. */
         if (d->intact) {
             d->disk.hold_lsn = 0;
             d->report_due = true;
+            d->reclone = false;
         }
         break;
     case HF_WORK_STOP:
@@ -143,6 +145,15 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
     default:
         break;
     }
+}
+
+/* It runs and has told where its history ends: nothing speaks for a clone that the next leader would not say again, who may
+ * need it as it is. One more start that comes to nothing, before it streams, and it is given up as before. */
+static void found_well(struct hf_decide *d)
+{
+    d->reclone = false;
+    if (hf_follow_is_futile(d))
+        d->futile_starts = FUTILE_STARTS_MAX - 1;
 }
 
 void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
@@ -178,6 +189,7 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
             d->pg != HF_PG_DOWN) {
             d->end_known = true;
             d->end_lsn = e->lsn;
+            found_well(d);
         }
         break;
     case HF_WORK_PROMOTE:

@@ -29,6 +29,8 @@ void s16_wal_is_gone(void);
 void s16_replay_ends(void);
 void s16_replay_ends_and_nobody_leads(void);
 void s16_disk_is_full(void);
+void s16_no_room_for_a_copy(void);
+void s16_it_starts_after_all(void);
 
 /* directed_lease.c */
 void s06_reset_is_no_proof(void);
@@ -121,6 +123,8 @@ const struct directed directed_all[] = {
     {"S16c", "a replay that ends, and the leader is gone", s16_replay_ends_and_nobody_leads,
      {{HF_MUT_NONE, 0}}},
     {"S16d", "a disk that is full for long", s16_disk_is_full, {{HF_MUT_NONE, 0}}},
+    {"S16e", "no room for a copy", s16_no_room_for_a_copy, {{HF_MUT_NONE, 0}}},
+    {"S16f", "it starts after all", s16_it_starts_after_all, {{HF_MUT_NONE, 0}}},
     {"S17a", "released before the gate is shut", s17_released_early, {{HF_MUT_RELEASE_EARLY, BREAKS}}},
     {"S17b", "a hand-over fails, acks come late", s17_old_acks, {{HF_MUT_OLD_ACKS_COUNT, BREAKS}}},
     {"S18a", "an old appointment in the log", s18_old_appointment, {{HF_MUT_PROMOTE_FROM_LOG, BREAKS}}},

@@ -311,3 +311,52 @@ void s16_disk_is_full(void)
         sim_fail("cloned although only the disk was full");
     settle();
 }
+
+static struct trap *starts_of(const struct node *n)
+{
+    return trap_set(n->index, HF_ACT_WORK, HF_WORK_START, TRAP_FAIL);
+}
+
+/* S16: C is away, and B's PostgreSQL does not start, for a reason that passes; a copy cannot be made for another that does not (its
+ * disk has no room for a second one). What B has is all that A lacks. */
+void s16_no_room_for_a_copy(void)
+{
+    struct trap *starts, *clones;
+
+    begin(3);
+    starts = starts_of(B);
+    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_FAIL);
+    vanish(C);
+    host_pg_killed(B);
+    UNTIL(60000, starts->fired >= 5 && clones->fired >= 2);
+    trap_lift(starts);
+    MUST(10000, anybody_open() != NULL && streams_from(B, A));
+    settle();
+}
+
+/* S16: the same, and the reason passes while nobody leads: B tells what it has, so there is nothing wrong with it, and A, which
+ * leads then, may lack nothing but B. B streams, and is not stopped to be cloned. */
+void s16_it_starts_after_all(void)
+{
+    struct trap *starts, *clones, *positions;
+
+    begin(3);
+    starts = starts_of(B);
+    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    host_crash(C);
+    host_crash(A);
+    host_pg_killed(B);
+    UNTIL(60000, starts->fired >= 4); /* with its end, it has come to nothing five times */
+    positions = trap_set(B->index, HF_ACT_WORK, HF_WORK_POSITION, TRAP_WATCH);
+    isolate_lane(LANE_RAFT, B, true); /* is not elected */
+    trap_lift(starts);
+    host_start(A);
+    host_start(C);
+    UNTIL(20000, positions->fired > 0);
+    MUST(10000, anybody_open() != NULL);
+    isolate_lane(LANE_RAFT, B, false);
+    MUST(10000, anybody_open() != NULL && (anybody_open() == B || streams_from(B, anybody_open())));
+    if (clones->fired > 0)
+        sim_fail("cloned although it had told where its history ends");
+    settle();
+}
