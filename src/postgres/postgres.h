@@ -113,8 +113,8 @@ void hf_pg_interrupt(struct hf_pg *pg, bool on);
 /* The postmaster's pid or 0. From any thread. */
 pid_t hf_pg_pid(struct hf_pg *pg);
 
-/* Has the postmaster look again at what its processes have asked of it. Only when it has been seen to run: until it has
- * set its handlers, this signal ends it. From any thread. */
+/* Has the postmaster look again at what its processes have asked of it; does nothing before it has any: until it has set its
+ * handlers, this signal would end it. From any thread. */
 void hf_pg_remind(struct hf_pg *pg);
 
 /* A view that was true at `seen_ns`; from any thread, never blocks on PostgreSQL. Refreshed by

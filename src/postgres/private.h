@@ -101,6 +101,7 @@ int hf_pg_tool(struct hf_pg *pg, const char *const *argv, int timeout_ms, hf_pg_
 int hf_pg_end_processes(const char *dir, bool gentle, struct hf_error *err);
 /* Calls fn(ctx, title) for each child of `parent` until it returns true; returns that. */
 bool hf_pg_any_child(pid_t parent, bool (*fn)(void *ctx, const char *title), void *ctx);
+bool hf_pg_has_children(pid_t parent); /* reads nothing of the children, so it waits for nobody's memory */
 
 /* --- files.c ---------------------------------------------------------------------------------- */
 

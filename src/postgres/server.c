@@ -84,12 +84,14 @@ static void log_complaint(const struct hf_pg *pg, char *out, size_t cap)
 /* --- the watcher ------------------------------------------------------------------------------ */
 
 /* Waits for the postmaster's end, then for its children's: a backend may outlive a killed
- * postmaster until it next looks, and could still commit. */
+ * postmaster until it next looks, and could still commit. Its pid is ours, and nobody else's, until it is reaped: that comes when no
+ * thread can find it any more to send it a signal. */
 static void *watch(void *arg)
 {
     struct hf_pg *pg = arg;
     struct hf_error err;
     char why[512], said[400];
+    siginfo_t ended;
     bool asked;
     int status = 0;
     pid_t pid;
@@ -97,7 +99,7 @@ static void *watch(void *arg)
     pthread_mutex_lock(&pg->lock);
     pid = pg->pid;
     pthread_mutex_unlock(&pg->lock);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+    while (waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOWAIT) < 0 && errno == EINTR)
         ;
     if (hf_pg_end_processes(pg->data, false, &err) != 0)
         hf_err("%s: after PostgreSQL's end: %s", pg->name, err.text);
@@ -109,6 +111,7 @@ static void *watch(void *arg)
     pthread_mutex_unlock(&pg->lock);
     if (pg->hooks.on_postmaster != NULL)
         pg->hooks.on_postmaster(pg->hooks.ctx, 0);
+    (void)waitpid(pid, &status, 0);
     if (asked || pg->hooks.on_exit == NULL)
         return NULL;
     log_complaint(pg, said, sizeof said);
@@ -185,9 +188,14 @@ static int spawn(struct hf_pg *pg, struct hf_error *err)
         pg->hooks.on_postmaster(pg->hooks.ctx, pid);
     if (pthread_create(&pg->watcher, NULL, watch, pg) != 0) {
         int status;
+        pthread_mutex_lock(&pg->lock);
+        pg->pid = 0;
+        pg->status.running = false;
+        pthread_mutex_unlock(&pg->lock);
+        if (pg->hooks.on_postmaster != NULL)
+            pg->hooks.on_postmaster(pg->hooks.ctx, 0);
         (void)kill(pid, SIGKILL);
         (void)waitpid(pid, &status, 0);
-        pg->pid = 0;
         return hf_fail(err, HF_ENOMEM, "%s: cannot start a thread to watch postgres", pg->name);
     }
     pg->watched = true;
@@ -330,7 +338,10 @@ int hf_pg_server_signal(struct hf_pg *pg, int signal)
 
 void hf_pg_remind(struct hf_pg *pg)
 {
-    (void)hf_pg_server_signal(pg, SIGUSR1);
+    pthread_mutex_lock(&pg->lock);
+    if (pg->pid != 0 && hf_pg_has_children(pg->pid))
+        (void)kill(pg->pid, SIGUSR1);
+    pthread_mutex_unlock(&pg->lock);
 }
 
 int hf_pg_server_stop(struct hf_pg *pg, enum hf_pg_stop how, int timeout_ms, struct hf_error *err)

@@ -265,16 +265,28 @@ int hf_pg_end_processes(const char *dir, bool gentle, struct hf_error *err)
     return 0;
 }
 
+/* A postmaster has one thread, which is the parent of all its processes. */
+static int children_of(pid_t parent, char *list, size_t cap)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
+    return hf_pg_read_file(path, list, cap);
+}
+
+bool hf_pg_has_children(pid_t parent)
+{
+    char list[32];
+
+    return children_of(parent, list, sizeof list) > 0;
+}
+
 bool hf_pg_any_child(pid_t parent, bool (*fn)(void *ctx, const char *title), void *ctx)
 {
     char path[64], list[16384], title[256];
     char *save = NULL;
-    int n;
 
-    /* A postmaster has one thread, which is the parent of all its processes. */
-    (void)snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
-    n = hf_pg_read_file(path, list, sizeof list);
-    if (n <= 0)
+    if (children_of(parent, list, sizeof list) <= 0)
         return false;
     for (char *p = strtok_r(list, " \n", &save); p != NULL; p = strtok_r(NULL, " \n", &save)) {
         (void)snprintf(path, sizeof path, "/proc/%.20s/cmdline", p);

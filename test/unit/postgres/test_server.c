@@ -120,10 +120,12 @@ static void test_accounts(void **state)
 static void test_end_is_noticed(void **state)
 {
     struct server *s = &a;
-    pid_t pid = hf_pg_pid(s->pg);
     uint64_t t = hf_clock_ns();
+    pid_t pid;
 
     (void)state;
+    (void)job_ok(s, HF_WORK_START);
+    pid = hf_pg_pid(s->pg);
     assert_true(pid > 0);
     assert_int_equal(kill(pid, SIGKILL), 0);
     while (__atomic_load_n(&s->exits, __ATOMIC_SEQ_CST) == 0 && since_ms(t) < 5000)
@@ -135,6 +137,86 @@ static void test_end_is_noticed(void **state)
     (void)job_ok(s, HF_WORK_START); /* a stale postmaster.pid is no obstacle */
     (void)job_ok(s, HF_WORK_STOP);
     assert_int_equal(s->exits, 1); /* asked for */
+}
+
+static struct {
+    pid_t pid; /* 0: nobody looks */
+    int looks, freed;
+} ending;
+
+int __real_hf_pg_end_processes(const char *dir, bool gentle, struct hf_error *err);
+int __wrap_hf_pg_end_processes(const char *dir, bool gentle, struct hf_error *err);
+
+/* As it begins, after the postmaster's end: is that pid still ours? */
+int __wrap_hf_pg_end_processes(const char *dir, bool gentle, struct hf_error *err)
+{
+    if (ending.pid != 0 && hf_pg_pid(a.pg) == ending.pid) {
+        ending.looks++;
+        ending.freed += kill(ending.pid, 0) != 0;
+    }
+    return __real_hf_pg_end_processes(dir, gentle, err);
+}
+
+/* Its children take their time to end: until then it is signalled by its pid, which must be nobody else's. */
+static void test_pid_is_kept_while_it_is_used(void **state)
+{
+    uint64_t t = hf_clock_ns();
+
+    (void)state;
+    ending.pid = hf_pg_pid(a.pg);
+    assert_true(hf_pg_has_children(ending.pid)); /* it may be reminded */
+    assert_int_equal(kill(ending.pid, SIGKILL), 0);
+    while (hf_pg_pid(a.pg) != 0 && since_ms(t) < 5000)
+        (void)usleep(500);
+    assert_int_equal(ending.looks, 1);
+    assert_int_equal(ending.freed, 0);
+    while (kill(ending.pid, 0) == 0 && since_ms(t) < 5000)
+        (void)usleep(500);
+    assert_int_not_equal(kill(ending.pid, 0), 0); /* and then it is given back */
+    ending.pid = 0;
+    while (__atomic_load_n(&a.exits, __ATOMIC_SEQ_CST) == 0 && since_ms(t) < 5000)
+        (void)usleep(500);
+    assert_int_equal(a.exits, 1);
+    a.exits = 0;
+}
+
+/* The server's program hangs before it has set a handler, and counts as started when its time is over. */
+static void test_who_does_not_run_is_not_reminded(void **state)
+{
+    struct hf_pg_config c = {.node_dir = a.dir, .name = "a", .member = "a", .allow_ephemeral = true,
+                             .guard = HF_PG_GUARD_OFF};
+    char real[HF_PG_PATH_MAX], bindir[200], path[300], text[HF_PG_PATH_MAX + 200];
+    struct hf_error err = {0};
+    struct hf_pg *pg;
+    bool running;
+    pid_t pid;
+
+    (void)state;
+    (void)snprintf(real, sizeof real, "%s", a.pg->bindir);
+    (void)snprintf(bindir, sizeof bindir, "%s/bin", a.dir);
+    assert_int_equal(mkdir(bindir, 0700), 0);
+    (void)snprintf(text, sizeof text,
+                   "#!/bin/sh\nfor a; do case $a in -C|--version) exec %s/postgres \"$@\";; esac; done\n"
+                   "exec sleep 60\n",
+                   real);
+    (void)snprintf(path, sizeof path, "%s/postgres", bindir);
+    assert_int_equal(hf_pg_write_file(path, text, NULL), 0);
+    assert_int_equal(chmod(path, 0700), 0);
+    (void)snprintf(path, sizeof path, "%s/pg_controldata", bindir);
+    (void)snprintf(text, sizeof text, "%s/pg_controldata", real);
+    assert_int_equal(symlink(text, path), 0);
+    c.bindir = bindir;
+    if (hf_pg_open(&pg, &c, &err) != 0 || hf_pg_server_start(pg, 300, &running, &err) != 0)
+        fail_msg("%s", err.text);
+    assert_false(running);
+    pid = hf_pg_pid(pg);
+    assert_true(pid > 0);
+    hf_pg_remind(pg);
+    (void)usleep(100000);
+    assert_int_equal(hf_pg_pid(pg), pid);
+    assert_int_equal(hf_pg_server_stop(pg, HF_PG_STOP_IMMEDIATE, HF_PG_QUIT_MS, NULL), 0);
+    hf_pg_close(pg);
+    assert_int_equal(hf_pg_remove_tree(bindir, NULL), 0);
 }
 
 static void test_killed_backend_ends_the_server(void **state)
@@ -265,6 +347,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_first_epoch_alone),
         cmocka_unit_test(test_settings_are_ours),
         cmocka_unit_test(test_accounts),
+        cmocka_unit_test(test_pid_is_kept_while_it_is_used),
+        cmocka_unit_test(test_who_does_not_run_is_not_reminded),
         cmocka_unit_test(test_end_is_noticed),
         cmocka_unit_test(test_killed_backend_ends_the_server),
         cmocka_unit_test(test_barrier_after_a_new_server),
