@@ -328,7 +328,7 @@ static int member_begin(struct hf_node *n, const struct hf_member *founding, uns
         free(memory);
         return rv;
     }
-    n->decide = hf_decide_init(memory, &c, &n->durable, pg, n->started_ns);
+    n->decide = hf_decide_init(memory, &c, &n->durable, pg, hf_pg_untouched(hf_agent_pg(n->agent)), n->started_ns);
     rv = hf_consensus_start(n->consensus, err);
     if (rv != 0)
         return rv;

@@ -104,6 +104,7 @@ static bool job_of(const struct hf_node *n, const struct hf_action *a, struct hf
     memset(job, 0, sizeof *job);
     job->work = a->work;
     job->epoch = a->epoch;
+    job->intact = a->intact;
     for (unsigned i = 0; i < a->n_voters; i++) {
         const struct hf_member *m = hf_cluster_member(v.cluster, a->voters[i]);
         if (m != NULL)

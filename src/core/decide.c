@@ -9,7 +9,7 @@ size_t hf_decide_size(void)
 
 struct hf_decide *hf_decide_init(void *memory, const struct hf_decide_config *config,
                                  const struct hf_durable *durable, enum hf_pg_state pg,
-                                 uint64_t now_ns)
+                                 bool untouched, uint64_t now_ns)
 {
     struct hf_decide *d = memory;
 
@@ -26,6 +26,10 @@ struct hf_decide *hf_decide_init(void *memory, const struct hf_decide_config *co
      * record of it. From now on this node never says again that it holds nothing. */
     if (pg == HF_PG_DOWN)
         d->disk.had_data = true;
+    /* S8: a copy was being made beside when we died, and has touched nothing: what is in place is what it was before anybody
+     * thought of a copy, and so is what our lineage says of it. A copy that is in place is held under its epoch. */
+    if (pg == HF_PG_DOWN && ((untouched && d->disk.hold_epoch == 0) || HF_MUTATED(HF_MUT_DROP_HOLD)))
+        d->disk.hold_lsn = 0;
     return d;
 }
 
@@ -74,6 +78,7 @@ void hf_emit_work(struct hf_decide *d, enum hf_work work, hf_epoch epoch)
 
     a->work = work;
     a->epoch = epoch;
+    a->intact = work == HF_WORK_CLONE && d->intact;
     a->id = hf_newest_leader(d);
     for (unsigned i = 0; i < n; i++)
         if (voters[i] != hf_self(d))

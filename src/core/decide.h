@@ -183,6 +183,7 @@ struct hf_action {
     enum hf_work work;
     enum hf_write write;
     struct hf_position position;
+    bool intact;  /* WORK, CLONE: the data in place are what they were when the hold was written (S8) */
     hf_lsn begin; /* STREAM_ADMIT: no WAL for who does not begin there or before; 0: no such terms */
     struct hf_msg msg;
     struct hf_entry entry;
@@ -197,11 +198,12 @@ struct hf_decide; /* one node */
 
 size_t hf_decide_size(void);
 /* `memory` has hf_decide_size() bytes. `durable` is what the disk held; `pg` is EMPTY or DOWN: the
- * host has ended any leftover postmaster first. `now_ns` is when the process started: promises made
+ * host has ended any leftover postmaster first. `untouched`: it can show that since the newest CLONE whose `intact` was set no
+ * copy has come to take the place of the data, and no REWIND was begun. `now_ns` is when the process started: promises made
  * before it are waited out from there (S12). */
 struct hf_decide *hf_decide_init(void *memory, const struct hf_decide_config *config,
                                  const struct hf_durable *durable, enum hf_pg_state pg,
-                                 uint64_t now_ns);
+                                 bool untouched, uint64_t now_ns);
 void hf_decide_step(struct hf_decide *d, uint64_t now_ns, const struct hf_event *event);
 /* The next action to carry out, or NULL. Valid until the next call. */
 const struct hf_action *hf_decide_next(struct hf_decide *d);
@@ -249,6 +251,7 @@ enum hf_mutation {
     HF_MUT_ACK_WHILE_FENCING,   /* S7 */
     HF_MUT_RESUME_EPOCH,        /* S7: re-elected leader goes on in its old epoch */
     HF_MUT_REPORT_WHILE_REWINDING, /* S8 */
+    HF_MUT_DROP_HOLD,           /* S8: a hold is over with a restart, whatever is in place */
     HF_MUT_ANY_LINEAGE,         /* S8: who is copying counts, whatever epoch it had taken part in */
     HF_MUT_REWIND_EARLY,        /* S8: before the barrier */
     HF_MUT_TRUST_REWIND,        /* S9/S4: rewind although a timeline number occurs twice */

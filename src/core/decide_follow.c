@@ -64,6 +64,7 @@ static void copied(struct hf_decide *d, const struct hf_event *e)
 {
     d->pg = HF_PG_STANDBY;
     d->reclone = false;
+    d->intact = false;
     if (e->work == HF_WORK_CLONE) /* what did not start before it was rewound may not start now either */
         d->futile_starts = 0;
     d->copying = HF_COPY_NONE;

@@ -1,6 +1,7 @@
 /* INIT, CLONE and REWIND: how data/ comes to be. It is always made beside and swapped in whole
  * (I7); only a rewind works in place, under a mark that forbids to start what it may leave behind.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +83,32 @@ static int copy_conninfo(const struct hf_pg *pg, const char *dbname, char *out, 
     return n > 0 && (size_t)n < cap ? 0 : HF_EINVAL;
 }
 
+/* --- the mark `untouched` -----------------------------------------------------------------------
+ *
+ * The owner of this node writes down, before it asks for a copy, that from then on it does not know what it holds. Most copies
+ * are made beside, for hours, and if the node dies meanwhile nothing has happened to data/. This mark says so. There is no
+ * time at which it is on the disk and data/ are not what they were:
+ *  - it is made only for a job that says that data/ are intact;
+ *  - it is gone from the disk before the first rename of a swap, and before a rewind begins, or these do not happen. A directory
+ *    that could not be flushed may have it back after a crash: so it is flushed each time, also if the mark is not there.
+ * It stays when a copy fails, and is true then. If it cannot be written the copy is made all the same, and nothing is known. */
+
+static int touch_begins(struct hf_pg *pg, struct hf_error *err)
+{
+    if (unlink(pg->untouched) != 0 && errno != ENOENT)
+        return hf_fail(err, HF_EIO, "%s: cannot remove %s: %s", pg->name, pg->untouched, strerror(errno));
+    return hf_pg_fsync_path(pg->node_dir, err);
+}
+
+static int copy_begins(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_error *err)
+{
+    if (!job->intact || !hf_pg_exists(pg->data))
+        return touch_begins(pg, err);
+    if (hf_pg_write_file(pg->untouched, "data/ have not been touched since a copy beside them was begun\n", err) != 0)
+        hf_warn("%s: %s", pg->name, err->text);
+    return 0;
+}
+
 /* --- CLONE --------------------------------------------------------------------------------------
  */
 
@@ -132,8 +159,10 @@ static int check_same_system(struct hf_pg *pg, const struct hf_pg_job *job, uint
 static int swap_in(struct hf_pg *pg, bool *swapped, struct hf_error *err)
 {
     bool had = hf_pg_exists(pg->data);
-    int code = hf_pg_remove_tree(pg->data_old, err);
+    int code = touch_begins(pg, err);
 
+    if (code == 0)
+        code = hf_pg_remove_tree(pg->data_old, err);
     if (code != 0)
         return code;
     if (had)
@@ -171,8 +200,10 @@ int hf_pg_do_clone(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_r
 {
     uint64_t system_id = 0;
     struct hf_error stop_err;
-    int code = take_copy(pg, err);
+    int code = copy_begins(pg, job, err);
 
+    if (code == 0)
+        code = take_copy(pg, err);
     if (code == 0)
         code = check_same_system(pg, job, &system_id, err);
     if (code != 0) {
@@ -269,7 +300,9 @@ int hf_pg_do_rewind(struct hf_pg *pg, struct hf_pg_result *result, struct hf_err
                        "%s: an earlier rewind did not end (hint: a fresh copy is "
                        "made instead)",
                        pg->name);
-    code = shut_down_clean(pg, err);
+    code = touch_begins(pg, err);
+    if (code == 0)
+        code = shut_down_clean(pg, err);
     if (code == 0)
         code = run_rewind(pg, true, err); /* most failures show here, with the data untouched */
     if (code == 0)

@@ -263,7 +263,8 @@ static int set_paths(struct hf_pg *pg, const struct hf_pg_config *c, struct hf_e
     } paths[] = {
         {pg->data, "data"},     {pg->data_new, "data.new"}, {pg->data_old, "data.old"},
         {pg->conf_dir, "pg"},   {pg->sock_dir, "sock"},     {pg->relay_dir, "relay"},
-        {pg->copy_dir, "copy"}, {pg->mark, "rewinding"},    {pg->log_file, "log/postgresql.log"}};
+        {pg->copy_dir, "copy"}, {pg->mark, "rewinding"},    {pg->untouched, "untouched"},
+        {pg->log_file, "log/postgresql.log"}};
     struct sockaddr_un un;
 
     if (c->node_dir[0] != '/')
@@ -398,6 +399,11 @@ int hf_pg_probe(struct hf_pg *pg, enum hf_pg_state *state, struct hf_error *err)
     if (code == 0)
         *state = hf_pg_exists(pg->data) ? HF_PG_DOWN : HF_PG_EMPTY;
     return code;
+}
+
+bool hf_pg_untouched(const struct hf_pg *pg)
+{
+    return hf_pg_exists(pg->untouched) && hf_pg_exists(pg->data) && !hf_pg_exists(pg->mark);
 }
 
 pid_t hf_pg_pid(struct hf_pg *pg)

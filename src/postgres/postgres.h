@@ -6,8 +6,8 @@
  *
  * Files of the node's directory that this part writes: data/ data.new/ data.old/ (PGDATA and its
  * replacements, I7), pg/ (settings and access rules, S19), sock/ (PostgreSQL's socket),
- * log/postgresql.log, rewinding (a mark: data/ is half-way through a rewind). It reads relay/ and
- * copy/ only as addresses.
+ * log/postgresql.log, rewinding (a mark: data/ is half-way through a rewind), untouched (a mark: see
+ * hf_pg_untouched). It reads relay/ and copy/ only as addresses.
  *
  * The host must not wait for children it does not know (no waitpid(-1)): the postmaster is a child
  * of this process and is reaped here. */
@@ -77,6 +77,10 @@ void hf_pg_close(struct hf_pg *pg);
  * tells HF_PG_EMPTY or HF_PG_DOWN. Call once, before the first job. */
 int hf_pg_probe(struct hf_pg *pg, enum hf_pg_state *state, struct hf_error *err);
 
+/* After the probe: have data/ neither been rewound nor been replaced since the newest CLONE began whose job said `intact`?
+ * Then a mark on the disk says so, which is gone from there before either begins. False: not known. */
+bool hf_pg_untouched(const struct hf_pg *pg);
+
 struct hf_pg_job {
     enum hf_work work;
     hf_epoch epoch;
@@ -86,6 +90,7 @@ struct hf_pg_job {
     bool rule;
     unsigned n_voters;
     char voters[HF_MEMBERS_MAX][HF_PG_MEMBER_MAX];
+    bool intact;       /* CLONE: data/ are what they were when the caller last wrote down what it knows of them */
     uint64_t replaces; /* CLONE: data of another system may be replaced by a copy of this one; 0: never */
 };
 

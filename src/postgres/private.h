@@ -51,7 +51,7 @@ struct hf_pg {
     char node_dir[HF_PG_PATH_MAX], name[HF_NAME_MAX], member[HF_PG_MEMBER_MAX];
     char data[HF_PG_PATH_MAX], data_new[HF_PG_PATH_MAX], data_old[HF_PG_PATH_MAX];
     char conf_dir[HF_PG_PATH_MAX], sock_dir[HF_PG_PATH_MAX], relay_dir[HF_PG_PATH_MAX];
-    char copy_dir[HF_PG_PATH_MAX], log_file[HF_PG_PATH_MAX], mark[HF_PG_PATH_MAX];
+    char copy_dir[HF_PG_PATH_MAX], log_file[HF_PG_PATH_MAX], mark[HF_PG_PATH_MAX], untouched[HF_PG_PATH_MAX];
     char bindir[HF_PG_PATH_MAX], extra_conf[HF_PG_PATH_MAX];
     char guard[HF_PG_PATH_MAX]; /* the module; "": none */
     unsigned wal_keep_mb;

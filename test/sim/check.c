@@ -54,7 +54,7 @@ void check_stream(const struct stream *s)
                      W->nodes[s->from].name, (unsigned long long)s->epoch, i);
 }
 
-/* Have so many voters lost what they held (a lost volume, a copy interrupted half-way: S8) that no
+/* Have so many voters lost what they held (a lost volume, a copy interrupted when it had touched it: S8) that no
  * majority can say what was acknowledged? Then to stand still is right. */
 static bool too_much_lost(void)
 {
@@ -73,7 +73,7 @@ static bool too_much_lost(void)
     n = hf_cluster_voters(c, voters);
     for (unsigned i = 0; i < n; i++) {
         const struct node *o = host_of_id(voters[i]);
-        able += o != NULL && o->disk.durable.hold_lsn == 0;
+        able += o != NULL && (o->disk.durable.hold_lsn == 0 || o->pg.untouched);
     }
     return n > 0 && able * 2 <= n;
 }

@@ -22,6 +22,8 @@ void s08_half_rewound(void);
 void s08_another_holds_all(void);
 void s08_appointed_for_nothing(void);
 void s08_data_do_not_start(void);
+void s08_killed_beside(void);
+void s08_copied_and_started_again(void);
 void s08_rewound_too_early(void);
 void s08_copied_but_not_recorded(void);
 void i6_directory_deleted(void);
@@ -99,6 +101,9 @@ const struct directed directed_all[] = {
     {"S08d", "copied, and not recorded", s08_copied_but_not_recorded, {{HF_MUT_NONE, 0}}},
     {"S08e", "half rewound, and an appointment for nothing", s08_appointed_for_nothing, {{HF_MUT_NONE, 0}}},
     {"S08f", "data that do not start", s08_data_do_not_start, {{HF_MUT_NONE, 0}}},
+    {"S08g", "killed while a copy was made beside", s08_killed_beside, {{HF_MUT_NONE, 0}}},
+    {"S08h", "copied, not recorded, and started again", s08_copied_and_started_again,
+     {{HF_MUT_DROP_HOLD, BREAKS}}},
     {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, BREAKS}}},
     {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, BREAKS}}},
     {"S10b", "a position that leaves PostgreSQL down", s10_position_leaves_it_down, {{HF_MUT_NONE, 0}}},

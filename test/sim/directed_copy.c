@@ -150,9 +150,30 @@ static void disk_of_c_hangs(struct node *n)
         c_disk = trap_set(C->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
 }
 
+/* S8, S16: B is to be cloned from A, whose WAL it needs is gone, and dies in the middle of it; then A's volume is lost. B's own data have
+ * not been touched, and it knows that: it and C are two of three who hold what they ever held. */
+void s08_killed_beside(void)
+{
+    begin(3);
+    clients(true);
+    cut(LANE_WAL, A, B, true);
+    run_for(500);
+    HAPPENED(A->pg.n > B->pg.n + 10);
+    A->pg.first_kept = A->pg.n - 2;
+    pg_streams_cut(A->index, B->index);
+    (void)trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_CRASH);
+    cut(LANE_WAL, A, B, false);
+    UNTIL(4000, !B->up);
+    HAPPENED(B->disk.durable.hold_lsn != 0 && B->disk.durable.lineage == hf_decide_view(A->decide).epoch);
+    host_lose_volume(A);
+    host_start(B);
+    MUST(8000, opened(C));
+    settle();
+}
+
 /* S8, I6: C's copy of B's epoch is complete, and the record of that is not on C's disk yet when a third epoch
  * comes, which forks off before B's. C judges its position by the lineage of before the copy. */
-void s08_copied_but_not_recorded(void)
+static void copied_but_not_recorded(bool restarted)
 {
     struct trap *clones;
     hf_epoch e1, e2;
@@ -182,6 +203,10 @@ void s08_copied_but_not_recorded(void)
     UNTIL(2000, hf_decide_view(C->decide).durable->lineage == e2 && C->pg.state == HF_PG_STANDBY);
     HAPPENED(C->disk.durable.lineage == e1 && C->disk.durable.hold_lsn != 0);
     end = C->pg.n;
+    if (restarted) {
+        host_crash(C);
+        trap_lift(c_disk);
+    }
     host_crash(B);
     host_crash(D);
     host_crash(E);
@@ -195,8 +220,11 @@ void s08_copied_but_not_recorded(void)
     host_start(E);
     UNTIL(20000, opened(A) || opened(D) || opened(E));
     isolate_lane(LANE_RAFT, C, false);
+    if (restarted)
+        host_start(C);
     if (!opened(A) && W->seed > 1) { /* in some of the ten worlds D or E is quicker, and A is cloned */
-        trap_lift(c_disk);
+        if (!restarted)
+            trap_lift(c_disk);
         settle();
         return;
     }
@@ -204,9 +232,22 @@ void s08_copied_but_not_recorded(void)
     UNTIL(3000, hf_decide_view(C->decide).epoch == hf_decide_view(A->decide).epoch);
     HAPPENED(A->pg.n > end);
     run_for(100);
-    trap_lift(c_disk);
+    if (!restarted)
+        trap_lift(c_disk);
     run_for(2000);
     settle();
+}
+
+void s08_copied_but_not_recorded(void)
+{
+    copied_but_not_recorded(false);
+}
+
+/* S8, I6: the same, and C is started again, with the copy in place of its data and a hold on its disk. What it held is gone,
+ * and its lineage says nothing of the copy. */
+void s08_copied_and_started_again(void)
+{
+    copied_but_not_recorded(true);
 }
 
 /* I6: a commit is on A and C. A dies, and C's data directory is deleted, but not what C remembers: it does not

@@ -134,7 +134,7 @@ static void begin_member(struct node *n, bool founding)
         raft_configuration_close(&conf);
     }
     n->decide = hf_decide_init(calloc(1, hf_decide_size()), &c, &n->disk.durable, n->pg.state,
-                               sim_clock(n));
+                               n->pg.untouched, sim_clock(n));
     sim_raft_start(n);
     (void)founding;
     if (n->disk.has_founding)

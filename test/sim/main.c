@@ -37,6 +37,7 @@ static const struct {
     {MUT(ACK_WHILE_FENCING), false, false, "pings acked while fencing (S7)"},
     {MUT(RESUME_EPOCH), true, false, "a re-elected leader resumes its epoch (S7)"},
     {MUT(REPORT_WHILE_REWINDING), false, false, "report in the middle of a copy (S8)"},
+    {MUT(DROP_HOLD), false, false, "a hold is forgotten by a restart (S8)"},
     {MUT(ANY_LINEAGE), false, false, "who copies counts, whatever it took part in (S8)"},
     {MUT(REWIND_EARLY), false, false, "rewind before the barrier (S8, S9)"},
     {MUT(TRUST_REWIND), true, false, "rewind although a timeline number repeats (S9)"},

@@ -304,7 +304,7 @@ static void copy_wal(struct pg *to, const struct pg *from)
     to->tli = from->tli;
     to->n_hist = from->n_hist;
     memcpy(to->hist, from->hist, sizeof to->hist);
-    to->torn = to->spoilt = to->half = false;
+    to->torn = to->spoilt = to->half = to->untouched = false;
 }
 
 /* Finds the fork as pg_rewind does: the last timeline number that both histories share. */
@@ -508,8 +508,10 @@ void pg_work(struct node *n, const struct hf_action *a)
     uint64_t most = ms[a->work] * (W->now < n->slow_disk_until ? 10 : 1) * MS;
 
     *j = (struct job){n, n->life, *a};
+    if (a->work == HF_WORK_REWIND)
+        n->pg.torn = true; /* until it is finished */
     if (a->work == HF_WORK_REWIND || a->work == HF_WORK_CLONE)
-        n->pg.torn = n->pg.torn || a->work == HF_WORK_REWIND; /* until it is finished */
+        n->pg.untouched = a->intact && n->pg.state != HF_PG_EMPTY;
     if (j->a.work == HF_WORK_CLONE && sim_chance(W->quiet ? 0 : 0.1))
         most = 6 * SEC; /* longer than a leader has to open its gate (S13) */
     if (a->work == HF_WORK_STOP_CLEAN) {

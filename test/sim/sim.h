@@ -47,6 +47,7 @@ struct pg {
     unsigned k, n_rule;      /* the synchronous rule in force */
     hf_node_id rule[HF_MEMBERS_MAX];
     uint64_t effective_ns;   /* from when commits wait for it (S2) */
+    bool untouched;          /* a mark on the disk: neither rewound nor replaced since a copy beside began (S8) */
     bool torn;               /* half-way through a rewind */
     bool full;               /* the disk: it does not start */
     bool spoilt;             /* it starts, and ends in its replay */

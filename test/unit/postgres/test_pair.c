@@ -415,7 +415,8 @@ static void test_clone_interrupted(void **state)
     (void)job_ok(&a, HF_WORK_START);
 }
 
-/* The node is killed while pg_basebackup runs: that dies with it, and the next start clears up. */
+/* The node is killed while pg_basebackup runs: that dies with it, and the next start clears up, and knows that nothing has
+ * happened to the data. */
 static void test_clone_killed(void **state)
 {
     enum hf_pg_state pg_state;
@@ -430,7 +431,7 @@ static void test_clone_killed(void **state)
     (void)snprintf(base, sizeof base, "%s/base", path);
     pid = fork();
     if (pid == 0) {
-        struct hf_pg_job job = {.work = HF_WORK_CLONE};
+        struct hf_pg_job job = {.work = HF_WORK_CLONE, .intact = true};
         struct hf_pg_result r;
         (void)hf_pg_run(a.pg, &job, &r);
         _exit(0);
@@ -443,6 +444,7 @@ static void test_clone_killed(void **state)
     assert_int_equal(hf_pg_probe(a.pg, &pg_state, NULL), 0);
     assert_int_equal(pg_state, HF_PG_DOWN);
     assert_false(hf_pg_exists(path));
+    assert_true(hf_pg_untouched(a.pg));
     (void)job_ok(&a, HF_WORK_START);
     sql_until(&a, "select count(*) from t", "1");
 }
@@ -451,7 +453,7 @@ static void test_clone_killed(void **state)
 static struct {
     const char *present, *absent;
     int left;
-    bool begun;
+    bool begun, dies; /* and the process with it */
 } flush;
 
 int __real_fsync(int fd);
@@ -462,6 +464,8 @@ int __wrap_fsync(int fd)
     if (flush.left > 0 && (flush.begun || (hf_pg_exists(flush.present) && !hf_pg_exists(flush.absent)))) {
         flush.begun = true;
         flush.left--;
+        if (flush.dies)
+            _exit(3);
         errno = EIO;
         return -1;
     }
@@ -500,6 +504,83 @@ static void test_clone_swap_not_flushed(void **state)
     assert_true(hf_pg_exists(data) && hf_pg_exists(aside) && !hf_pg_exists(fresh));
     (void)job_ok(&a, HF_WORK_CLONE);
     assert_false(hf_pg_exists(aside));
+}
+
+static struct hf_pg_result clone_of_intact(int code)
+{
+    struct hf_pg_job job = {.work = HF_WORK_CLONE, .epoch = 1, .intact = true};
+    struct hf_pg_result r;
+
+    assert_int_equal(hf_pg_run(a.pg, &job, &r), code);
+    return r;
+}
+
+/* That the data are untouched is on the disk only as long as it is so: it is gone before the first rename of a swap, and before
+ * anything of a rewind, and if it does not go neither begins. */
+static void test_untouched_until_it_is_touched(void **state)
+{
+    enum hf_pg_state pg_state;
+    char data[160], aside[160], fresh[160];
+    struct stat before, after;
+    int status, code;
+    pid_t pid;
+
+    (void)state;
+    (void)job_ok(&a, HF_WORK_STOP);
+    (void)snprintf(data, sizeof data, "%s/data", a.dir);
+    (void)snprintf(aside, sizeof aside, "%s/data.old", a.dir);
+    (void)snprintf(fresh, sizeof fresh, "%s/data.new", a.dir);
+    assert_int_equal(hf_pg_remove_tree(fresh, NULL), 0);
+    assert_false(hf_pg_untouched(a.pg)); /* it has been cloned */
+    flush.present = fresh;
+    flush.absent = a.pg->untouched;
+    flush.begun = false;
+    flush.left = 1;
+    assert_int_equal(stat(data, &before), 0);
+    assert_false(clone_of_intact(HF_EIO).swapped);
+    assert_int_equal(flush.left, 0);
+    assert_int_equal(stat(data, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);
+    assert_false(hf_pg_exists(aside));
+
+    flush.present = aside; /* dies between the two renames */
+    flush.absent = data;
+    flush.begun = false;
+    flush.left = 1;
+    flush.dies = true;
+    pid = fork();
+    if (pid == 0) {
+        (void)clone_of_intact(0);
+        _exit(0);
+    }
+    flush.left = 0;
+    flush.dies = false;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 3 << 8);
+    assert_int_equal(hf_pg_probe(a.pg, &pg_state, NULL), 0);
+    assert_int_equal(pg_state, HF_PG_DOWN);
+    assert_false(hf_pg_untouched(a.pg));
+
+    assert_int_equal(hf_pg_write_file(a.pg->untouched, "of before", NULL), 0);
+    assert_true(hf_pg_untouched(a.pg));
+    flush.present = a.dir; /* a rewind that cannot take it back does not begin */
+    flush.absent = a.pg->untouched;
+    flush.begun = false;
+    flush.left = 1;
+    code = job_fails(&a, HF_WORK_REWIND).code;
+    flush.left = 0;
+    assert_int_equal(code, HF_EIO);
+    assert_int_equal(hf_pg_pid(a.pg), 0);
+    assert_int_equal(hf_pg_write_file(a.pg->untouched, "of before", NULL), 0);
+    (void)job_fails(&a, HF_WORK_REWIND); /* nothing to rewind: and yet */
+    assert_false(hf_pg_untouched(a.pg));
+
+    assert_int_equal(hf_pg_write_file(a.pg->untouched, "of before", NULL), 0);
+    (void)job_ok(&a, HF_WORK_CLONE); /* of what is not intact */
+    assert_false(hf_pg_untouched(a.pg));
+    (void)job_ok(&a, HF_WORK_STOP);
+    (void)clone_of_intact(0);
+    assert_false(hf_pg_untouched(a.pg));
 }
 
 /* What cannot be copied leaves what is there. */
@@ -737,6 +818,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_clone_interrupted),
         cmocka_unit_test(test_clone_killed),
         cmocka_unit_test(test_clone_swap_not_flushed),
+        cmocka_unit_test(test_untouched_until_it_is_touched),
         cmocka_unit_test(test_clone_refused),
         cmocka_unit_test(test_clean_stop_loses_nothing),
         cmocka_unit_test(test_position_when_parameters_are_too_small),
