@@ -243,6 +243,28 @@ def test_s08_node_half_through_a_clone_reports_nothing(small_wal):
     assert other
 
 
+def test_s08_killed_while_it_was_cloned_and_the_leader_is_gone(small_wal):
+    """What it had has not been touched, and it knows: with the other follower it is two of three."""
+    c = small_wal
+    leader = c.leader()
+    cloning, other = c.followers()
+    c.bulk(30)
+    n = c.insert(leader, count=5)
+    c.wait_replayed(cloning, c.lsn(leader))
+    c.kill_down(cloning)
+    advance_wal(c)
+    c.start(cloning)
+    freeze_clone(c, cloning)
+    c.kill_down(cloning)
+    c.kill_down(leader)
+    c.start(cloning)
+    assert c.wait_open(30) == other
+    assert c.execute("SELECT count(*) FROM ledger WHERE n = %s", (n,)) == [(1,)]
+    c.start(leader)
+    c.wait_healthy(60)
+    c.verify()
+
+
 def test_killed_in_the_middle_of_a_clone(small_wal):
     c = small_wal
     victim = c.followers()[0]
