@@ -590,7 +590,9 @@ static void test_clone_refused(void **state)
     relay_open(&a.copy, false);
     (void)snprintf(a.copy.target, sizeof a.copy.target, "/nonexistent");
     relay_open(&a.copy, true);
+    assert_int_equal(hf_pg_write_file(a.pg->untouched, "of before", NULL), 0);
     (void)job_fails(&a, HF_WORK_CLONE);
+    assert_false(hf_pg_untouched(a.pg)); /* the job did not say that they were intact */
     sql_until(&a, "select count(*) from t", "1");
 }
 
