@@ -24,6 +24,9 @@ import schedule
 import workload
 
 
+RECOVERY_S = 30.0  # from the end of the last fault until all is whole
+
+
 @dataclasses.dataclass
 class Result:
     seed: int
@@ -40,18 +43,52 @@ class Result:
     anomalies: list = dataclasses.field(default_factory=list)
     trouble: str = ""                  # what kept the run from its end
     offset: float = 0.0                # wall clock minus CLOCK_BOOTTIME, seconds
+    patience: float = 1.0              # times RECOVERY_S: for a machine that has more to do than this
+
+    @property
+    def bound_s(self):
+        return RECOVERY_S * self.patience
+
+    @property
+    def slow(self):
+        return self.recovery_s is not None and self.recovery_s > self.bound_s
+
+    @property
+    def verdict(self):
+        """All but `ok` is a failed run. `slow`: nothing else is wrong with it."""
+        return "FAILED" if self.anomalies or self.trouble else "slow" if self.slow else "ok"
 
     @property
     def passed(self):
-        return not self.anomalies and not self.trouble
+        return self.verdict == "ok"
+
+    def facts(self):
+        """For programs."""
+        return {"seed": self.seed, "verdict": self.verdict, "passed": self.passed, "seconds": self.seconds, "nodes": self.nodes,
+                "version": self.version, "recovery_s": self.recovery_s, "bound_s": self.bound_s, **self.counts,
+                "anomalies": list(map(repr, self.anomalies)), "trouble": self.trouble}
+
+    def _back(self):
+        if self.recovery_s is None:
+            return "not whole again"
+        text = f"whole after {self.recovery_s:.1f} s"
+        if self.patience != 1:
+            text += f" (bound {self.bound_s:g} s: patience {self.patience:g})"
+        return text + (f", more than {self.bound_s:g} s" if self.slow else "")
 
     def line(self):
         c = self.counts
-        verdict = "ok    " if self.passed else "FAILED"
         numbers = (f"{c['rows']} rows, {c['transactions']} transactions, {c['register operations']} register operations,"
                    f" {c['follower reads']} follower reads, {c['epochs']} epochs" if c else "")
-        back = f"whole after {self.recovery_s:.1f} s" if self.recovery_s is not None else "not whole again"
-        return f"{verdict} seed {self.seed}  {self.nodes} nodes, {len(self.events)} faults, {numbers}; {back}"
+        return f"{self.verdict:6} seed {self.seed}  {self.nodes} nodes, {len(self.events)} faults, {numbers}; {self._back()}"
+
+
+def tally(results):
+    """How many passed and failed, in words; and how many failed."""
+    failed = [r for r in results if not r.passed]
+    slow = sum(r.verdict == "slow" for r in failed)
+    return (f"{len(results) - len(failed)} passed, {len(failed)} failed" + (f" ({slow} of them only slow)" if slow else ""),
+            len(failed))
 
 
 class Rows(load.Ledger):
@@ -128,11 +165,11 @@ def gates(lab):
                              [(node, before) for node, before, _ in lab.deaths])
 
 
-def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, keep_dump=True):
+def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, keep_dump=True, patience=1.0):
     """One run; `before(lab)` may change the cluster first. Never raises for what the cluster did."""
     events = schedule.make(seed, seconds, only)
     result = Result(seed, seconds, nodes or schedule.size(seed), version(), time.time(),
-                    [str(e) for e in events], offset=boot_offset())
+                    [str(e) for e in events], offset=boot_offset(), patience=patience)
     lab = None
     try:
         lab = laboratory.Lab(result.nodes, seed, mutation=mutation)

@@ -268,15 +268,15 @@ def play(lab, events, stop=None):
     faults.finish()
 
 
-def recover(lab, limit=30.0):
-    """Ends all faults; returns the seconds until the cluster is whole and takes a write through every node."""
-    lab.calm()
+def recover(lab, wait_s=60.0):
+    """Ends all faults; returns the seconds until the cluster is whole and takes a write through every node. Whether that was soon
+    enough the caller judges (campaign.RECOVERY_S): who is late is waited for all the same, so that the checkers can look."""
     begun = time.monotonic()
+    lab.calm()
     lab.note("", "calm")
-    lab.wait_healthy(limit)
+    lab.wait_healthy(wait_s)
     for node in lab.names():
-        harness.wait_until(f"a write through {node}", lambda n=node: lab.insert(n), limit)
+        harness.wait_until(f"a write through {node}", lambda n=node: lab.insert(n), wait_s)
     took = time.monotonic() - begun
     lab.note("", f"whole again after {took:.1f} s")
-    assert took <= limit * harness.PATIENCE, f"whole only {took:.1f} s after the last fault"
     return took

@@ -7,6 +7,8 @@ import os
 import subprocess
 import time
 
+import campaign
+
 PICTURES_MOST = 12  # failed runs first, then the newest
 
 
@@ -96,15 +98,14 @@ def totals(results):
 
 
 def summary(results):
-    failed = [r for r in results if not r.passed]
     recovered = sorted(r.recovery_s for r in results if r.recovery_s is not None)
     middle = recovered[len(recovered) // 2] if recovered else 0
     lines = [f"{len(results)} runs of {results[0].seconds:g} s of random faults, seeds {results[0].seed} to"
              f" {results[-1].seed}, {results[0].version}",
              time.strftime("first begun %Y-%m-%d %H:%M UTC", time.gmtime(results[0].begun)),
-             f"{len(results) - len(failed)} passed, {len(failed)} failed",
+             campaign.tally(results)[0],
              f"{sum(len(r.events) for r in results)} faults; whole again after the last one: median {middle:.1f} s,"
-             f" worst {recovered[-1] if recovered else 0:.1f} s"]
+             f" worst {recovered[-1] if recovered else 0:.1f} s, bound {results[0].bound_s:g} s"]
     return lines + [f"{v} {k}" for k, v in totals(results).items()]
 
 
@@ -122,9 +123,7 @@ def write(where, results):
     with open(os.path.join(where, "last-run.html"), "w", encoding="utf-8") as f:
         f.write(_page(results, shown))
     with open(os.path.join(where, "last-run.json"), "w", encoding="utf-8") as f:
-        json.dump([{"seed": r.seed, "passed": r.passed, "seconds": r.seconds, "nodes": r.nodes,
-                    "version": r.version, "recovery_s": r.recovery_s, **r.counts,
-                    "anomalies": list(map(repr, r.anomalies)), "trouble": r.trouble} for r in results], f, indent=1)
+        json.dump([r.facts() for r in results], f, indent=1)
         f.write("\n")
 
 

@@ -51,7 +51,7 @@ class Stage:
         """Takes whatever can be had: a broken cluster need not become whole."""
         self.lab.calm()
         try:
-            faults.recover(self.lab)
+            faults.recover(self.lab, 30)
         except (AssertionError, psycopg2.Error) as e:
             self.found.append(check_gates.Anomaly("not-whole", str(e)))
         self.load.__exit__(None, None, None)
