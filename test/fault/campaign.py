@@ -43,6 +43,7 @@ class Result:
     anomalies: list = dataclasses.field(default_factory=list)
     trouble: str = ""                  # what kept the run from its end
     offset: float = 0.0                # wall clock minus CLOCK_BOOTTIME, seconds
+    pool: str = "session"
     patience: float = 1.0              # times RECOVERY_S: for a machine that has more to do than this
 
     @property
@@ -65,7 +66,7 @@ class Result:
     def facts(self):
         """For programs."""
         return {"seed": self.seed, "verdict": self.verdict, "passed": self.passed, "seconds": self.seconds, "nodes": self.nodes,
-                "version": self.version, "recovery_s": self.recovery_s, "bound_s": self.bound_s, **self.counts,
+                "pool": self.pool, "version": self.version, "recovery_s": self.recovery_s, "bound_s": self.bound_s, **self.counts,
                 "anomalies": list(map(repr, self.anomalies)), "trouble": self.trouble}
 
     def _back(self):
@@ -76,11 +77,18 @@ class Result:
             text += f" (bound {self.bound_s:g} s: patience {self.patience:g})"
         return text + (f", more than {self.bound_s:g} s" if self.slow else "")
 
+    def _shared(self):
+        """How sessions had server connections, and how often one went from one to another."""
+        if self.pool != "auto":
+            return f"pool {self.pool}"
+        return f"pool {self.pool} of {laboratory.POOL_CONNECTIONS}, {self.counts.get('connections taken over', 0)} taken over"
+
     def line(self):
         c = self.counts
         numbers = (f"{c['rows']} rows, {c['transactions']} transactions, {c['register operations']} register operations,"
                    f" {c['follower reads']} follower reads, {c['epochs']} epochs" if c else "")
-        return f"{self.verdict:6} seed {self.seed}  {self.nodes} nodes, {len(self.events)} faults, {numbers}; {self._back()}"
+        return (f"{self.verdict:6} seed {self.seed}  {self.nodes} nodes, {self._shared()}, {len(self.events)} faults, {numbers};"
+                f" {self._back()}")
 
 
 def tally(results):
@@ -165,14 +173,16 @@ def gates(lab):
                              [(node, before) for node, before, _ in lab.deaths])
 
 
-def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, keep_dump=True, patience=1.0):
-    """One run; `before(lab)` may change the cluster first. Never raises for what the cluster did."""
+def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, keep_dump=True, patience=1.0,
+        pool=None):
+    """One run; `before(lab)` may change the cluster first. Never raises for what the cluster did. `nodes`, `pool`: None: the seed
+    says."""
     events = schedule.make(seed, seconds, only)
     result = Result(seed, seconds, nodes or schedule.size(seed), version(), time.time(),
-                    [str(e) for e in events], offset=boot_offset(), patience=patience)
+                    [str(e) for e in events], offset=boot_offset(), patience=patience, pool=pool or schedule.pool(seed))
     lab = None
     try:
-        lab = laboratory.Lab(result.nodes, seed, mutation=mutation)
+        lab = laboratory.Lab(result.nodes, seed, mutation=mutation, pool=result.pool)
         lab.ledger = Rows()
         if before is not None:
             before(lab)
@@ -204,6 +214,8 @@ def _play(lab, seed, events, result):
     finally:
         result.spans = gates(lab)
         result.counts = {**load_.counts(), "epochs": len({s.epoch for s in result.spans})}
+        if result.pool == "auto":
+            result.counts["connections taken over"] = lab.taken_over()
         # Even a cluster that does not recover must not have lied before.
         result.anomalies += check_gates.check(result.spans)
     result.anomalies += check_copies.ledger(lab)

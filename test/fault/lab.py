@@ -2,8 +2,10 @@
 each, names as on Kubernetes), started again by a keeper when they end, as a kubelet would."""
 
 import contextlib
+import http.client
 import mmap
 import os
+import re
 import shutil
 import signal
 import struct
@@ -27,6 +29,9 @@ CLIENTS = "clients"
 RESTART_S = 0.5
 # A client that hears nothing for this long gives its connection up. (libpq counts whole seconds.)
 DEAF_MS = 4000
+# Of each database and role through each node, with pool="auto": fewer than a run's load has sessions there (campaign.Load), so that
+# they change hands.
+POOL_CONNECTIONS = 2
 
 
 class Trouble:
@@ -52,12 +57,16 @@ class Trouble:
 
 class Lab(direct.DirectCluster):
     def __init__(self, replicas=3, seed=0, lease_ms=1000, volume_mb=900, mutation=None, binary=None,
-                 keep=True):
+                 keep=True, pool=None):
         if os.geteuid() != 0:
             raise RuntimeError("the fault laboratory makes network namespaces and mounts volumes: run it as root")
         super().__init__(replicas, lease_ms, MUTATED if mutation else binary)
         self.options += ["--log-level", "debug", "--wal-keep-mb", "128",
                          "-c", "max_wal_size=128MB", "-c", "min_wal_size=64MB"]
+        if pool is not None:
+            self.options += ["--pool", pool]
+        if pool == "auto":
+            self.options += ["--max-server-connections", str(POOL_CONNECTIONS)]
         self.volume_mb = volume_mb
         self.mutation = mutation
         self.begun = time.time()
@@ -266,6 +275,17 @@ class Lab(direct.DirectCluster):
         conn = psycopg2.connect(**args)
         conn.autocommit = autocommit
         return conn
+
+    def taken_over(self):
+        """How often a session went on with a server connection that another had before, as far as the nodes that run now know."""
+        total = 0
+        for node in self.names():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                conn = http.client.HTTPConnection(self.net.address(node), 8080, timeout=5)
+                conn.request("GET", "/metrics")
+                found = re.search(r"^holdfast_pool_taken_total (\d+)", conn.getresponse().read().decode(), re.M)
+                total += int(found[1]) if found else 0
+        return total
 
     # ---- the end ----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import campaign
+import lab as laboratory
 
 PICTURES_MOST = 12  # failed runs first, then the newest
 
@@ -98,6 +99,7 @@ def totals(results):
 
 
 def summary(results):
+    shared = [r for r in results if r.pool == "auto"]
     recovered = sorted(r.recovery_s for r in results if r.recovery_s is not None)
     middle = recovered[len(recovered) // 2] if recovered else 0
     lines = [f"{len(results)} runs of {results[0].seconds:g} s of random faults, seeds {results[0].seed} to"
@@ -106,6 +108,8 @@ def summary(results):
              campaign.tally(results)[0],
              f"{sum(len(r.events) for r in results)} faults; whole again after the last one: median {middle:.1f} s,"
              f" worst {recovered[-1] if recovered else 0:.1f} s, bound {results[0].bound_s:g} s"]
+    lines += [f"in {len(shared)} runs sessions shared {laboratory.POOL_CONNECTIONS} server connections of each node (--pool auto),"
+              f" in {len(results) - len(shared)} each had its own"]
     return lines + [f"{v} {k}" for k, v in totals(results).items()]
 
 

@@ -94,6 +94,12 @@ def size(seed):
     return 5 if random.Random(f"size {seed}").random() < 0.15 else 3
 
 
+def pool(seed):
+    """Whether sessions share server connections: `auto` in half of the runs, else `session`. From numbers of its own, as size(): a
+    seed's faults are what they were before there was a choice."""
+    return "auto" if random.Random(f"pool {seed}").random() < 0.5 else "session"
+
+
 def make(seed, seconds, only=None):
     """The events of one run, in order. `only`: names of faults to choose from."""
     r = random.Random(f"schedule {seed}")

@@ -1,6 +1,7 @@
 """The checkers themselves: each kind of anomaly, in a history made by hand, is found and called by its name, and
 histories without one pass. No cluster is needed."""
 
+import hashlib
 import importlib.machinery
 import importlib.util
 import json
@@ -348,6 +349,29 @@ def test_patience_is_told():
     assert late.verdict == "slow" and late.line().endswith("; whole after 60.1 s (bound 60 s: patience 2), more than 60 s")
 
 
+def test_how_sessions_were_connected_is_told():
+    assert " 3 nodes, pool session, 1 faults, 10 rows, " in result().line()
+    shared = result(pool="auto")
+    shared.counts["connections taken over"] = 77
+    assert " 3 nodes, pool auto of 2, 77 taken over, 1 faults, 10 rows, " in shared.line()
+    assert (result().facts()["pool"], shared.facts()["pool"]) == ("session", "auto")
+
+
+def test_the_seed_or_whoever_asks_says_how_sessions_are_connected(monkeypatch):
+    asked = []
+
+    def lab(*args, **more):
+        asked.append((args, more))
+        raise RuntimeError("that is enough")
+
+    monkeypatch.setattr(campaign, "version", lambda: "holdfast 1")
+    monkeypatch.setattr(campaign.laboratory, "Lab", lab)
+    for seed, pool in ((20261208, None), (20265029, "auto"), (303, None), (303, "session")):
+        campaign.run(seed, 5, pool=pool)
+    assert [(args[1], more["pool"]) for args, more in asked] == [
+        (20261208, "session"), (20265029, "auto"), (303, "auto"), (303, "session")]
+
+
 def test_what_else_is_wrong_counts_more_than_slowness():
     lost = [check_append.Anomaly("lost", "a row")]
     assert result(recovery_s=45.4, anomalies=lost).verdict == result(recovery_s=45.4, trouble="x").verdict == "FAILED"
@@ -396,6 +420,20 @@ def test_schedules_come_from_the_seed_alone():
     one, two = schedule.make(7, 60), schedule.make(7, 60)
     assert one == two and one != schedule.make(8, 60)
     assert all(e.at + e.seconds <= 60 for e in one)
+
+
+@pytest.mark.parametrize("seed, only, digest", (
+    (303, "disk_full,disk_slow,disk_fails,clock_jump,kill_node,host_gone,isolate".split(","), "756fbf964f2fbed6"),
+    (20261130, None, "5246decd1dff1cdd"), (20261208, None, "46d8f768ba92a537"), (20261223, None, "46b667711c60d9bd"),
+    (20265029, None, "2105f2c9cefa0937")))
+def test_seeds_that_are_named_mean_what_they_meant(seed, only, digest):
+    """Nothing that is decided besides, as pool(), may take numbers from a schedule's stream."""
+    text = "\n".join(map(str, schedule.make(seed, 60, only)))
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(digest)
+
+
+def test_half_of_the_seeds_share_connections():
+    assert 450 < sum(schedule.pool(seed) == "auto" for seed in range(20261000, 20262000)) < 550
 
 
 def test_schedules_know_every_fault():

@@ -8,7 +8,8 @@ import pytest
 import campaign
 import harness
 
-# Chosen so that between them every fault happens, and three and five nodes: test_every_fault_happens.
+# Chosen so that between them every fault happens, three and five nodes, and sessions that share connections and such that do not:
+# test_every_fault_happens.
 SEEDS = (47, 25, 70, 170, 256, 21, 262, 142, 267, 344)
 SECONDS = 15
 LONG = [int(s) for s in os.environ.get("HOLDFAST_FAULT_SEEDS", "").split()]
@@ -45,6 +46,7 @@ def test_every_fault_happens():
     events = [e for seed in SEEDS for e in campaign.schedule.make(seed, SECONDS)]
     assert {e.fault for e in events} == set(campaign.schedule.FAULTS)
     assert {campaign.schedule.size(seed) for seed in SEEDS} == {3, 5}
+    assert {campaign.schedule.pool(seed) for seed in SEEDS} == {"auto", "session"}
 
 
 @pytest.mark.soak
