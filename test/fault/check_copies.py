@@ -11,7 +11,7 @@ from check_append import Anomaly
 
 TABLE = re.compile(r"^COPY (\S+) \(", re.M)
 KEY = re.compile(r"^\\(un)?restrict \S+$", re.M)  # drawn anew for each dump
-GONE = re.compile("connection to server|server closed the connection|terminating connection")
+GONE = re.compile("connection to server|server closed the connection|terminating connection|conflict with recovery")
 LOOKS = 3
 
 
@@ -39,26 +39,45 @@ def _databases(cluster, node):
     return sorted(d for (d,) in cluster.super(node, "SELECT datname FROM pg_database WHERE datallowconn"))
 
 
+def digest(database, text):
+    """What pg_dump said of a database: {"database schema" or "database.table": sha256}."""
+    text, at, sums = KEY.sub("", text), 0, {}
+    schema = hashlib.sha256()
+    for found in TABLE.finditer(text):
+        end = text.index("\n\\.\n", found.start())
+        schema.update(text[at:found.start()].encode())
+        # A table scan begins anywhere and rows lie where they were put: their order says nothing.
+        rows = "\n".join(sorted(text[found.start():end].split("\n")))
+        sums[f"{database}.{found.group(1)}"] = hashlib.sha256(rows.encode()).hexdigest()
+        at = end
+    schema.update(text[at:].encode())
+    return {**sums, f"{database} schema": schema.hexdigest()}
+
+
 def dump(cluster, node):
-    """{"database schema" or "database.table": sha256}; the heartbeat, which never rests, left out."""
+    """All databases of a node, the heartbeat, which never rests, left out: as digest(). Or the Anomaly: it cannot be read."""
     sums = {}
     for database in _databases(cluster, node):
         done = _run(cluster, [tool("pg_dump"), "-h", cluster.path(node, "sock"), "-p", "5432", "-U", "holdfast",
                               "--exclude-table-data=holdfast.heartbeat", database])
         if done.returncode != 0:
-            raise AssertionError(f"{node}: pg_dump of {database}: {done.stderr[-500:]}")
-        text, at, name = KEY.sub("", done.stdout), 0, f"{database} schema"
-        schema = hashlib.sha256()
-        for found in TABLE.finditer(text):
-            end = text.index("\n\\.\n", found.start())
-            schema.update(text[at:found.start()].encode())
-            # A table scan begins anywhere and rows lie where they were put: their order says nothing.
-            rows = "\n".join(sorted(text[found.start():end].split("\n")))
-            sums[f"{database}.{found.group(1)}"] = hashlib.sha256(rows.encode()).hexdigest()
-            at = end
-        schema.update(text[at:].encode())
-        sums[name] = schema.hexdigest()
+            return Anomaly("damaged", f"{node}: pg_dump of {database}: {done.stderr[-500:]}")
+        sums.update(digest(database, done.stdout))
     return sums
+
+
+def compare(dumps, leader):
+    """`dumps`: {node: what dump() returned}."""
+    first = dumps[leader]
+    if isinstance(first, dict) and not any(t.endswith(".public.ledger") for t in first):
+        raise AssertionError(f"the dump of {leader} lacks the ledger: {sorted(first)}")
+    for node, other in dumps.items():
+        if isinstance(other, Anomaly):
+            yield other
+        elif isinstance(first, dict):
+            for table in sorted(set(first) | set(other)):
+                if first.get(table) != other.get(table):
+                    yield Anomaly("copies-differ", f"{table} on {node} and on {leader}")
 
 
 def amcheck(cluster, node):
@@ -74,19 +93,12 @@ def check(cluster):
     leader = cluster.leader()
     cluster.super(leader, "CREATE EXTENSION IF NOT EXISTS amcheck")
     lsn = cluster.lsn(leader)
-    found = []
     for node in cluster.names():
         cluster.wait_replayed(node, lsn)
-    sums = {node: dump(cluster, node) for node in cluster.names()}
-    first = sums[leader]
-    if not any(t.endswith(".public.ledger") for t in first):
-        raise AssertionError(f"the dump of {leader} lacks the ledger: {sorted(first)}")
-    for node, other in sums.items():
-        for table in sorted(set(first) | set(other)):
-            if first.get(table) != other.get(table):
-                found.append(Anomaly("copies-differ", f"{table} on {node} and on {leader}"))
+    found = list(compare({node: dump(cluster, node) for node in cluster.names()}, leader))
+    for node in cluster.names():
         found += amcheck(cluster, node)
-    return found, {t: s for t, s in first.items() if not t.endswith("schema")}
+    return found
 
 
 def ledger(cluster):
