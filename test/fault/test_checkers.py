@@ -2,14 +2,9 @@
 histories without one pass. No cluster is needed."""
 
 import hashlib
-import importlib.machinery
-import importlib.util
-import json
-import os
 
 import pytest
 
-import campaign
 import check_append
 import check_gates
 import check_register
@@ -321,84 +316,6 @@ def test_gates_epoch_goes_back():
     logs = {"a": gate_log(("lease", 200, 100), ("open", 5, 110), ("shut", 150), ("lease", 400, 300),
                           ("open", 4, 310), ("shut", 350))}
     assert gate_kinds(logs) == ["epoch-goes-back"]
-
-
-# ---- runs ---------------------------------------------------------------------------------------------
-
-
-def result(seed=1, recovery_s=2.0, **more):
-    counts = {"rows": 10, "transactions": 11, "register operations": 12, "follower reads": 13, "epochs": 2}
-    return campaign.Result(**{"seed": seed, "seconds": 60.0, "nodes": 3, "version": "holdfast 1", "begun": 1000.0, "events": ["e"],
-                              "counts": counts, "recovery_s": recovery_s, **more})
-
-
-@pytest.mark.parametrize("took, verdict", ((29.9, "ok"), (30.0, "ok"), (30.01, "slow"), (45.4, "slow"), (None, "ok")))
-def test_a_run_that_is_whole_too_late_has_failed(took, verdict):
-    assert (result(recovery_s=took).verdict, result(recovery_s=took).passed) == (verdict, verdict == "ok")
-
-
-def test_a_slow_run_says_so_and_what_the_bound_was():
-    assert result(recovery_s=45.4).line().startswith("slow   seed 1 ")
-    assert result(recovery_s=45.4).line().endswith("; whole after 45.4 s, more than 30 s")
-    assert result(recovery_s=4.0).line().endswith("; whole after 4.0 s")
-
-
-def test_patience_is_told():
-    assert result(recovery_s=45.4, patience=2).line().endswith("; whole after 45.4 s (bound 60 s: patience 2)")
-    late = result(recovery_s=60.1, patience=2)
-    assert late.verdict == "slow" and late.line().endswith("; whole after 60.1 s (bound 60 s: patience 2), more than 60 s")
-
-
-def test_how_sessions_were_connected_is_told():
-    assert " 3 nodes, pool session, 1 faults, 10 rows, " in result().line()
-    shared = result(pool="auto")
-    shared.counts["connections taken over"] = 77
-    assert " 3 nodes, pool auto of 2, 77 taken over, 1 faults, 10 rows, " in shared.line()
-    assert (result().facts()["pool"], shared.facts()["pool"]) == ("session", "auto")
-
-
-def test_the_seed_or_whoever_asks_says_how_sessions_are_connected(monkeypatch):
-    asked = []
-
-    def lab(*args, **more):
-        asked.append((args, more))
-        raise RuntimeError("that is enough")
-
-    monkeypatch.setattr(campaign, "version", lambda: "holdfast 1")
-    monkeypatch.setattr(campaign.laboratory, "Lab", lab)
-    for seed, pool in ((20261208, None), (20265029, "auto"), (303, None), (303, "session")):
-        campaign.run(seed, 5, pool=pool)
-    assert [(args[1], more["pool"]) for args, more in asked] == [
-        (20261208, "session"), (20265029, "auto"), (303, "auto"), (303, "session")]
-
-
-def test_what_else_is_wrong_counts_more_than_slowness():
-    lost = [check_append.Anomaly("lost", "a row")]
-    assert result(recovery_s=45.4, anomalies=lost).verdict == result(recovery_s=45.4, trouble="x").verdict == "FAILED"
-
-
-def run_program(monkeypatch, results, *args):
-    """test/fault/run with runs that were made up; returns its exit status."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run")
-    loader = importlib.machinery.SourceFileLoader("fault_run", path)
-    program = importlib.util.module_from_spec(importlib.util.spec_from_loader("fault_run", loader))
-    loader.exec_module(program)
-    left = iter(results)
-    monkeypatch.setattr(campaign, "run", lambda *_, **__: next(left))
-    monkeypatch.setattr("sys.argv", ["run", "--seed", "1", "--runs", str(len(results)), *args])
-    with pytest.raises(SystemExit) as ended:
-        program.main()
-    return ended.value.code
-
-
-def test_the_program_fails_for_a_slow_run(monkeypatch, capsys):
-    assert run_program(monkeypatch, [result(1), result(2, recovery_s=30.5)], "--json") == 1
-    said = capsys.readouterr().out.splitlines()
-    assert said[-1] == "fault runs: 1 passed, 1 failed (1 of them only slow)"
-    facts = [json.loads(line) for line in said if line.startswith("{")]
-    assert [(f["passed"], f["verdict"], f["bound_s"]) for f in facts] == [(True, "ok", 30), (False, "slow", 30)]
-    assert run_program(monkeypatch, [result(1), result(2)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "fault runs: 2 passed, 0 failed"
 
 
 # ---- cycles and schedules -----------------------------------------------------------------------------
