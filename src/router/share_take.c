@@ -383,7 +383,7 @@ int hf_share_swallow(struct hf_session *s, size_t *most)
             return -1;
         if ((size_t)n < len)
             return 0;
-        if (hf_end_read(s->back, b, len) != (ssize_t)len || (b[0] == 'Z' && b[5] != 'I'))
+        if (hf_end_read(s->back, b, len) != (ssize_t)len || (b[0] == 'Z' && (len != 6 || b[5] != 'I')))
             return -1;
         memmove(awaits, awaits + 1, sizeof s->share->awaits - 1);
     }
