@@ -21,6 +21,7 @@ enum {
     HF_SCRAM_VERIFIER_MAX = 256, /* as text, with its NUL */
     HF_SCRAM_BINDING_MAX = 64,   /* a hash of a certificate */
     HF_SCRAM_AUTH_MAX = 3 * HF_SCRAM_MESSAGE_MAX,
+    HF_SCRAM_ITERATIONS_MAX = 999999999, /* in a verifier that is understood */
 };
 
 struct hf_scram_verifier {

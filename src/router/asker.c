@@ -90,9 +90,18 @@ static enum hf_role_kind kind_of(const PGresult *res, struct hf_scram_verifier *
     return strncmp(password, "md5", 3) == 0 ? HF_ROLE_MD5 : HF_ROLE_ODD;
 }
 
+/* What PostgreSQL makes verifiers with, if it says so (from 16 on): mocks are not to be told by theirs. */
+static uint32_t iterations_in(const PGresult *res)
+{
+    const char *text = PQntuples(res) == 1 ? PQgetvalue(res, 0, 2) : "";
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && n > 0 && n <= HF_SCRAM_ITERATIONS_MAX ? (uint32_t)n : ITERATIONS;
+}
+
 static void answer(struct hf_asker *a, const struct hf_link *l, struct hf_question *q, const PGresult *res)
 {
-    uint32_t iterations = PQntuples(res) == 1 ? (uint32_t)strtoul(PQgetvalue(res, 0, 2), NULL, 10) : 0;
     struct hf_scram_verifier v;
 
     q->role.kind = kind_of(res, &v);
@@ -100,7 +109,7 @@ static void answer(struct hf_asker *a, const struct hf_link *l, struct hf_questi
     q->role.stamp = PQntuples(res) == 1 ? strtoull(PQgetvalue(res, 0, 3), NULL, 10) | 1 : 0;
     if (q->role.kind != HF_ROLE_SCRAM) {
         uv_mutex_lock(&a->mutex);
-        hf_scram_verifier_mock(&v, a->secret, q->name, iterations > 0 ? iterations : ITERATIONS);
+        hf_scram_verifier_mock(&v, a->secret, q->name, iterations_in(res));
         uv_mutex_unlock(&a->mutex);
     }
     hf_scram_verifier_print(&v, q->role.verifier);
