@@ -177,10 +177,11 @@ def gates(lab):
 def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, keep_dump=True, patience=1.0,
         pool=None):
     """One run; `before(lab)` may change the cluster first. Never raises for what the cluster did. `nodes`, `pool`: None: the seed
-    says."""
+    says; but with a mutation nobody shares: that program has no guard beside it, and without one a session keeps its connection."""
+    pool = pool or ("session" if mutation else schedule.pool(seed))
     events = schedule.make(seed, seconds, only)
     result = Result(seed, seconds, nodes or schedule.size(seed), version(), time.time(),
-                    [str(e) for e in events], offset=boot_offset(), patience=patience, pool=pool or schedule.pool(seed))
+                    [str(e) for e in events], offset=boot_offset(), patience=patience, pool=pool)
     lab = None
     try:
         lab = laboratory.Lab(result.nodes, seed, mutation=mutation, pool=result.pool)

@@ -54,10 +54,11 @@ def test_the_seed_or_whoever_asks_says_how_sessions_are_connected(monkeypatch):
 
     monkeypatch.setattr(campaign, "version", lambda: "holdfast 1")
     monkeypatch.setattr(campaign.laboratory, "Lab", lab)
-    for seed, pool in ((20261208, None), (20265029, "auto"), (303, None), (303, "session")):
-        campaign.run(seed, 5, pool=pool)
+    for seed, pool, mutation in ((20261208, None, None), (20265029, "auto", None), (303, None, None), (303, "session", None),
+                                 (303, None, "IGNORE_LEASE")):
+        campaign.run(seed, 5, pool=pool, mutation=mutation)
     assert [(args[1], more["pool"]) for args, more in asked] == [
-        (20261208, "session"), (20265029, "auto"), (303, "auto"), (303, "session")]
+        (20261208, "session"), (20265029, "auto"), (303, "auto"), (303, "session"), (303, "session")]
 
 
 def test_what_else_is_wrong_counts_more_than_slowness():
