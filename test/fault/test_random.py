@@ -26,7 +26,7 @@ LONG = [int(s) for s in os.environ.get("HOLDFAST_FAULT_SEEDS", "").split()]
 
 def judge(result):
     print(result.line())
-    assert result.passed, f"{result.anomalies[:10]} {result.trouble}"
+    assert result.passed, f"{result.line()} {result.anomalies[:10]} {result.trouble}"
 
 
 def short(seed):
