@@ -22,7 +22,8 @@ class Wires:
         self._lock = threading.Lock()
         self._cut = set()     # (a, b): bytes between a and b wait, in both directions
         self._broken = set()  # (a, b): connections are reset and refused
-        self._live = []       # (pair, socket, socket)
+        self._deaf = {}       # (a, b): the one of them whose connections stand, and hear nothing of that
+        self._live = []       # (pair, {node: socket to it})
         self._listeners = []
         self._closed = False
         self.port = {}
@@ -54,24 +55,37 @@ class Wires:
             pairs = {self._pair(a, b) for a in side for b in other}
             self._broken |= pairs
             hit = [c for c in self._live if c[0] in pairs]
-        for _, a, b in hit:
-            self._abort(a)
-            self._abort(b)
+        for _, ends in hit:
+            for s in ends.values():
+                self._abort(s)
+
+    def refuse(self, node):
+        """The others get RST from `node`, now and whenever they try, and `node` hears nothing of it: what it says is lost."""
+        with self._lock:
+            pairs = {self._pair(node, n) for n in self._names if n != node}
+            self._broken |= pairs
+            self._deaf.update(dict.fromkeys(pairs, node))
+            hit = [c for c in self._live if c[0] in pairs]
+        for _, ends in hit:
+            for name, s in ends.items():
+                if name != node:
+                    self._abort(s)
 
     def join(self):
         """All wires whole; what was held back arrives late."""
         with self._lock:
             self._cut.clear()
             self._broken.clear()
+            self._deaf.clear()
 
     def close(self):
         self._closed = True
         self.join()
         for s in self._listeners:
             s.close()
-        for _, a, b in list(self._live):
-            self._abort(a)
-            self._abort(b)
+        for _, ends in list(self._live):
+            for s in ends.values():
+                self._abort(s)
 
     # ---- what threads do ----
 
@@ -110,7 +124,8 @@ class Wires:
         return None
 
     def _carry(self, name, s, port):
-        pair = self._pair(name, self._dialer(port) or "?")
+        dialer = self._dialer(port) or "?"
+        pair = self._pair(name, dialer)
         with self._lock:
             broken = pair in self._broken
         if broken:
@@ -123,22 +138,26 @@ class Wires:
             self._abort(s)
             return
         out.settimeout(None)
-        entry = (pair, s, out)
+        entry = (pair, {dialer: s, name: out})
         with self._lock:
             self._live.append(entry)
         back = threading.Thread(target=self._pump, args=(pair, out, s), daemon=True)
         back.start()
         self._pump(pair, s, out)
         back.join()
+        self._hold(pair)
         with self._lock:
             self._live.remove(entry)
         s.close()
         out.close()
 
     def _hold(self, pair):
+        self._wait(lambda: pair not in self._cut and pair not in self._deaf)
+
+    def _wait(self, check):
         while not self._closed:
             with self._lock:
-                if pair not in self._cut:
+                if check():
                     return
             time.sleep(0.005)
 
@@ -152,6 +171,7 @@ class Wires:
                     return
                 sink.sendall(data)
         except OSError:
+            self._hold(pair)
             self._abort(source)
             self._abort(sink)
 
@@ -159,8 +179,9 @@ class Wires:
 class WiredCluster(direct.DirectCluster):
     """Three nodes on Wires."""
 
-    def __init__(self, replicas=3, lease_ms=500):
-        super().__init__(replicas, lease_ms)
+    def __init__(self, replicas=3, lease_ms=500, binary=None, options=()):
+        super().__init__(replicas, lease_ms, binary)
+        self.options += options
         proxies = [self.port + 10 * i + 5 for i in range(replicas)]
         self.make_directories()
         self.wires = Wires(self.names(), proxies, lambda n: self.sql_port(n) + 4, self._pids)

@@ -10,7 +10,6 @@ static const struct {
     const char *name;
     enum hf_mutation mutation;
 } known[] = {
-    {"SKIP_FENCE", HF_MUT_SKIP_FENCE},
     {"COUNT_ONE_LESS", HF_MUT_COUNT_ONE_LESS},
     {"OPEN_BEFORE_BARRIER", HF_MUT_OPEN_BEFORE_BARRIER},
     {"IGNORE_LEASE", HF_MUT_IGNORE_LEASE},
