@@ -1,51 +1,23 @@
 /* holdfast chaos: hurts a cluster of this machine in ways that it must survive, while clients write, and says
  * whether anything acknowledged was lost. One fault at a time, the next only when the cluster is whole. */
-#include "cmd/cmd.h"
+#include "cmd/chaos.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <unistd.h>
 
-#include "cmd/chaos_ledger.h"
+#include "cmd/cmd.h"
 
 enum {
     ASK_MS = 1000,
-    SWITCH_MS = 30000,
-    WHOLE_MS = 60000,   /* a copy of all data may be part of it */
     POLL_MS = 50,
+    COPIES_MS = 5000,
+    WHOLE_S = 60,       /* a copy of all data may be part of it */
     ROWS_PER_S = 4000,  /* bound on what the ledger can hold */
-    FAULTS_MAX = 4096,
-};
-
-enum fault { KILL_NODE, STOP_NODE, SWITCHOVER, KILL_POSTGRES, N_FAULTS };
-
-static const char *const fault_names[N_FAULTS] = {"kill node", "stop node", "switchover",
-                                                  "kill PostgreSQL"};
-
-struct done {
-    enum fault fault;
-    unsigned node, stop_ms;
-    bool leader;
-    unsigned long at_ms, gap_ms, whole_ms;
-};
-
-struct chaos {
-    struct hf_local local;
-    struct hf_chaos_ledger *ledger;
-    uint64_t random;
-    unsigned seed, seconds, clients;
-    bool json;
-    unsigned long begun_ms;
-    unsigned n_done;
-    struct done done[FAULTS_MAX];
 };
 
 /* splitmix64: the same seed, the same faults. */
-static uint64_t draw(struct chaos *c)
+static uint64_t draw(struct hf_chaos *c)
 {
     uint64_t z = c->random += 0x9e3779b97f4a7c15ull;
 
@@ -74,16 +46,19 @@ static int whole(const struct hf_local *l)
     return leader;
 }
 
-static int wait_whole(const struct hf_local *l, struct hf_error *err)
+/* Returns the leader, or an error. An interrupt ends it only while nothing has been done to the cluster. */
+static int wait_whole(struct hf_chaos *c, struct hf_error *err)
 {
-    unsigned long end = hf_cmd_now_ms() + WHOLE_MS;
+    unsigned long end = hf_cmd_now_ms() + c->whole_s * 1000ul;
     int leader;
 
-    while ((leader = whole(l)) < 0) {
+    while ((leader = whole(&c->local)) < 0) {
+        if (c->begun_ms == 0 && hf_chaos_interrupted(&c->interrupt) != 0)
+            return hf_fail(err, HF_ECLOSED, "chaos: interrupted; cluster %s was left alone", c->local.name);
         if (hf_cmd_now_ms() > end)
             return hf_fail(err, HF_ETIMEOUT,
-                           "cluster %s: not every node is up and streaming, for %d s now (hint: `holdfast "
-                           "status`; chaos hurts only a cluster that is whole)", l->name, WHOLE_MS / 1000);
+                           "cluster %s: not every node is up and streaming, for %u s now (hint: `holdfast "
+                           "status`; chaos hurts only a cluster that is whole)", c->local.name, c->whole_s);
         hf_cmd_sleep_ms(POLL_MS);
     }
     return leader;
@@ -91,199 +66,73 @@ static int wait_whole(const struct hf_local *l, struct hf_error *err)
 
 /* -- hurting ----------------------------------------------------------------------------------------- */
 
-static int signal_node(const struct hf_local *l, unsigned node, int sig, struct hf_error *err)
-{
-    char name[HF_NAME_MAX];
-    int rv;
-
-    hf_local_node_name(l, node, name);
-    rv = hf_cmd_ask_supervisor(l, json_pack("{s:s,s:s,s:i,s:b,s:b}", "op", "kill", "node", name, "signal",
-                                            sig, "group", 0, "restart", 1), 5 * ASK_MS, NULL, err);
-    return rv;
-}
-
-static int stop_node(const struct hf_local *l, const struct done *d, struct hf_error *err)
-{
-    int rv = signal_node(l, d->node, SIGSTOP, err);
-
-    if (rv != 0)
-        return rv;
-    hf_cmd_sleep_ms(d->stop_ms);
-    return signal_node(l, d->node, SIGCONT, err);
-}
-
-/* Is this process the PostgreSQL of that data directory? A pid file alone proves nothing. */
-static bool is_postmaster_of(pid_t pid, const char *data)
-{
-    char path[64], line[HF_PATH_MAX + 256];
-    size_t n;
-    FILE *f;
-
-    (void)snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-    f = fopen(path, "re");
-    if (f == NULL)
-        return false;
-    n = fread(line, 1, sizeof line - 1, f);
-    (void)fclose(f);
-    line[n] = '\0';
-    for (size_t at = 0; at < n; at += strlen(line + at) + 1)
-        if (strcmp(line + at, data) == 0)
-            return true;
-    return false;
-}
-
-static int kill_postgres(const struct hf_local *l, unsigned node, struct hf_error *err)
-{
-    char data[HF_PATH_MAX], path[HF_PATH_MAX];
-    int pid = 0, fd, rv = 0;
-    FILE *f;
-
-    hf_local_node_path(l, node, "data", data);
-    hf_local_node_path(l, node, "data/postmaster.pid", path);
-    f = fopen(path, "re");
-    if (f == NULL)
-        return hf_fail(err, HF_EIO, "%s: %s", path, strerror(errno));
-    if (fscanf(f, "%d", &pid) != 1)
-        pid = 0;
-    (void)fclose(f);
-    /* The descriptor first: what it names cannot become another process after the look. */
-    fd = pid > 1 ? pidfd_open(pid, 0) : -1;
-    if (fd < 0 || !is_postmaster_of(pid, data))
-        rv = hf_fail(err, HF_ENOENT, "%s: names no PostgreSQL of this directory", path);
-    else if (pidfd_send_signal(fd, SIGKILL, NULL, 0) != 0)
-        rv = hf_fail(err, HF_EPERM, "%s: process %d: %s", path, pid, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return rv;
-}
-
-static int hand_over(const struct hf_local *l, unsigned leader, unsigned to, struct hf_error *err)
-{
-    char name[HF_NAME_MAX];
-    int rv;
-
-    hf_local_node_name(l, to, name);
-    rv = hf_cmd_ask_node(l, leader, json_pack("{s:s,s:s}", "op", "switchover", "to", name), SWITCH_MS,
-                         NULL, err);
-    return rv == HF_ECLOSED ? 0 : rv; /* it may restart on the way */
-}
-
-static int hurt(struct chaos *c, struct done *d, unsigned leader, struct hf_error *err)
-{
-    switch (d->fault) {
-    case KILL_NODE:
-        return signal_node(&c->local, d->node, SIGKILL, err);
-    case STOP_NODE:
-        return stop_node(&c->local, d, err);
-    case SWITCHOVER:
-        return hand_over(&c->local, leader, d->node, err);
-    default:
-        return kill_postgres(&c->local, d->node, err);
-    }
-}
-
 /* Every second fault is for the leader; a switchover goes to a follower. */
-static void choose(struct chaos *c, struct done *d, unsigned leader)
+static void choose(struct hf_chaos *c, struct hf_chaos_done *d, unsigned leader)
 {
     unsigned n = c->local.replicas;
     bool other = draw(c) % 2 != 0;
     unsigned step = n > 1 ? 1 + (unsigned)(draw(c) % (n - 1)) : 0;
 
-    d->fault = (enum fault)(draw(c) % N_FAULTS);
+    d->fault = (enum hf_chaos_fault)(draw(c) % HF_CHAOS_N_FAULTS);
     d->stop_ms = 100 + (unsigned)(draw(c) % 2900);
-    if (d->fault == SWITCHOVER && n == 1)
-        d->fault = KILL_NODE;
-    d->node = d->fault == SWITCHOVER || other ? (leader + step) % n : leader;
+    if (d->fault == HF_CHAOS_SWITCHOVER && n == 1)
+        d->fault = HF_CHAOS_KILL_NODE;
+    d->node = d->fault == HF_CHAOS_SWITCHOVER || other ? (leader + step) % n : leader;
     d->leader = d->node == leader;
 }
 
-static void tell(const struct chaos *c, const struct done *d)
+/* One fault, and the wait for what the cluster makes of it. */
+static int hurt_once(struct hf_chaos *c, unsigned leader, struct hf_error *err)
 {
-    char name[HF_NAME_MAX], more[32] = "";
+    struct hf_chaos_done *d = &c->done[c->n_done++];
+    unsigned long hit;
+    struct hf_error late;
+    int rv, again;
 
-    if (c->json)
-        return;
-    hf_local_node_name(&c->local, d->node, name);
-    if (d->fault == STOP_NODE)
-        (void)snprintf(more, sizeof more, " %u ms", d->stop_ms);
-    printf("%7.1f s  %-16s %-10s %-8s  longest wait %5lu ms, whole after %5.1f s%s\n",
-           (double)d->at_ms / 1000, fault_names[d->fault], name, d->leader ? "leader" : "follower",
-           d->gap_ms, (double)d->whole_ms / 1000, more);
-    (void)fflush(stdout);
+    choose(c, d, leader);
+    (void)hf_chaos_ledger_gap_ms(c->ledger);
+    hit = hf_cmd_now_ms();
+    d->at_ms = hit - c->begun_ms;
+    rv = hf_chaos_hurt(c, d, leader, err);
+    hf_cmd_sleep_ms(2 * POLL_MS); /* for the first look to see it */
+    again = wait_whole(c, rv == 0 ? err : &late);
+    d->whole = again >= 0;
+    d->whole_ms = hf_cmd_now_ms() - hit;
+    d->gap_ms = hf_chaos_ledger_gap_ms(c->ledger);
+    hf_chaos_tell(c, d);
+    return rv != 0 ? rv : again < 0 ? again : 0;
 }
 
-static int hurt_until(struct chaos *c, struct hf_error *err)
+static int hurt_until(struct hf_chaos *c, struct hf_error *err)
 {
     unsigned long end = c->begun_ms + c->seconds * 1000ul;
 
-    while (hf_cmd_now_ms() < end && c->n_done < FAULTS_MAX) {
-        struct done *d = &c->done[c->n_done];
-        int leader = wait_whole(&c->local, err);
-        unsigned long hit;
+    while (hf_cmd_now_ms() < end && c->n_done < HF_CHAOS_FAULTS_MAX) {
+        int leader = wait_whole(c, err), rv;
         if (leader < 0)
             return leader;
-        choose(c, d, (unsigned)leader);
-        (void)hf_chaos_ledger_gap_ms(c->ledger);
-        hit = hf_cmd_now_ms();
-        d->at_ms = hit - c->begun_ms;
-        if (hurt(c, d, (unsigned)leader, err) != 0)
-            return err->code;
-        hf_cmd_sleep_ms(2 * POLL_MS); /* for the first look to see it */
-        if (wait_whole(&c->local, err) < 0)
-            return err->code;
-        d->whole_ms = hf_cmd_now_ms() - hit;
-        d->gap_ms = hf_chaos_ledger_gap_ms(c->ledger);
-        c->n_done++;
-        tell(c, d);
-        hf_cmd_sleep_ms(500 + (unsigned)(draw(c) % 1500));
+        if (hf_chaos_interrupted(&c->interrupt) != 0)
+            return 0;
+        rv = hurt_once(c, (unsigned)leader, err);
+        if (rv != 0)
+            return rv;
+        hf_chaos_interrupt_pause(&c->interrupt, 500 + (unsigned)(draw(c) % 1500));
     }
     return 0;
 }
 
-/* -- the report -------------------------------------------------------------------------------------- */
-
-static void report_json(const struct chaos *c, const struct hf_chaos_verdict *v, bool ok)
+static int run(struct hf_chaos *c, struct hf_error *err)
 {
-    json_t *faults = json_array(), *o;
-
-    for (unsigned i = 0; i < c->n_done; i++) {
-        const struct done *d = &c->done[i];
-        char name[HF_NAME_MAX];
-        hf_local_node_name(&c->local, d->node, name);
-        json_array_append_new(
-            faults, json_pack("{s:s,s:s,s:s,s:I,s:I,s:I}", "fault", fault_names[d->fault], "node", name,
-                              "role", d->leader ? "leader" : "follower", "at_ms", (json_int_t)d->at_ms,
-                              "longest_wait_ms", (json_int_t)d->gap_ms, "whole_ms",
-                              (json_int_t)d->whole_ms));
-    }
-    o = json_pack("{s:s,s:i,s:i,s:o,s:I,s:I,s:I,s:I,s:I,s:b}", "cluster", c->local.name, "seed",
-                  (int)c->seed, "seconds", (int)c->seconds, "faults", faults, "acknowledged",
-                  (json_int_t)v->acked, "unknown", (json_int_t)v->unknown, "lost", (json_int_t)v->lost,
-                  "doubled", (json_int_t)v->doubled, "longest_wait_ms", (json_int_t)v->longest_ms, "ok",
-                  (int)ok);
-    (void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    printf("\n");
-    json_decref(o);
-}
-
-static void report(const struct chaos *c, const struct hf_chaos_verdict *v)
-{
-    printf("\n%u faults; %" PRIu64 " rows acknowledged, %" PRIu64 " of unknown fate; longest time without an "
-           "acknowledgement %lu ms\n", c->n_done, v->acked, v->unknown, v->longest_ms);
-    printf("%" PRIu64 " acknowledged rows lost, %" PRIu64 " rows doubled\n", v->lost, v->doubled);
-    if (v->lost != 0)
-        printf("the first lost row is %" PRIu64 " (the table holdfast_chaos is kept)\n", v->first_lost);
-}
-
-static int run(struct chaos *c, struct hf_error *err)
-{
-    struct hf_chaos_verdict v;
+    struct hf_chaos_verdict v = {.n_copies = 0};
     struct hf_error late;
-    int rv = wait_whole(&c->local, err), checked;
+    int rv = wait_whole(c, err), checked;
     bool ok;
 
-    if (rv < 0)
+    if (rv < 0) {
+        if (c->json)
+            hf_chaos_report(c, &v, false);
         return rv;
+    }
     c->ledger = hf_chaos_ledger_start(&c->local, c->clients, (uint64_t)ROWS_PER_S * (c->seconds + 120), err);
     if (c->ledger == NULL)
         return err->code;
@@ -292,24 +141,29 @@ static int run(struct chaos *c, struct hf_error *err)
                c->clients);
     c->begun_ms = hf_cmd_now_ms();
     rv = hurt_until(c, err);
+    /* Also where a signal came at once: without a row nothing is shown. */
+    if (rv == 0 && !hf_chaos_ledger_goes_on(c->ledger, c->whole_s * 1000))
+        rv = hf_fail(err, HF_ETIMEOUT, "cluster %s: no row was acknowledged for %u s, though all is up and streaming "
+                     "(hint: keep its directory and logs)", c->local.name, c->whole_s);
     hf_chaos_ledger_stop(c->ledger);
     /* Even if the cluster did not become whole: what it acknowledged is looked for. */
     checked = hf_chaos_ledger_check(c->ledger, &v, rv == 0 ? err : &late);
-    ok = rv == 0 && checked == 0 && v.lost == 0 && v.doubled == 0 && v.acked > 0;
-    if (checked == 0 && c->json)
-        report_json(c, &v, ok);
-    else if (checked == 0)
-        report(c, &v);
+    if (checked == 0) /* what is not whole for so long is not waited for once more */
+        hf_chaos_ledger_check_copies(c->ledger, rv == 0 ? c->whole_s * 1000 : COPIES_MS, &v);
+    ok = rv == 0 && checked == 0 && v.lost == 0 && v.doubled == 0 && v.bad_copies == 0;
+    hf_chaos_report(c, &v, ok);
     hf_chaos_ledger_free(c->ledger, ok);
     if (rv == 0 && checked == 0 && !ok)
         rv = hf_fail(err, HF_ECORRUPT, "cluster %s: %s (hint: keep its directory and logs)", c->local.name,
-                     v.acked == 0 ? "no row was acknowledged" : "acknowledged rows were lost or doubled");
+                     v.lost != 0 || v.doubled != 0
+                         ? "acknowledged rows were lost or doubled"
+                         : "not every node's own copy has the acknowledged rows, each once");
     return rv != 0 ? rv : checked;
 }
 
 int hf_cmd_chaos(int argc, char **argv)
 {
-    static struct chaos c;
+    static struct hf_chaos c;
     char dir[HF_PATH_MAX] = "";
     bool yes = false;
     const struct hf_option o[] = {
@@ -321,21 +175,26 @@ int hf_cmd_chaos(int argc, char **argv)
          "no new fault after so long (default 60)"},
         {"clients", 0, HF_OPT_NUMBER, &c.clients, 0, 1, HF_CHAOS_CLIENTS_MAX, NULL, "N",
          "how many write meanwhile (default 4)"},
+        {"whole-seconds", 0, HF_OPT_NUMBER, &c.whole_s, 0, 1, 86400, NULL, "N",
+         "how long the cluster may take to be whole (default 60)"},
         {"json", 0, HF_OPT_FLAG, &c.json, 0, 0, 0, NULL, NULL, "the report for programs"},
     };
     const struct hf_usage u = {
-        "--yes [--seed N] [--seconds N] [--clients N] [--json] [--dir DIR]",
+        "--yes [--seed N] [--seconds N] [--clients N] [--whole-seconds N] [--json] [--dir DIR]",
         "Kills and freezes nodes, kills PostgreSQL and hands leadership over, one at a time and at random,\n"
         "while clients write numbered rows into the table holdfast_chaos of the application's database; then\n"
-        "looks whether every acknowledged row is there once. Other clients of the cluster notice each change\n"
-        "of leader. Exit status 1 if anything was lost, or the cluster did not become whole again.\n",
+        "looks whether every acknowledged row is there once, also in each node's own copy. Other clients of the\n"
+        "cluster notice each change of leader. Ctrl-C ends the fault, and the check is made; a second one ends all.\n"
+        "Exit status 1 if anything was lost, or the cluster did not become whole again; else, if interrupted, 130\n"
+        "(128 and the number of the signal).\n",
         o, sizeof o / sizeof *o};
     struct hf_error err = {0};
-    int status, rv;
+    int status, rv, sig;
 
     c.seed = (unsigned)(hf_cmd_now_ms() % 1000000000ul);
     c.seconds = 60;
     c.clients = 4;
+    c.whole_s = WHOLE_S;
     if (!hf_cmd_parse(argc, argv, &u, NULL, &status))
         return status;
     if (!yes)
@@ -345,7 +204,13 @@ int hf_cmd_chaos(int argc, char **argv)
     c.random = c.seed;
     /* A frozen node's kernel still takes connections: its clients go elsewhere, as yours should. */
     (void)setenv("PGCONNECT_TIMEOUT", "2", 0);
+    rv = hf_chaos_interrupt_start(&c.interrupt, &c.local, &err);
+    if (rv != 0)
+        return hf_cmd_fail(&err);
     rv = run(&c, &err);
+    sig = hf_chaos_interrupted(&c.interrupt);
+    hf_chaos_interrupt_stop(&c.interrupt);
     hf_local_free(&c.local);
-    return rv == 0 ? 0 : hf_cmd_fail(&err);
+    status = rv == 0 ? 0 : hf_cmd_fail(&err);
+    return sig != 0 && (rv == 0 || c.begun_ms == 0) ? 128 + sig : status;
 }
