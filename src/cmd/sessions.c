@@ -79,30 +79,31 @@ static void print_sessions(const json_t *all)
 
 static int list(const struct hf_local *l, bool json, bool carried)
 {
-    json_t *all = json_array();
-    struct hf_error err = {0};
-    unsigned answered = 0;
+    json_t *all = json_array(), *unreachable = json_array();
+    size_t silent;
 
     for (unsigned i = 0; i < l->replicas; i++) {
+        struct hf_error err;
+        char name[HF_NAME_MAX];
         if (add_node(l, i, carried, all, &err) == 0)
-            answered++;
-        else if (!json)
-            fprintf(stderr, "holdfast: %s\n", err.text);
+            continue;
+        hf_local_node_name(l, i, name);
+        (void)json_array_append_new(unreachable, json_pack("{s:s,s:s}", "node", name, "error", err.text));
+        if (!json)
+            fprintf(stderr, "holdfast: %s: %s; its sessions are left out\n", name, err.text);
     }
-    if (answered > 0 && json) {
-        json_t *o = json_pack("{s:O}", "sessions", all);
+    silent = json_array_size(unreachable);
+    if (json) {
+        json_t *o = json_pack("{s:O,s:O}", "sessions", all, "unreachable", unreachable);
         (void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         printf("\n");
         json_decref(o);
-    } else if (answered > 0) {
+    } else if (silent < l->replicas) {
         print_sessions(all);
     }
+    json_decref(unreachable);
     json_decref(all);
-    if (answered > 0)
-        return 0;
-    if (json)
-        fprintf(stderr, "holdfast: %s\n", err.text);
-    return 1;
+    return silent == 0 ? 0 : 1;
 }
 
 static int end_session(const struct hf_local *l, const char *id)
@@ -119,6 +120,10 @@ static int end_session(const struct hf_local *l, const char *id)
     ordinal = node[0] != '\0' ? hf_local_ordinal(l, node) : -1;
     if (number <= 0 || *end != '\0' || ordinal < 0)
         return hf_cmd_wrong_usage("sessions", "--kill takes an ID as `holdfast sessions` prints it: demo-0/12");
+    if ((unsigned)ordinal >= l->replicas) {
+        fprintf(stderr, "holdfast: no node %s in cluster %s (hint: `holdfast status`)\n", node, l->name);
+        return 1;
+    }
     rv = hf_cmd_ask_node(l, (unsigned)ordinal,
                          json_pack("{s:s,s:I}", "op", "end-session", "id", (json_int_t)number), ASK_MS, NULL, &err);
     return rv == 0 ? 0 : hf_cmd_fail(&err);
@@ -139,7 +144,8 @@ int hf_cmd_sessions(int argc, char **argv)
         "[--json] [--all] [--kill ID] [--dir DIR]",
         "Prints each client's session: the node it is connected to and its number there, the client's address, user\n"
         "and database, where it is served (at the leader, a follower, another node by its name, or held until there\n"
-        "is a leader), what it does, whether it is free or what pins it to its server connection, PostgreSQL's process, since when, and the bytes from and to the client.\n",
+        "is a leader), what it does, whether it is free or what pins it to its server connection, PostgreSQL's process, since when, and the bytes from and to the client.\n"
+        "Exit status 1: a node did not answer, and its sessions are left out.\n",
         o, sizeof o / sizeof *o};
     struct hf_error err;
     struct hf_local l;

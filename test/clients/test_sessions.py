@@ -12,6 +12,11 @@ import harness
 from scenario import environment
 
 
+NO_ID = ("holdfast: sessions: --kill takes an ID as `holdfast sessions` prints it: demo-0/12"
+         " (hint: `holdfast sessions --help`)\n")
+NO_SESSION = "holdfast: no such session (hint: `holdfast sessions`)\n"
+
+
 def sessions(cluster, *args):
     return json.loads(cluster.run("sessions", "--json", *args).stdout)["sessions"]
 
@@ -86,10 +91,40 @@ def test_list_and_kill(cluster):
         "SELECT 1 FROM pg_stat_activity WHERE application_name = 'c-there'"), 10)
     here.cursor().execute("SELECT 1")
     reader.cursor().execute("SELECT 1")
-    for wrong in (t["id"], f"{leader}/0", "nonsense", "demo-9/1"):
-        assert cluster.run("sessions", "--kill", wrong, check=False).returncode != 0
+    done = cluster.run("sessions", "--kill", t["id"], check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", NO_SESSION)
     here.close()
     reader.close()
+
+
+@pytest.mark.parametrize("wrong, status, message", [
+    ("demo-0/0", 2, NO_ID), ("demo-0/-1", 2, NO_ID), ("demo-0/1x", 2, NO_ID), ("demo-0/", 2, NO_ID), ("demo-0", 2, NO_ID),
+    ("/1", 2, NO_ID), ("nonsense", 2, NO_ID),
+    ("demo-9/1", 1, "holdfast: no node demo-9 in cluster demo (hint: `holdfast status`)\n"),
+    ("demo-0/987654321", 1, NO_SESSION), ("demo-1/987654321", 1, NO_SESSION)])
+def test_ids_that_end_nothing(cluster, wrong, status, message):
+    there = cluster.connect("demo-0", application_name="c-lives")
+    done = cluster.run("sessions", "--kill", wrong, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", message)
+    there.cursor().execute("SELECT 1")
+    there.close()
+
+
+def test_a_node_that_does_not_answer_is_named():
+    with harness.Cluster() as cluster:
+        gone = cluster.followers()[0]
+        here = cluster.connect(cluster.leader(), application_name="c-left")
+        assert json.loads(cluster.run("sessions", "--json").stdout)["unreachable"] == []
+        cluster.kill_down(gone)
+        done = cluster.run("sessions", "--json", check=False)
+        answer = json.loads(done.stdout)
+        assert done.returncode == 1 and not done.stderr
+        assert [u["node"] for u in answer["unreachable"]] == [gone] and answer["unreachable"][0]["error"]
+        assert "c-left" in [s["application"] for s in answer["sessions"]]
+        done = cluster.run("sessions", check=False)
+        assert done.returncode == 1 and "demo-" in done.stdout
+        assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(f"holdfast: {gone}: ")
+        here.close()
 
 
 def test_who_is_ended_is_told(cluster):
