@@ -23,7 +23,7 @@ static const char script[] =
     "\"$cur\")); return ;;\n"
     "    esac\n"
     "    if [[ $cur == -* ]]; then\n"
-    "        COMPREPLY=($(compgen -W \"$(\"$1\" \"$verb\" --help | grep -o -- '--[a-z-]*' | sort -u)\" -- "
+    "        COMPREPLY=($(compgen -W \"$(\"$1\" \"$verb\" --help | sed -n 's/^  ....\\(--[a-z-]*\\) .*/\\1/p')\" -- "
     "\"$cur\"))\n"
     "    elif [[ $verb =~ ^(kill|start|logs)$ || $prev == --to || $prev == --node ]]; then\n"
     "        COMPREPLY=($(compgen -W \"$(\"$1\" status --json 2>/dev/null | sed -n 's/.*\"name\": "

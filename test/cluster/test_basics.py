@@ -328,11 +328,6 @@ def test_wrong_usage_exits_2():
                               check=False)
         assert done.returncode == 2, f"{args}: exit {done.returncode}"
         assert done.stderr, f"{args}: no word of explanation"
-    for verb in ("up", "down", "status", "uri", "sql", "switchover", "kill", "start", "logs",
-                 "history", "scale", "version", "node"):
-        done = subprocess.run([harness.BINARY, verb, "--help"], capture_output=True, text=True,
-                              timeout=20, check=False)
-        assert done.returncode == 0 and verb in done.stdout, f"{verb} --help"
 
 
 def test_s02_role_or_database_with_synchronous_commit_off_does_not_fool_the_barrier(cluster):
