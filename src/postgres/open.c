@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "postgres/private.h"
 
-enum { VERSION_MAJOR_MIN = 13, VERSION_MAJOR_TRIED = 17 };
+enum { VERSION_MAJOR_MIN = 13, VERSION_MAJOR_MAX = 17 };
 
 /* The minor releases of May 2025, the first in which a server that has just started waits for its
  * synchronous standbys from the first commit on (S2). */
@@ -86,7 +86,7 @@ static int find_bindir(struct hf_pg *pg, const char *wanted, struct hf_error *er
         int v = atoi(e->d_name);
         (void)snprintf(path, sizeof path, "/usr/lib/postgresql/%s/bin", e->d_name);
         if (v < best || !has_postgres(path) || (major != 0 && v != major) ||
-            (major == 0 && v > VERSION_MAJOR_TRIED))
+            (major == 0 && v > VERSION_MAJOR_MAX))
             continue;
         best = v;
         (void)snprintf(pg->bindir, sizeof pg->bindir, "%s", path);
@@ -139,9 +139,9 @@ static int check_version(struct hf_pg *pg, struct hf_error *err)
                        "%s: %s was made by PostgreSQL %d, the programs in %s are %s (hint: install "
                        "postgresql-%d)",
                        pg->name, pg->data, data, pg->bindir, pg->version_text, data);
-    if (major > VERSION_MAJOR_TRIED)
-        hf_warn("%s: PostgreSQL %s is newer than what Holdfast was tried with (%d)", pg->name,
-                pg->version_text, VERSION_MAJOR_TRIED);
+    if (major > VERSION_MAJOR_MAX)
+        hf_warn("%s: PostgreSQL %s is newer than what Holdfast is made for (up to %d)", pg->name,
+                pg->version_text, VERSION_MAJOR_MAX);
     return 0;
 }
 
