@@ -451,6 +451,8 @@ static int open_parts(struct hf_node *n, struct hf_error *err)
                                   .share = n->config->pool,
                                   .max_servers = n->config->max_servers,
                                   .pool_wait_ms = n->config->pool_wait_ms,
+                                  .stalled_ms = n->config->stalled_ms,
+                                  .idle_ms = n->config->idle_ms,
                                   .follow = n->config->follow_sessions,
                                   .allow = &n->config->allow};
     struct hf_peer_callbacks peer_cb = hf_node_peer_callbacks(n);

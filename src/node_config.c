@@ -84,6 +84,10 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "for each database and role, through this node (default 0: as many as PostgreSQL takes)"},
         {"pool-wait-ms", 0, HF_OPT_NUMBER, &c->pool_wait_ms, 0, 1, 3600000, "HOLDFAST_POOL_WAIT_MS", "MS",
          "how long a session waits for a server connection (default 60000)"},
+        {"stalled-client-ms", 0, HF_OPT_NUMBER, &c->stalled_ms, 0, 0, 86400000, "HOLDFAST_STALLED_CLIENT_MS", "MS",
+         "how long a client may stop half-way, while others wait for its server connection (default 30000; 0: for ever)"},
+        {"idle-timeout-ms", 0, HF_OPT_NUMBER, &c->idle_ms, 0, 0, 2147483647, "HOLDFAST_IDLE_TIMEOUT_MS", "MS",
+         "how long a session may be idle outside of a transaction (default 0: for ever)"},
         {"login-timeout-ms", 0, HF_OPT_NUMBER, &c->login_ms, 0, 100, 3600000,
          "HOLDFAST_LOGIN_TIMEOUT_MS", "MS", "for a client to log in (default 60000)"},
         {"follow-sessions", 0, HF_OPT_TEXT, r->follow, sizeof r->follow, 0, 0, "HOLDFAST_FOLLOW_SESSIONS", "WHEN",
@@ -494,6 +498,7 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     c->read_lag_ms = HF_READ_LAG_MS_DEFAULT;
     c->read_lag_mb = HF_READ_LAG_MB_DEFAULT;
     c->pool_wait_ms = 60000;
+    c->stalled_ms = 30000;
     c->wal_keep_mb = HF_WAL_KEEP_MB_DEFAULT;
     n = options(o, c, &r);
     rv = hf_options_parse(o, n, argc, argv, NULL, err);

@@ -66,6 +66,7 @@ struct hf_node_config {
     unsigned max_clients;
     bool pool; /* auto */
     unsigned max_servers, pool_wait_ms; /* 0: default */
+    unsigned stalled_ms, idle_ms; /* how long a client may stop half-way while others wait for its server connection; or be idle. 0: for ever */
     bool follow_sessions;
     unsigned login_ms;     /* for a client to log in */
     unsigned read_lag_ms, read_lag_mb; /* beyond either a follower takes no new readers */

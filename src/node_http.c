@@ -98,6 +98,8 @@ static void router_metrics(struct text *t, const struct hf_node *n)
     metric(t, "pool_wait_seconds_total", "counter", "Time that sessions have waited for them.");
     put(t, "holdfast_pool_wait_seconds_total %.3f\n", (double)c.pool.waited_ms / 1000);
     counter(t, "pool_late_total", "Sessions that were ended because none became free in time.", c.pool.late);
+    counter(t, "pool_stalled_total", "Sessions that were ended because their client stopped half-way while others waited.", c.pool.stalled);
+    counter(t, "idle_ended_total", "Sessions that were ended because they were idle for too long.", c.idle_ended);
     gauge(t, "sessions_withheld", "Sessions whose answer waits for the lease or a barrier.", c.lease_held);
     read_metrics(t, &c);
     counter(t, "cancels_total", "Cancel requests passed to PostgreSQL.", c.cancels);

@@ -186,6 +186,8 @@ struct hf_router_counts hf_router_counts(const struct hf_router *r)
     c.pool.waits = atomic_load(&r->share_waits);
     c.pool.waited_ms = atomic_load(&r->share_waited_ms);
     c.pool.late = atomic_load(&r->share_late);
+    c.pool.stalled = atomic_load(&r->share_stalled);
+    c.idle_ended = atomic_load(&r->idle_ended);
     return c;
 }
 
@@ -218,6 +220,7 @@ static void stop_run(void *arg)
             hf_session_refuse(t->sessions, "57P01", "this node is being stopped",
                               "Connect to another.");
     hf_share_thread_close(t);
+    hf_silent_thread_close(t);
     uv_close((uv_handle_t *)&t->timer, NULL);
     uv_close((uv_handle_t *)&t->turn, NULL);
     hf_mailbox_close(t->mailbox);
@@ -237,6 +240,7 @@ static int thread_open(struct hf_router *r, struct hf_thread *t)
         return HF_ENOMEM;
     }
     hf_share_thread_open(t, (unsigned)(t - r->threads));
+    hf_silent_thread_open(t);
     (void)uv_timer_init(&t->loop, &t->timer);
     t->timer.data = t;
     (void)uv_prepare_init(&t->loop, &t->turn);
@@ -399,6 +403,8 @@ int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_rout
     r->share = config->share && config->follow;
     r->pools.most = config->max_servers;
     r->pool_wait_ms = config->pool_wait_ms != 0 ? config->pool_wait_ms : POOL_WAIT_MS;
+    r->stalled_ms = r->share ? config->stalled_ms : 0;
+    r->idle_ms = config->idle_ms;
     if (config->allow != NULL)
         r->allow = *config->allow;
     for (int i = 0; i < 2; i++) {

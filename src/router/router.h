@@ -55,6 +55,8 @@ struct hf_router_config {
     bool share;               /* free sessions share server connections (share.h); with `follow` */
     unsigned max_servers;     /* of them, for each database and role; 0: as many as PostgreSQL takes */
     unsigned pool_wait_ms;    /* for one to become free; 0: 60 s */
+    unsigned stalled_ms;      /* how long a client may keep one by stopping half-way, while others wait for it; 0: for ever */
+    unsigned idle_ms;             /* how long a session may be idle outside of a transaction; 0: for ever */
     bool follow;                  /* what each session holds (holds.h); free ones outlive their server (survive.h) */
 };
 
@@ -123,10 +125,11 @@ struct hf_router_counts {
     unsigned cancels, cancels_refused; /* since the start */
     uint64_t accepted, refused[HF_REFUSED_KINDS], bytes_in, bytes_out;
     uint64_t reads_here, reads_elsewhere, reads_leader; /* readers' connections, by who serves them */
+    uint64_t idle_ended; /* sessions, since they were idle for too long */
     uint64_t reads_waited, reads_given_up;              /* statements that had to be fresh; and were not in time */
     struct {
         unsigned servers, waiting;                 /* connections, or places for them; sessions in line */
-        uint64_t taken, remade, waits, late, waited_ms; /* since the start */
+        uint64_t taken, remade, waits, late, stalled, waited_ms; /* since the start */
     } pool;
 };
 struct hf_router_counts hf_router_counts(const struct hf_router *r);

@@ -128,6 +128,7 @@ void hf_session_count(struct hf_session *s, size_t in, size_t out)
 {
     struct hf_thread *t = s->t;
 
+    s->active_ms = now_ms(s);
     s->bytes_in += in;
     s->bytes_out += out;
     atomic_store_explicit(&t->bytes_in,
@@ -379,11 +380,12 @@ void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tu
     s->state = HF_SESSION_STARTUP;
     hf_session_count_waiting(t, 1);
     uv_update_time(&t->loop);
-    s->since_ms = s->arrived_ms = now_ms(s);
+    s->since_ms = s->arrived_ms = s->active_ms = now_ms(s);
     s->id = atomic_fetch_add(&r->next_id, 1) + 1;
     atomic_fetch_add(&r->n_sessions, 1);
     if (!from_tunnel) {
         atomic_fetch_add(&r->accepted, 1);
+        hf_silent_watch(t);
         hf_net_tcp_options(fd);
     }
     hf_startup_begin(s);

@@ -17,6 +17,7 @@
 #include "router/reads.h"
 #include "router/router.h"
 #include "router/share.h"
+#include "router/silent.h"
 #include "router/tls.h"
 #include "router/wire.h"
 
@@ -46,6 +47,7 @@ struct hf_thread {
     struct hf_wait *granted_first, **granted_end;    /* what has been given to its own sessions */
     unsigned n_queued, share_timer_ms;
     uv_timer_t share_timer, grow_timer;
+    struct hf_silence silence;
     uint64_t grow_ms; /* when that is due; UINT64_MAX: never */
     struct hf_sql_cache *sql;
     struct hf_dialogue before; /* of the session that is being read, before what was read */
@@ -74,10 +76,12 @@ struct hf_router {
     bool follow;
     bool share; /* server connections, among sessions */
     unsigned pool_wait_ms;
+    unsigned stalled_ms, idle_ms; /* 0: no bound. Stalled: with `share` alone */
     uv_mutex_t pools_lock; /* guards pools */
     struct hf_pools pools;
     uint8_t share_secret[HF_PRINT_SECRET];
-    atomic_uint_least64_t share_taken, share_remade, share_waits, share_waited_ms, share_late;
+    atomic_uint_least64_t share_taken, share_remade, share_waits, share_waited_ms, share_late, share_stalled;
+    atomic_uint_least64_t idle_ended;
     struct hf_allow allow;
     struct hf_thread *threads; /* HF_ROUTER_THREADS */
     unsigned n_threads, next_thread;
@@ -170,6 +174,7 @@ struct hf_session {
     bool tls_wants_write;        /* OpenSSL has something of its own to say */
     uint64_t since_ms;           /* when the present wait began */
     uint64_t id, arrived_ms;
+    uint64_t active_ms;          /* when a byte of the client's has last been read, or one has been given to it */
     struct hf_who *who;          /* NULL: not known yet */
     bool admitted;               /* has one of the places that --max-clients gives */
     bool logging_in;             /* PIPE: not logged in yet, bounded from login_since_ms on */

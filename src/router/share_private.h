@@ -47,6 +47,7 @@ struct hf_share {
     bool spoken; /* the client has said something that is not read yet: it may be within OpenSSL, so the socket does not tell */
     struct hf_wait *wait;
     uint64_t wanted_ms; /* since when */
+    struct hf_stall stall;
     bool resting; /* in its thread's line of those whose connection could be had */
     uint64_t resting_ms;
     struct hf_session *before, *behind; /* there */

@@ -1,10 +1,13 @@
 """Drives a program of programs/ (README.md there) through its steps and through a change of leader."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
+import urllib.request
 
 import harness
 
@@ -26,6 +29,24 @@ def call(cluster, node, *command, check=True, stdin=None, timeout=60, **more):
                           text=True, timeout=timeout, check=False, cwd=cluster.home)
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done
+
+
+def sessions(cluster, *args):
+    return json.loads(cluster.run("sessions", "--json", *args).stdout)["sessions"]
+
+
+def metrics(cluster, node):
+    """The operations port's, by name and labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{cluster.sql_port(node) + 2}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return {m.group(1): float(m.group(2)) for m in re.finditer(r"^(holdfast_\S+) (\S+)$", text, re.M)}
+
+
+def said_to(conn):
+    """What comes to a client until its end, whatever it is."""
+    with socket.socket(fileno=os.dup(conn.fileno())) as s:
+        s.settimeout(30)
+        return b"".join(iter(lambda: s.recv(1 << 20), b""))
 
 
 def play(cluster, command, steps, sqlstates=LOST, **more):

@@ -1,9 +1,9 @@
 """Sessions that share server connections: each sees only its own, whatever the others do, and whoever leads."""
 
-import json
 import os
 import random
 import select
+import struct
 import threading
 import time
 
@@ -12,7 +12,7 @@ import psycopg2.errors
 import pytest
 
 import harness
-from scenario import call
+from scenario import call, metrics, said_to, sessions
 
 _pooled = {}
 MOST = 10
@@ -30,10 +30,6 @@ def pooled(request):
     yield _pooled["c"]
     if getattr(request.node, "report_call", None) is None or not request.node.report_call.passed:
         _pooled.pop("c").destroy()
-
-
-def sessions(cluster):
-    return json.loads(cluster.run("sessions", "--json").stdout)["sessions"]
 
 
 def backends(cluster):
@@ -366,6 +362,39 @@ def test_bounded_wait():
         holder.cursor().execute("UNLISTEN x")
         cluster.connect(cluster.leader()).close()
         holder.close()
+
+
+def test_stalled_clients():
+    """Who stops half-way keeps the only connection until others wait for it; who waits for its server, or has a transaction, keeps it."""
+    with harness.Cluster(replicas=1, env={"HOLDFAST_POOL": "auto", "HOLDFAST_MAX_SERVER_CONNECTIONS": "1",
+                                          "HOLDFAST_STALLED_CLIENT_MS": "1000"}) as cluster:
+        node = cluster.leader()
+        big = b"SELECT repeat('x', 1000) FROM generate_series(1, 200000)\0"
+        for said in (b"Q\0\0\1\0SELECT", b"Q" + struct.pack(">I", len(big) + 4) + big):
+            one = cluster.connect(node, sslmode="disable")
+            one.cursor().execute("SELECT 1")
+            os.write(one.fileno(), said)
+            harness.wait_until("it has the connection", lambda: [s for s in sessions(cluster) if s["at"] == "leader"])
+            mark, before = cluster.log_mark(node), metrics(cluster, node)["holdfast_pool_stalled_total"]
+            begun = time.monotonic()
+            other = cluster.connect(node)
+            other.cursor().execute("SELECT 1")
+            assert 1 <= time.monotonic() - begun < 20
+            assert (b"57P05" in said_to(one)) == (said[5:] == b"SELECT")
+            assert metrics(cluster, node)["holdfast_pool_stalled_total"] == before + 1
+            cluster.wait_log(mark, "session [0-9]+ of \"app\" is ended.* while others waited for its server connection")
+            one.close()
+            other.close()
+        with cluster.connect(node, autocommit=False) as one:
+            one.cursor().execute("SELECT 1")
+            other = threading.Thread(target=lambda: cluster.connect(node).close())
+            other.start()
+            harness.wait_until("it waits", lambda: metrics(cluster, node)["holdfast_pool_waiting"] == 1)
+            one.cursor().execute("SELECT pg_sleep(2.5)")
+            assert not select.select([one], [], [], 2.5)[0]  # in a transaction, and silent
+            one.commit()
+            other.join(20)
+            assert not other.is_alive() and metrics(cluster, node)["holdfast_pool_stalled_total"] == 2
 
 
 def test_roles_change_at_once(cluster):

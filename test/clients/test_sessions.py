@@ -1,15 +1,14 @@
 """`holdfast sessions`, and what the operations port counts."""
 
-import json
-import re
+import select
 import subprocess
-import urllib.request
+import time
 
 import psycopg2
 import pytest
 
 import harness
-from scenario import environment
+from scenario import environment, metrics, said_to, sessions
 
 
 NO_ID = ("holdfast: sessions: --kill takes an ID as `holdfast sessions` prints it: demo-0/12"
@@ -17,19 +16,9 @@ NO_ID = ("holdfast: sessions: --kill takes an ID as `holdfast sessions` prints i
 NO_SESSION = "holdfast: no such session (hint: `holdfast sessions`)\n"
 
 
-def sessions(cluster, *args):
-    return json.loads(cluster.run("sessions", "--json", *args).stdout)["sessions"]
-
 
 def mine(cluster, name, *args):
     return [s for s in sessions(cluster, *args) if s["application"] == name]
-
-
-def metrics(cluster, node):
-    port = cluster.port + 10 * int(node.rsplit("-", 1)[1]) + 2
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    return {m.group(1): float(m.group(2)) for m in re.finditer(r"^(holdfast_\S+) (\S+)$", text, re.M)}
 
 
 def test_holds():
@@ -137,6 +126,32 @@ def test_who_is_ended_is_told(cluster):
         cluster.run("sessions", "--kill", mine(cluster, "c-psql")[0]["id"])
         out, _ = psql.communicate("SELECT 'two';\n", timeout=30)
     assert "FATAL:  terminating connection due to administrator command" in out and "two" not in out
+
+
+def test_idle_sessions():
+    """They end, and are told; who has a transaction, listens, or waits for an answer is not idle."""
+    with harness.Cluster(replicas=1, env={"HOLDFAST_IDLE_TIMEOUT_MS": "1500"}) as cluster:
+        node = cluster.leader()
+        inside = cluster.connect(node, autocommit=False)
+        inside.cursor().execute("SELECT 1")
+        listener = cluster.connect(node)
+        listener.cursor().execute("LISTEN c")
+        begun = time.monotonic()
+        plain, tls = (cluster.connect(node, sslmode=mode) for mode in ("disable", "require"))
+        assert b"57P05\0Mterminating connection due to idle-session timeout\0" in said_to(plain)
+        assert select.select([tls], [], [], 10)[0]
+        with pytest.raises(psycopg2.OperationalError):
+            tls.cursor().execute("SELECT 1")
+        assert time.monotonic() - begun > 1.5
+        waits = cluster.connect(node)
+        waits.cursor().execute("SELECT pg_sleep(4)")
+        assert metrics(cluster, node)["holdfast_idle_ended_total"] == 2
+        inside.commit()
+        listener.cursor().execute("NOTIFY c")
+        listener.poll()
+        assert listener.notifies
+        for conn in (inside, listener, waits):
+            conn.close()
 
 
 def test_metrics(cluster):

@@ -82,10 +82,13 @@ static void clients(void **s)
     assert_int_equal(c.read_lag_ms, 5000);
     assert_int_equal(c.read_lag_mb, 256);
     assert_int_equal(c.allow.n, 0);
+    assert_int_equal(c.stalled_ms, 30000);
+    assert_int_equal(c.idle_ms, 0);
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "required",
                            "--client-tls-dir", "/etc/x", "--allow", "10.0.0.0/8,fd00::/8", "--allow",
                            "127.0.0.1", "--max-clients", "7", "--login-timeout-ms", "500",
-                           "--max-read-lag-ms", "2000", "--max-read-lag-mb", "1"), 0);
+                           "--max-read-lag-ms", "2000", "--max-read-lag-mb", "1", "--stalled-client-ms", "0",
+                           "--idle-timeout-ms", "600000"), 0);
     assert_int_equal(c.client_tls, HF_ROUTER_TLS_REQUIRED);
     assert_string_equal(c.client_tls_dir, "/etc/x");
     assert_int_equal(c.allow.n, 3);
@@ -93,6 +96,8 @@ static void clients(void **s)
     assert_int_equal(c.login_ms, 500);
     assert_int_equal(c.read_lag_ms, 2000);
     assert_int_equal(c.read_lag_mb, 1);
+    assert_int_equal(c.stalled_ms, 0);
+    assert_int_equal(c.idle_ms, 600000);
     /* Below a heartbeat and what it takes to tell of it, no follower would ever be near enough. */
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--max-read-lag-ms", "1999"), HF_EINVAL);
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "on"), HF_EINVAL);

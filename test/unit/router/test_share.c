@@ -6,17 +6,6 @@
 #include "router/share.h"
 #include "two.h"
 
-/* Asked, and answered; and the guard says what the connection has then. */
-static void done_with(struct fixture *f, int fd, int server, const char *sql, const char *tag, char status, const char *held)
-{
-    ask(f, fd, server, sql);
-    say(server, 'C', tag, strlen(tag) + 1);
-    say_held(server, held);
-    say_ready(server, status);
-    hear_type(f, fd, 'C');
-    hear_ready(f, fd, status);
-}
-
 /* Our own in front of a client's. */
 static void discarded(int server)
 {
@@ -265,12 +254,7 @@ static void pinned(void **state)
     struct two t = two_open();
 
     (void)state;
-    ask(t.f, t.a, t.server, "LISTEN c");
-    say(t.server, 'C', "LISTEN", 7);
-    say_held(t.server, "listen");
-    say_ready(t.server, 'I');
-    hear_type(t.f, t.a, 'C');
-    hear_ready(t.f, t.a, 'I');
+    done_with(t.f, t.a, t.server, "LISTEN c", "LISTEN", 'I', "listen");
     say(t.b, 'Q', "SELECT 2", 9);
     hear_nothing(t.f, t.server, 50);
     done(t.f, t.a, t.server, "SELECT 1", "SELECT 1", 'I');

@@ -26,6 +26,16 @@ void hear_text(struct fixture *f, int fd, int type, const char *text)
     assert_string_equal(body, text);
 }
 
+void done_with(struct fixture *f, int fd, int server, const char *sql, const char *tag, char status, const char *held)
+{
+    ask(f, fd, server, sql);
+    say(server, 'C', tag, strlen(tag) + 1);
+    say_held(server, held);
+    say_ready(server, status);
+    hear_type(f, fd, 'C');
+    hear_ready(f, fd, status);
+}
+
 void undone(struct fixture *f, int server)
 {
     hear_text(f, server, 'Q', "DISCARD ALL");

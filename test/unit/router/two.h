@@ -7,6 +7,8 @@
 struct fixture *sharing(unsigned most); /* the gate is open */
 void hear_type(struct fixture *f, int fd, int type);
 void hear_text(struct fixture *f, int fd, int type, const char *text);
+/* Asked, and answered; and the guard says what the connection has then. */
+void done_with(struct fixture *f, int fd, int server, const char *sql, const char *tag, char status, const char *held);
 /* The server is to undo what another session has left, and does. */
 void undone(struct fixture *f, int server);
 
