@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 
-enum { TEXT_CAP = 16 * 1024 };
+enum { TEXT_CAP = 32 * 1024 };
 
 /* Text that grows to a bound; what does not fit is left out, whole lines at a time. */
 struct text {
@@ -71,6 +71,32 @@ static void read_metrics(struct text *t, const struct hf_router_counts *c)
     counter(t, "reads_given_up_total", "Of that, what could not be fresh in time and went to the leader.", c->reads_given_up);
 }
 
+static void pool_metrics(struct text *t, const struct hf_router_counts *c)
+{
+    gauge(t, "pool_server_connections", "Server connections that sessions share.", c->pool.servers);
+    gauge(t, "pool_waiting", "Sessions that wait for a server connection.", c->pool.waiting);
+    counter(t, "pool_taken_total", "Server connections that another session had before.", c->pool.taken);
+    counter(t, "pool_remade_total", "Of them, those that had to be made into what the session had.", c->pool.remade);
+    counter(t, "pool_waits_total", "Server connections that were waited for.", c->pool.waits);
+    metric(t, "pool_wait_seconds_total", "counter", "Time that sessions have waited for them.");
+    put(t, "holdfast_pool_wait_seconds_total %.3f\n", (double)c->pool.waited_ms / 1000);
+    counter(t, "pool_late_total", "Sessions that were ended because none became free in time.", c->pool.late);
+    counter(t, "pool_stalled_total", "Sessions that were ended because their client stopped half-way while others waited.", c->pool.stalled);
+}
+
+/* What becomes of sessions, where their clients are connected. */
+static void fate_metrics(struct text *t, const struct hf_router_counts *c)
+{
+    counter(t, "sessions_moved_total", "Sessions that went on with another server after the loss of theirs.", c->moved);
+    metric(t, "transactions_lost_total", "counter", "Transactions that were lost with a server while their sessions went on, by what the client was told.");
+    put(t, "holdfast_transactions_lost_total{told=\"40001\"} %" PRIu64 "\n", c->lost_40001);
+    put(t, "holdfast_transactions_lost_total{told=\"08007\"} %" PRIu64 "\n", c->lost_08007);
+    metric(t, "sessions_ended_total", "counter", "Sessions that ended otherwise than by their client's will, by what it was told.");
+    for (int i = 0; i < HF_ENDED_KINDS; i++)
+        put(t, "holdfast_sessions_ended_total{told=\"%s\"} %" PRIu64 "\n", hf_router_ended_word((enum hf_ended)i), c->ended[i]);
+    counter(t, "idle_ended_total", "Of them, those that were idle for too long.", c->idle_ended);
+}
+
 static void router_metrics(struct text *t, const struct hf_node *n)
 {
     struct hf_router_counts c = hf_router_counts(n->router);
@@ -80,6 +106,7 @@ static void router_metrics(struct text *t, const struct hf_node *n)
     put(t, "holdfast_sessions{kind=\"tunnel\"} %u\n", c.tunnels);
     put(t, "holdfast_sessions{kind=\"reader\"} %u\n", c.readers);
     put(t, "holdfast_sessions{kind=\"held\"} %u\n", c.held);
+    put(t, "holdfast_sessions{kind=\"pooled\"} %u\n", c.pooled);
     gauge(t, "clients_max", "How many clients may be connected (--max-clients).", c.max_clients);
     gauge(t, "sessions_tls", "Sessions with TLS between client and node.", c.tls);
     counter(t, "connections_total", "Connections from clients.", c.accepted);
@@ -90,16 +117,8 @@ static void router_metrics(struct text *t, const struct hf_node *n)
     metric(t, "client_bytes_total", "counter", "Bytes of sessions, from and to clients and other nodes' routers.");
     put(t, "holdfast_client_bytes_total{direction=\"in\"} %" PRIu64 "\n", c.bytes_in);
     put(t, "holdfast_client_bytes_total{direction=\"out\"} %" PRIu64 "\n", c.bytes_out);
-    gauge(t, "pool_server_connections", "Server connections that sessions share.", c.pool.servers);
-    gauge(t, "pool_waiting", "Sessions that wait for a server connection.", c.pool.waiting);
-    counter(t, "pool_taken_total", "Server connections that another session had before.", c.pool.taken);
-    counter(t, "pool_remade_total", "Of them, those that had to be made into what the session had.", c.pool.remade);
-    counter(t, "pool_waits_total", "Server connections that were waited for.", c.pool.waits);
-    metric(t, "pool_wait_seconds_total", "counter", "Time that sessions have waited for them.");
-    put(t, "holdfast_pool_wait_seconds_total %.3f\n", (double)c.pool.waited_ms / 1000);
-    counter(t, "pool_late_total", "Sessions that were ended because none became free in time.", c.pool.late);
-    counter(t, "pool_stalled_total", "Sessions that were ended because their client stopped half-way while others waited.", c.pool.stalled);
-    counter(t, "idle_ended_total", "Sessions that were ended because they were idle for too long.", c.idle_ended);
+    pool_metrics(t, &c);
+    fate_metrics(t, &c);
     gauge(t, "sessions_withheld", "Sessions whose answer waits for the lease or a barrier.", c.lease_held);
     read_metrics(t, &c);
     counter(t, "cancels_total", "Cancel requests passed to PostgreSQL.", c.cancels);

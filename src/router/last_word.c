@@ -18,7 +18,7 @@ enum {
     ENDS_LOGGED = 20, /* in a second, by each thread: all may end at once */
 };
 
-/* -- the log ------------------------------------------------------------------------------------- */
+/* -- counted, and logged ------------------------------------------------------------------------------------- */
 
 /* True: it may have a line; *more: so many had none since the last one. */
 static bool may_log(struct hf_thread *t, unsigned *more)
@@ -34,13 +34,35 @@ static bool may_log(struct hf_thread *t, unsigned *more)
     return ++t->ends <= ENDS_LOGGED;
 }
 
-/* Of those who were let in, where they are connected. */
-static void log_end(const struct hf_session *s, bool told, const char *text, const char *detail)
+const char *hf_router_ended_word(enum hf_ended how)
 {
+    static const char *const words[] = {[HF_ENDED_57P01] = "57P01", [HF_ENDED_57P03] = "57P03", [HF_ENDED_57P05] = "57P05",
+                                        [HF_ENDED_08007] = "08007", [HF_ENDED_53300] = "53300", [HF_ENDED_OTHER] = "other",
+                                        [HF_ENDED_POSTGRESQL] = "postgresql", [HF_ENDED_UNTOLD] = "nothing"};
+
+    return words[how];
+}
+
+static enum hf_ended told_by(const char *sqlstate)
+{
+    int how = 0;
+
+    while (how < HF_ENDED_OTHER && strcmp(sqlstate, hf_router_ended_word((enum hf_ended)how)) != 0)
+        how++;
+    return (enum hf_ended)how;
+}
+
+/* Of those who were let in, where they are connected. */
+static void log_end(const struct hf_session *s, enum hf_ended how, const char *text, const char *detail)
+{
+    bool told = how != HF_ENDED_UNTOLD;
     char user[HF_WHO_MAX];
     unsigned more;
 
-    if (s->from_tunnel || s->cancel || !s->answered || s->t->stopping || s->state == HF_SESSION_LINGER || !may_log(s->t, &more))
+    if (s->from_tunnel || s->cancel || !s->answered || s->state == HF_SESSION_LINGER)
+        return;
+    atomic_fetch_add(&s->t->r->ended[how], 1);
+    if (s->t->stopping || !may_log(s->t, &more))
         return;
     if (more > 0)
         hf_info("router: %u more sessions have ended before that", more);
@@ -160,7 +182,7 @@ void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *t
     }
     if (told)
         n = hf_wire_error(out, sizeof out, "FATAL", sqlstate, text, detail, hint);
-    log_end(s, told || s->dialogue.last == 'E', text, NULL); /* or by the server itself */
+    log_end(s, told ? told_by(sqlstate) : s->dialogue.last == 'E' ? HF_ENDED_POSTGRESQL : HF_ENDED_UNTOLD, text, NULL);
     end_saying(s, out, n);
 }
 
@@ -168,7 +190,7 @@ void hf_session_end_with(struct hf_session *s, const char *sqlstate, const char 
 {
     uint8_t out[1024];
 
-    log_end(s, true, text, detail);
+    log_end(s, told_by(sqlstate), text, detail);
     end_saying(s, out, hf_wire_error(out, sizeof out, "FATAL", sqlstate, text, detail, hint));
 }
 
@@ -181,7 +203,7 @@ void hf_session_drop(struct hf_session *s, const char *why)
 {
     if (s->state == HF_SESSION_CLOSED)
         return;
-    log_end(s, false, why, NULL);
+    log_end(s, HF_ENDED_UNTOLD, why, NULL);
     hf_session_close(s);
 }
 

@@ -160,6 +160,7 @@ struct hf_router_counts hf_router_counts(const struct hf_router *r)
                                  .tunnels = atomic_load(&r->n_tunnels),
                                  .readers = atomic_load(&r->n_readers),
                                  .held = atomic_load(&r->n_held),
+                                 .pooled = atomic_load(&r->n_pooled),
                                  .lease_held = atomic_load(&r->n_lease_held),
                                  .tls = atomic_load(&r->n_tls),
                                  .max_clients = r->max_clients,
@@ -188,6 +189,11 @@ struct hf_router_counts hf_router_counts(const struct hf_router *r)
     c.pool.late = atomic_load(&r->share_late);
     c.pool.stalled = atomic_load(&r->share_stalled);
     c.idle_ended = atomic_load(&r->idle_ended);
+    c.moved = atomic_load(&r->moved);
+    c.lost_40001 = atomic_load(&r->lost_40001);
+    c.lost_08007 = atomic_load(&r->lost_08007);
+    for (int i = 0; i < HF_ENDED_KINDS; i++)
+        c.ended[i] = atomic_load(&r->ended[i]);
     return c;
 }
 

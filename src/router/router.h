@@ -115,17 +115,35 @@ enum hf_refused {
 };
 const char *hf_router_refused_word(enum hf_refused why);
 
+/* The last word that a session's client has heard: one of the router's, by its SQLSTATE, or... */
+enum hf_ended {
+    HF_ENDED_57P01,
+    HF_ENDED_57P03,
+    HF_ENDED_57P05,
+    HF_ENDED_08007,
+    HF_ENDED_53300,
+    HF_ENDED_OTHER,
+    HF_ENDED_POSTGRESQL, /* PostgreSQL's own */
+    HF_ENDED_UNTOLD,     /* none: it could not be put in, or it was not taken */
+    HF_ENDED_KINDS,
+};
+const char *hf_router_ended_word(enum hf_ended how);
+
 struct hf_router_counts {
     unsigned sessions;                 /* all of them, those that are being closed included */
     unsigned gate, tunnels, readers;   /* by kind, once connected */
     unsigned held;                     /* wait for a leader */
+    unsigned pooled;                   /* have no server connection, and need none */
     unsigned lease_held;               /* have an answer that waits for the lease or a barrier */
     unsigned tls;                      /* have TLS with the client */
     unsigned max_clients;
     unsigned cancels, cancels_refused; /* since the start */
     uint64_t accepted, refused[HF_REFUSED_KINDS], bytes_in, bytes_out;
     uint64_t reads_here, reads_elsewhere, reads_leader; /* readers' connections, by who serves them */
-    uint64_t idle_ended; /* sessions, since they were idle for too long */
+    uint64_t moved;                    /* sessions that went on with another server after the loss of theirs */
+    uint64_t lost_40001, lost_08007;   /* transactions, of sessions that go on */
+    uint64_t ended[HF_ENDED_KINDS];    /* sessions that were let in, otherwise than by their clients */
+    uint64_t idle_ended;               /* of these, since they were idle for too long */
     uint64_t reads_waited, reads_given_up;              /* statements that had to be fresh; and were not in time */
     struct {
         unsigned servers, waiting;                 /* connections, or places for them; sessions in line */

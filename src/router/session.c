@@ -91,6 +91,8 @@ static void set_state(struct hf_session *s, enum hf_session_state to, enum hf_se
         atomic_fetch_add(count, 1);
     if (is_held(s->state) != is_held(to))
         atomic_fetch_add(&r->n_held, is_held(to) ? 1u : -1u);
+    if ((s->state == HF_SESSION_POOLED) != (to == HF_SESSION_POOLED))
+        atomic_fetch_add(&r->n_pooled, to == HF_SESSION_POOLED ? 1u : -1u);
     if (is_waiting(s->state) != is_waiting(to))
         hf_session_count_waiting(s->t, is_waiting(to) ? 1 : -1);
     s->state = to;

@@ -81,7 +81,7 @@ struct hf_router {
     struct hf_pools pools;
     uint8_t share_secret[HF_PRINT_SECRET];
     atomic_uint_least64_t share_taken, share_remade, share_waits, share_waited_ms, share_late, share_stalled;
-    atomic_uint_least64_t idle_ended;
+    atomic_uint_least64_t idle_ended, moved, lost_40001, lost_08007, ended[HF_ENDED_KINDS];
     struct hf_allow allow;
     struct hf_thread *threads; /* HF_ROUTER_THREADS */
     unsigned n_threads, next_thread;
@@ -121,7 +121,7 @@ struct hf_router {
     atomic_uint n_admitted; /* of them, those that have a place */
     atomic_uint n_tls;
     atomic_uint_least64_t accepted, refused[HF_REFUSED_KINDS];
-    atomic_uint n_gate, n_tunnels, n_readers, n_held, n_lease_held;
+    atomic_uint n_gate, n_tunnels, n_readers, n_held, n_pooled, n_lease_held;
 };
 
 enum hf_session_state {

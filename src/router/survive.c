@@ -238,7 +238,7 @@ static void move(struct hf_session *s, enum hf_doing doing)
     hf_share_wants(s);
     s->fruitless = 0;
     v->tries = 0;
-    v->moving = true;
+    v->moving = v->lost = true;
     v->failed = status == 'E';
     if (v->filter == HF_FILTER_NONE || !idle)
         v->filter = owed.batch ? HF_FILTER_SKIP : idle && v->failed && !knows ? HF_FILTER_TELL : HF_FILTER_NONE;

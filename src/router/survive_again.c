@@ -120,6 +120,9 @@ static int made(struct hf_session *s)
     if (v->steps > 0)
         hf_holds_take(s->holds, (struct hf_rest){.unnamed = true}); /* settings were made by it */
     s->dialogue.started = true;
+    if (v->lost)
+        atomic_fetch_add(&s->t->r->moved, 1);
+    v->lost = false;
     if (!first)
         hf_debug("router: a session goes on with another server");
     return 1;

@@ -18,8 +18,12 @@ bool hf_survive_tell(struct hf_session *s, const uint8_t *p, size_t n)
     return true;
 }
 
-size_t hf_survive_put_error(uint8_t *out, size_t cap, enum hf_doing doing)
+/* A transaction of its client's is lost, or may be. */
+static size_t put_error(struct hf_session *s, uint8_t *out, size_t cap, enum hf_doing doing)
 {
+    struct hf_router *r = s->t->r;
+
+    atomic_fetch_add(doing == HF_DOING_COMMIT ? &r->lost_08007 : &r->lost_40001, 1);
     if (doing == HF_DOING_COMMIT)
         return hf_wire_error(out, cap, "ERROR", "08007", "the leader has changed: whether this was committed is not known", NULL,
                              "Look before you do it again.");
@@ -39,12 +43,12 @@ bool hf_survive_answer_owed(struct hf_session *s, const struct hf_owed *owed, en
     uint8_t out[1024];
 
     for (unsigned i = 0; i < owed->ready; i++) {
-        size_t n = i == 0 && owed->failed ? 0 : hf_survive_put_error(out, sizeof out, doing);
+        size_t n = i == 0 && owed->failed ? 0 : put_error(s, out, sizeof out, doing);
         n += put_ready(out + n, status);
         if (!hf_survive_tell(s, out, n))
             return false;
     }
-    if (owed->batch && !(owed->failed && owed->ready == 0) && !hf_survive_tell(s, out, hf_survive_put_error(out, sizeof out, doing)))
+    if (owed->batch && !(owed->failed && owed->ready == 0) && !hf_survive_tell(s, out, put_error(s, out, sizeof out, doing)))
         return false;
     return true;
 }
@@ -126,7 +130,7 @@ static bool tell_simple(struct hf_session *s, const char *text)
         memcpy(out, "C\0\0\0\x0dROLLBACK", 14);
         n = 14;
     } else {
-        n = hf_survive_put_error(out, sizeof out, HF_DOING_TRANSACTION);
+        n = put_error(s, out, sizeof out, HF_DOING_TRANSACTION);
     }
     n += put_ready(out + n, ends ? 'I' : 'E');
     s->dialogue.status = 'I';
@@ -208,7 +212,7 @@ static bool filter_message(struct hf_session *s, char type, const char *text)
     if (type == 'Q' || type == 'F')
         return tell_simple(s, text);
     v->filter = HF_FILTER_SKIP;
-    return hf_survive_tell(s, out, hf_survive_put_error(out, sizeof out, HF_DOING_TRANSACTION));
+    return hf_survive_tell(s, out, put_error(s, out, sizeof out, HF_DOING_TRANSACTION));
 }
 
 size_t hf_survive_client(struct hf_session *s, uint8_t *p, size_t n)

@@ -23,6 +23,7 @@ struct hf_survive {
     struct hf_params told; /* to the client */
 
     bool moving;           /* from the loss until the session is made again */
+    bool lost;             /* there was one: it does not just share connections */
     bool failed;           /* the transaction that the client believes in is to be a failed one */
     enum hf_filter filter; /* what becomes of the client's next messages */
     bool inside;           /* FILTER_SKIP: a transaction, if the client is believed to be there after what is skipped */
@@ -52,7 +53,6 @@ struct hf_survive {
 /* False: the client does not take it, at once and whole. */
 #define HF_SURVIVE_DEAF "the client does not take what it is told"
 bool hf_survive_tell(struct hf_session *s, const uint8_t *p, size_t n);
-size_t hf_survive_put_error(uint8_t *out, size_t cap, enum hf_doing doing);
 /* "BEGIN", and an error in it. Returns the length, at most HF_SURVIVE_SPOIL_MAX. */
 enum { HF_SURVIVE_SPOIL_MAX = 256 };
 size_t hf_survive_put_spoil(uint8_t *out);

@@ -341,12 +341,19 @@ def test_many_wait_for_few(cluster):
             conn.commit()
             got.append(i)
 
+    harness.wait_until("those without a connection are known", lambda: [metrics(cluster, cluster.leader())[f"holdfast_{name}"] for name in (
+        'sessions{kind="pooled"}', "pool_server_connections", "pool_waiting")] == [2 * MOST, MOST, 0])
+    before = metrics(cluster, cluster.leader())
     threads = [threading.Thread(target=work, args=(i, c)) for i, c in enumerate(conns)]
     for t in threads:
         t.start()
     for t in threads:
         t.join(60)
     assert len(got) == 5 * len(conns)
+    after = metrics(cluster, cluster.leader())
+    for name in ("taken_total", "waits_total", "wait_seconds_total"):
+        assert after[f"holdfast_pool_{name}"] > before[f"holdfast_pool_{name}"], name
+    assert after["holdfast_pool_waiting"] == 0 and after["holdfast_pool_late_total"] == before["holdfast_pool_late_total"]
     for conn in conns:
         conn.close()
     harness.wait_until("all connections went with their clients", lambda: backends(cluster) == 0)
@@ -359,6 +366,7 @@ def test_bounded_wait():
         holder.cursor().execute("LISTEN x")
         with pytest.raises(psycopg2.OperationalError, match="no server connection became free in time"):
             cluster.connect(cluster.leader())
+        assert metrics(cluster, cluster.leader())["holdfast_pool_late_total"] > 0
         holder.cursor().execute("UNLISTEN x")
         cluster.connect(cluster.leader()).close()
         holder.close()

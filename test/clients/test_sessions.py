@@ -2,6 +2,7 @@
 
 import select
 import subprocess
+import threading
 import time
 
 import psycopg2
@@ -128,6 +129,52 @@ def test_who_is_ended_is_told(cluster):
     assert "FATAL:  terminating connection due to administrator command" in out and "two" not in out
 
 
+def test_what_becomes_of_sessions(cluster):
+    """The leader is killed, an administrator ends one, PostgreSQL another: each is counted where its client is, by what it heard."""
+    node = cluster.followers()[0]
+    cluster.execute("DROP TABLE IF EXISTS c_fate; CREATE TABLE c_fate (i int)")
+    idle, listener, writer, killed, terminated = (cluster.connect(node, application_name=f"c-fate-{i}") for i in range(5))
+    inside = cluster.connect(node, autocommit=False)
+    before = metrics(cluster, node)
+    inside.cursor().execute("INSERT INTO c_fate VALUES (1)")
+    listener.cursor().execute("LISTEN c")
+    harness.wait_until("they can be followed", lambda: [s["holds"] for s in mine(cluster, "c-fate-0")] == ["free"])
+    cluster.run("sessions", "--kill", mine(cluster, "c-fate-3")[0]["id"])
+    cluster.super(cluster.leader(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'c-fate-4'")
+    told = []
+
+    def write():
+        try:
+            writer.cursor().execute("INSERT INTO c_fate SELECT 2 FROM pg_sleep(60)")
+        except psycopg2.Error as e:
+            told.append(e.pgcode)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    harness.wait_until("it writes", lambda: [s["state"] for s in mine(cluster, "c-fate-2")] == ["active"])
+    epoch = cluster.epoch()
+    cluster.kill_down(cluster.leader())
+    cluster.wait_open(after_epoch=epoch)
+    thread.join(30)
+    idle.cursor().execute("SELECT 1")
+    with pytest.raises(psycopg2.errors.SerializationFailure):
+        inside.cursor().execute("SELECT 1")
+    assert told == ["08007"]
+
+    def risen(name):
+        return metrics(cluster, node)[name] - before[name]
+
+    # Who has a transaction, or has asked something; the idle one needed no server when it lost its own.
+    harness.wait_until("two have moved", lambda: risen("holdfast_sessions_moved_total") == 2, 10)
+    assert risen('holdfast_transactions_lost_total{told="40001"}') == risen('holdfast_transactions_lost_total{told="08007"}') == 1
+    assert risen('holdfast_sessions_ended_total{told="57P01"}') == 2  # who listened, and who was killed
+    assert risen('holdfast_sessions_ended_total{told="postgresql"}') == 1
+    for word in ("57P03", "57P05", "08007", "53300", "other", "nothing"):
+        assert risen(f'holdfast_sessions_ended_total{{told="{word}"}}') == 0, word
+    for conn in (idle, inside, listener, writer, killed, terminated):
+        conn.close()
+
+
 def test_idle_sessions():
     """They end, and are told; who has a transaction, listens, or waits for an answer is not idle."""
     with harness.Cluster(replicas=1, env={"HOLDFAST_IDLE_TIMEOUT_MS": "1500"}) as cluster:
@@ -145,7 +192,8 @@ def test_idle_sessions():
         assert time.monotonic() - begun > 1.5
         waits = cluster.connect(node)
         waits.cursor().execute("SELECT pg_sleep(4)")
-        assert metrics(cluster, node)["holdfast_idle_ended_total"] == 2
+        m = metrics(cluster, node)
+        assert m["holdfast_idle_ended_total"] == m['holdfast_sessions_ended_total{told="57P05"}'] == 2
         inside.commit()
         listener.cursor().execute("NOTIFY c")
         listener.poll()

@@ -25,6 +25,10 @@ static void in_turn(void **state)
     }
     assert_int_equal(hf_router_counts(t.f->r).pool.servers, 1);
     assert_int_equal(hf_router_counts(t.f->r).pool.remade, 0);
+    assert_int_equal(hf_router_counts(t.f->r).pooled, 1);
+    close(t.a);
+    t.a = -1;
+    RUN_UNTIL(t.f, hf_router_counts(t.f->r).pooled == 0);
     two_close(&t);
 }
 
@@ -285,6 +289,7 @@ static void asked_for_too_long(void **state)
     say(b, 'Q', "SELECT 2", 9);
     hear_error(f, b, "53300");
     assert_int_equal(hf_router_counts(f->r).pool.late, 1);
+    assert_int_equal(hf_router_counts(f->r).ended[HF_ENDED_53300], 1);
     done(f, a, server, "COMMIT", "COMMIT", 'I');
     close(a);
     close(b);

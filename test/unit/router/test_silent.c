@@ -62,6 +62,7 @@ static void in_a_message(void **state)
     hear_error(t.f, t.b, "57P05");
     is_served(&t);
     assert_int_equal(stalled(&t), 1);
+    assert_int_equal(hf_router_counts(t.f->r).ended[HF_ENDED_57P05], 1);
     assert_int_equal(hf_router_counts(t.f->r).pool.late, 0);
     two_close(&t);
 }
@@ -159,6 +160,7 @@ static void takes_nothing(void **state)
     say(t.a, 'Q', "SELECT 1", 9);
     is_served(&t);
     assert_int_equal(stalled(&t), 1);
+    assert_int_equal(hf_router_counts(t.f->r).ended[HF_ENDED_UNTOLD], 1);
     while ((n = recv(t.b, sink, sizeof sink, 0)) > 0)
         ; /* what it had been given already, and no word behind a piece of a message */
     two_close(&t);

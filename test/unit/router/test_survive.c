@@ -5,6 +5,23 @@
 
 #include "outlive.h"
 
+static void counted(const struct fixture *f, unsigned moved, unsigned lost_40001, unsigned lost_08007)
+{
+    struct hf_router_counts c = hf_router_counts(f->r);
+
+    assert_int_equal(c.moved, moved);
+    assert_int_equal(c.lost_40001, lost_40001);
+    assert_int_equal(c.lost_08007, lost_08007);
+}
+
+static void ended(const struct fixture *f, enum hf_ended how)
+{
+    struct hf_router_counts c = hf_router_counts(f->r);
+
+    for (int i = 0; i < HF_ENDED_KINDS; i++)
+        assert_int_equal(c.ended[i], i == (int)how);
+}
+
 static void idle(void **state)
 {
     struct fixture *f = follow(0);
@@ -29,6 +46,7 @@ static void idle(void **state)
     server = again(f, 3);
     remake(f, server, "work_mem");
     done(f, fd, server, "SELECT 2", "SELECT 1", 'I');
+    counted(f, 2, 0, 0);
     close(fd);
     close(server);
     fixture_close(f);
@@ -81,6 +99,7 @@ static void in_a_transaction(void **state)
     server = again(f, 6);
     spoil(f, server);
     done(f, fd, server, "ROLLBACK", "ROLLBACK", 'I');
+    counted(f, 5, 3, 0);
     close(fd);
     close(server);
     fixture_close(f);
@@ -112,6 +131,7 @@ static void unknown_outcome(void **state)
     hear_ready(f, fd, 'I');
     server = again(f, ++epoch);
     done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    counted(f, 4, 1, 3);
     close(fd);
     close(server);
     fixture_close(f);
@@ -205,6 +225,7 @@ static void ended_by_postgresql(void **state)
     close(server);
     assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
     hear_end(f, fd);
+    ended(f, HF_ENDED_POSTGRESQL);
     assert_false(server_is_asked(f, 50));
     close(fd);
     fixture_close(f);
@@ -389,6 +410,7 @@ static void word_for_others(void **state)
     say_taken(leader, world.said);
     close(leader);
     hear_error(f, fd, "57P01");
+    ended(f, HF_ENDED_57P01);
     close(fd);
     fixture_close(f);
     /* And PostgreSQL's own messages are the client's, whatever type they have. */
