@@ -1,11 +1,13 @@
 """The operations port: what probes, load balancers and Prometheus ask."""
 
 import json
+import os
 import re
 import urllib.error
 import urllib.request
 
 import harness
+from suite import ROOT
 
 SAMPLE = re.compile(r'([a-z_:][a-z0-9_:]*)(\{([a-z_]+="[^"\\\n]*",?)+\})? (-?[0-9.e+-]+|NaN|[+-]Inf)')
 
@@ -87,6 +89,17 @@ def test_metrics_are_prometheus_text(cluster):
         lags = [k for k in m if k.startswith("holdfast_follower_lag_bytes")]
         assert len(lags) == (2 if node == leader else 0)
         assert ("holdfast_replay_lag_bytes" in m) == (node != leader)
+
+
+def test_every_metric_is_in_the_list(cluster):
+    """docs/operations.md's, which has no more either; what it says of labels and types test/kube compares with the source."""
+    with open(os.path.join(ROOT, "docs", "operations.md"), encoding="utf-8") as f:
+        listed = {name: kind for name, kind in re.findall(r"^\| `(holdfast_[a-z_]+)` \| (gauge|counter) \|", f.read(), re.M)}
+    served = {}
+    for node in cluster.names():
+        served.update(re.findall(r"^# TYPE (\S+) (\S+)$", get(cluster, node, "metrics")[2], re.M))
+    assert set(listed) - set(served) == {"holdfast_settings_pending_restart", "holdfast_settings_refused"}  # no --settings-file here
+    assert served == {name: kind for name, kind in listed.items() if name in served}
 
 
 def test_ready_without_a_quorum_but_not_writable(cluster):

@@ -35,14 +35,28 @@ def expressions():
 
 
 def exported():
-    """name: labels, from the exporter's source"""
+    """name: (type, labels), from the exporter's source"""
     with open(os.path.join(ROOT, "src", "node_http.c"), encoding="utf-8") as f:
         source = f.read()
-    names = {f"holdfast_{n}": set() for n in re.findall(r"\b(?:metric|gauge|counter)\(t, \"([a-z_]+)\"", source)}
+    families = {}
+    for call, name, kind in re.findall(r"\b(metric|gauge|counter)\(t, \"([a-z_]+)\"(?:, \"(gauge|counter)\")?", source):
+        families[f"holdfast_{name}"] = (kind or call, set())
     for name, labels in re.findall(r"put\(t, \"(holdfast_[a-z_]+)\{([^}]*)\}", source):
-        names[name] |= set(re.findall(r"([a-z_]+)=", labels))
-    assert len(names) > 10
-    return names
+        families[name][1].update(re.findall(r"([a-z_]+)=", labels))
+    assert len(families) > 10
+    return families
+
+
+def listed():
+    """The same, from the list for people."""
+    with open(os.path.join(ROOT, "docs", "operations.md"), encoding="utf-8") as f:
+        rows = re.findall(r"^\| `(holdfast_[a-z_]+)` \| (gauge|counter) \|([a-z, ]*)\| \S.* \|$", f.read(), re.M)
+    assert len({name for name, _, _ in rows}) == len(rows)
+    return {name: (kind, set(re.findall(r"[a-z_]+", labels))) for name, kind, labels in rows}
+
+
+def test_the_list_is_what_is_exported():
+    assert listed() == exported()
 
 
 def test_every_metric_is_exported():
@@ -53,7 +67,7 @@ def test_every_metric_is_exported():
 
 
 def test_every_label_is_there():
-    labels = set.union(*exported().values()) | ADDED
+    labels = set.union(*(labels for _, labels in exported().values())) | ADDED
     for e in expressions():
         for part in re.findall(r"\{([^}]*)\}", e):
             assert set(re.findall(r"([a-z_]+)\s*[=!]~?", part)) <= labels, e
