@@ -17,7 +17,6 @@ NO_ID = ("holdfast: sessions: --kill takes an ID as `holdfast sessions` prints i
 NO_SESSION = "holdfast: no such session (hint: `holdfast sessions`)\n"
 
 
-
 def mine(cluster, name, *args):
     return [s for s in sessions(cluster, *args) if s["application"] == name]
 
