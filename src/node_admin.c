@@ -1,4 +1,4 @@
-/* What the command line asks: status, history, switchover, leave, sessions, shutdown. */
+/* What the command line asks: status, history, switchover, leave, sessions, shutdown, or another node. */
 #include "node_private.h"
 
 #include <stdio.h>
@@ -286,7 +286,9 @@ void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *bo
 
     if (op == NULL)
         op = "";
-    if (strcmp(op, "status") == 0)
+    if (hf_admin_is_far(request) && !hf_node_through_may(op))
+        answer = json_pack("{s:s}", "error", "that is asked of the node itself, and not through another one");
+    else if (strcmp(op, "status") == 0)
         answer = status(n);
     else if (strcmp(op, "history") == 0)
         answer = history(n);
@@ -300,12 +302,14 @@ void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *bo
         answer = sessions(n, request);
     else if (strcmp(op, "end-session") == 0)
         hf_router_kill(n->router, (uint64_t)json_integer_value(json_object_get(body, "id")), ended, request);
+    else if (strcmp(op, "through") == 0)
+        answer = hf_node_through(n, request, json_string_value(json_object_get(body, "name")));
     else if (strcmp(op, "shutdown") == 0) {
         hf_node_shutdown(n);
         answer = json_pack("{s:b}", "ok", 1);
     } else {
         answer = json_pack("{s:s}", "error",
-                           "unknown op (known: status, history, switchover, leave, remove, sessions, end-session, shutdown)");
+                           "unknown op (known: status, history, switchover, leave, remove, sessions, end-session, through, shutdown)");
     }
     if (answer != NULL)
         hf_admin_reply(request, answer);

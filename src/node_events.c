@@ -219,6 +219,9 @@ static void on_tunnel(void *ctx, enum hf_purpose purpose, const struct hf_peer_i
     case HF_PURPOSE_SQL:
         sql_asked(n, len == 1 && *(const char *)payload == READER ? HF_TO_FOLLOWER : HF_TO_LEADER, t);
         break;
+    case HF_PURPOSE_ADMIN:
+        hf_node_through_asked(n, from, t);
+        break;
     default:
         hf_tunnel_refuse(t, "unknown purpose");
     }

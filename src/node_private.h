@@ -104,6 +104,7 @@ struct hf_node {
     struct hf_router *router;
     bool secret_shared; /* with the router: see hf_router_secret() */
     struct hf_admin *admin;
+    unsigned n_through; /* connections from there that go on to other nodes */
     struct hf_http *http; /* NULL: no such port */
     struct hf_peer_identity identity;
     struct hf_watch *watch;
@@ -189,6 +190,11 @@ void hf_node_form_run(struct hf_node *n);
 void hf_node_admin(void *ctx, struct hf_admin_request *request, const json_t *body);
 char *hf_node_status_text(struct hf_node *n);     /* JSON, malloc'ed; NULL: out of memory */
 hf_lsn hf_node_lsn(const struct hf_node *n);      /* only of a member */
+
+/* node_through.c: another node's admin socket, by way of this one. */
+json_t *hf_node_through(struct hf_node *n, struct hf_admin_request *request, const char *name);
+void hf_node_through_asked(struct hf_node *n, const struct hf_peer_identity *from, struct hf_tunnel *t);
+bool hf_node_through_may(const char *op);
 
 /* node_settings.c */
 int hf_node_settings_begin(struct hf_node *n, struct hf_error *err);

@@ -143,22 +143,15 @@ static int understand(const char *path, const char *line, json_t **answer, struc
     return 0;
 }
 
-int hf_admin_ask(const char *path, const json_t *request, int timeout_ms, json_t **answer,
-                 struct hf_error *err)
+/* One question on a connection, and its answer. */
+static int exchange(int fd, const char *path, const json_t *request, uint64_t end_ns, int timeout_ms,
+                    json_t **answer, struct hf_error *err)
 {
-    uint64_t end_ns = hf_clock_ns() + (uint64_t)timeout_ms * 1000000u;
-    char *text, *line = NULL;
-    int fd, rv;
+    char *text = json_dumps(request, JSON_COMPACT), *line = NULL;
+    int rv;
 
-    *answer = NULL;
-    text = json_dumps(request, JSON_COMPACT);
     if (text == NULL)
         return hf_fail(err, HF_ENOMEM, "%s: out of memory", path);
-    fd = dial(path, err);
-    if (fd < 0) {
-        free(text);
-        return fd;
-    }
     rv = send_line(fd, path, text, end_ns, timeout_ms, err);
     if (rv == 0)
         rv = read_line(fd, path, &line, end_ns, timeout_ms, err);
@@ -166,6 +159,40 @@ int hf_admin_ask(const char *path, const json_t *request, int timeout_ms, json_t
         rv = understand(path, line, answer, err);
     free(line);
     free(text);
+    return rv;
+}
+
+static int lead_on(int fd, const char *path, const char *name, uint64_t end_ns, int timeout_ms,
+                   struct hf_error *err)
+{
+    json_t *request = json_pack("{s:s,s:s}", "op", "through", "name", name), *ok = NULL;
+    int rv = exchange(fd, path, request, end_ns, timeout_ms, &ok, err);
+
+    json_decref(request);
+    json_decref(ok);
+    return rv;
+}
+
+int hf_admin_ask_through(const char *path, const char *name, const json_t *request, int timeout_ms,
+                         json_t **answer, struct hf_error *err)
+{
+    uint64_t end_ns = hf_clock_ns() + (uint64_t)timeout_ms * 1000000u;
+    int fd, rv = 0;
+
+    *answer = NULL;
+    fd = dial(path, err);
+    if (fd < 0)
+        return fd;
+    if (name != NULL)
+        rv = lead_on(fd, path, name, end_ns, timeout_ms, err);
+    if (rv == 0)
+        rv = exchange(fd, path, request, end_ns, timeout_ms, answer, err);
     close(fd);
     return rv;
+}
+
+int hf_admin_ask(const char *path, const json_t *request, int timeout_ms, json_t **answer,
+                 struct hf_error *err)
+{
+    return hf_admin_ask_through(path, NULL, request, timeout_ms, answer, err);
 }

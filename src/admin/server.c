@@ -1,7 +1,7 @@
 /* The listening side of the admin socket. */
 #include "admin/admin.h"
 
-#include <stdbool.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +15,7 @@ struct asker {
     struct hf_admin *admin; /* NULL once the admin is closed */
     struct asker *next;
     struct hf_admin_request *pending; /* one question at a time; the next waits in `line` */
+    bool far; /* from another node */
     bool closing, asking;
     size_t used;
     char *line; /* HF_ADMIN_REQUEST_MAX bytes, made at the first read */
@@ -25,7 +26,7 @@ struct hf_admin {
     hf_admin_handler handle;
     void *ctx;
     struct asker *askers;
-    unsigned n_askers;
+    unsigned n_askers, n_far;
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
 };
 
@@ -63,6 +64,7 @@ static void asker_close(struct asker *k)
             at = &(*at)->next;
         *at = k->next;
         k->admin->n_askers--;
+        k->admin->n_far -= k->far;
     }
     uv_close((uv_handle_t *)&k->pipe, asker_closed);
 }
@@ -198,26 +200,78 @@ static void arrived(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
     next_line(k);
 }
 
-static void connected(uv_stream_t *s, int status)
+/* NULL: out of memory. */
+static struct asker *asker_new(struct hf_admin *a, bool far)
 {
-    struct hf_admin *a = s->data;
-    struct asker *k;
+    struct asker *k = calloc(1, sizeof *k);
 
-    if (status != 0)
-        return;
-    k = calloc(1, sizeof *k);
-    if (k == NULL || uv_pipe_init(s->loop, &k->pipe, 0) != 0) {
+    if (k == NULL || uv_pipe_init(a->listener.loop, &k->pipe, 0) != 0) {
         free(k);
-        return;
+        return NULL;
     }
     k->pipe.data = k;
     k->admin = a;
+    k->far = far;
     k->next = a->askers;
     a->askers = k;
     a->n_askers++;
+    a->n_far += far;
+    return k;
+}
+
+static void connected(uv_stream_t *s, int status)
+{
+    struct hf_admin *a = s->data;
+    struct asker *k = status == 0 ? asker_new(a, false) : NULL;
+
+    if (k == NULL)
+        return;
     if (uv_accept(s, (uv_stream_t *)&k->pipe) != 0 || a->n_askers > HF_ADMIN_CONNECTIONS_MAX ||
         uv_read_start((uv_stream_t *)&k->pipe, give_room, arrived) != 0)
         asker_close(k);
+}
+
+/* -- led on to another node -------------------------------------------------------------------------- */
+
+int hf_admin_detach(struct hf_admin_request *request)
+{
+    struct asker *k = request->asker;
+    uv_os_fd_t own;
+    int fd;
+
+    if (k == NULL)
+        return HF_ECLOSED;
+    if (k->used > 0 || uv_stream_get_write_queue_size((uv_stream_t *)&k->pipe) > 0)
+        return HF_EINVAL;
+    if (uv_fileno((uv_handle_t *)&k->pipe, &own) != 0 || (fd = fcntl(own, F_DUPFD_CLOEXEC, 0)) < 0)
+        return HF_EIO;
+    asker_close(k); /* closes its descriptor, and not the connection */
+    free(request);
+    k->pending = NULL;
+    return fd;
+}
+
+int hf_admin_adopt(struct hf_admin *a, int fd)
+{
+    struct asker *k;
+
+    if (a->n_far >= HF_ADMIN_FAR_MAX)
+        return HF_EBUSY;
+    k = asker_new(a, true);
+    if (k == NULL)
+        return HF_ENOMEM;
+    if (uv_pipe_open(&k->pipe, fd) != 0) {
+        asker_close(k);
+        return HF_EIO;
+    }
+    if (uv_read_start((uv_stream_t *)&k->pipe, give_room, arrived) != 0)
+        asker_close(k); /* fd with it */
+    return 0;
+}
+
+bool hf_admin_is_far(const struct hf_admin_request *request)
+{
+    return request->asker != NULL && request->asker->far;
 }
 
 /* -- open, close ------------------------------------------------------------------------------------- */

@@ -113,7 +113,7 @@ bool hf_hello_read(struct conn *c, const uint8_t **payload, size_t *payload_len)
     size_t n;
 
     if (end - p < HELLO_MIN || p[0] != VERSION || (p[1] & ~OFFER_BARE) < HF_PURPOSE_CONTROL ||
-        (p[1] & ~OFFER_BARE) > HF_PURPOSE_SQL)
+        (p[1] & ~OFFER_BARE) > HF_PURPOSE_ADMIN)
         return false;
     c->purpose = (enum hf_purpose)(p[1] & ~OFFER_BARE);
     c->bare = (p[1] & OFFER_BARE) != 0 && may_be_bare(c);

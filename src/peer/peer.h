@@ -23,6 +23,7 @@ enum hf_purpose {
     HF_PURPOSE_WAL,         /* a follower's WAL receiver to the leader's PostgreSQL */
     HF_PURPOSE_COPY,        /* pg_basebackup, pg_rewind */
     HF_PURPOSE_SQL,         /* a client's session, carried by another node's router */
+    HF_PURPOSE_ADMIN,       /* a question to the admin socket, asked through another node */
 };
 
 enum { HF_PAYLOAD_MAX = 256 };
@@ -68,7 +69,7 @@ struct hf_peer_callbacks {
     /* proof: that node's process is gone, and its gate with it (death token; or, in the local runtime
      * on loopback, its port refuses). Without proof it is a hint, no more (SAFETY S6). */
     void (*on_down)(void *ctx, hf_node_id id, const char *name, bool proof);
-    /* RAFT, WAL, COPY, SQL. Answer with hf_tunnel_accept or _refuse, now or later. */
+    /* RAFT, WAL, COPY, SQL, ADMIN. Answer with hf_tunnel_accept or _refuse, now or later. */
     void (*on_tunnel)(void *ctx, enum hf_purpose purpose, const struct hf_peer_identity *from,
                       const void *payload, size_t len, struct hf_tunnel *tunnel);
     void (*on_flushed)(void *ctx, const struct hf_wal_word *word); /* leader */

@@ -104,7 +104,7 @@ static void hear(struct conn *c)
         return;
     MUST(strlen(c->from.name) > 0 && strlen(c->from.name) < HF_NAME_MAX);
     MUST(len <= HF_PAYLOAD_MAX && payload + len == c->frame + c->frame_len);
-    MUST(c->purpose >= HF_PURPOSE_CONTROL && c->purpose <= HF_PURPOSE_SQL);
+    MUST(c->purpose >= HF_PURPOSE_CONTROL && c->purpose <= HF_PURPOSE_ADMIN);
     if (hf_hello_stranger(c, text, sizeof text) != NULL)
         MUST(text[0] != '\0' && strlen(text) < sizeof text);
     build_again(c, payload, len);

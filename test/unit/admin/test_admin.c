@@ -1,4 +1,5 @@
-/* Server on a loop, client on a thread: as the node and the command line meet. */
+/* Server on a loop, client on a thread: as the node and the command line meet. A second server is another node's, to
+ * which the first one leads on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,10 +20,11 @@
 
 struct fixture {
     uv_loop_t loop;
-    struct hf_admin *admin;
+    struct hf_admin *admin, *other;
     struct hf_admin_request *kept;
-    char dir[64], path[96];
-    unsigned asked;
+    char dir[64], path[96], other_path[96];
+    unsigned asked, other_asked;
+    int detached; /* what the newest hf_admin_detach() said */
     uv_timer_t later;
     uv_async_t stop;
     void (*client)(struct fixture *f);
@@ -37,6 +39,36 @@ static void reply_later(uv_timer_t *t)
     f->kept = NULL;
 }
 
+/* As node_through.c does, without what lies between. */
+static json_t *lead_on(struct fixture *f, struct hf_admin_request *r, const char *name)
+{
+    static const char ok[] = "{\"ok\":true}\n";
+    int rv;
+
+    if (strcmp(name, "other") != 0)
+        return json_pack("{s:s}", "error", "no such member");
+    f->detached = hf_admin_detach(r);
+    if (f->detached < 0)
+        return json_pack("{s:s}", "error", "not detached");
+    rv = hf_admin_adopt(f->other, f->detached);
+    if (rv == 0)
+        assert_int_equal(send(f->detached, ok, strlen(ok), 0), strlen(ok));
+    else
+        close(f->detached);
+    return NULL;
+}
+
+static void handle_other(void *ctx, struct hf_admin_request *r, const json_t *body)
+{
+    struct fixture *f = ctx;
+
+    f->other_asked++;
+    if (strcmp(json_string_value(json_object_get(body, "op")), "never") == 0)
+        f->kept = r;
+    else
+        hf_admin_reply(r, json_pack("{s:i,s:b}", "other", (int)f->other_asked, "far", (int)hf_admin_is_far(r)));
+}
+
 static void handle(void *ctx, struct hf_admin_request *r, const json_t *body)
 {
     struct fixture *f = ctx;
@@ -46,6 +78,10 @@ static void handle(void *ctx, struct hf_admin_request *r, const json_t *body)
     if (op != NULL && strcmp(op, "later") == 0) {
         f->kept = r;
         uv_timer_start(&f->later, reply_later, 30, 0);
+    } else if (op != NULL && strcmp(op, "through") == 0) {
+        json_t *answer = lead_on(f, r, json_string_value(json_object_get(body, "name")));
+        if (answer != NULL)
+            hf_admin_reply(r, answer);
     } else if (op != NULL && strcmp(op, "never") == 0) {
         f->kept = r;
     } else if (op != NULL && strcmp(op, "big") == 0) {
@@ -57,6 +93,7 @@ static void handle(void *ctx, struct hf_admin_request *r, const json_t *body)
     } else if (op != NULL && strcmp(op, "no") == 0) {
         hf_admin_reply(r, json_pack("{s:s}", "error", "not today (hint: tomorrow)"));
     } else {
+        assert_false(hf_admin_is_far(r));
         hf_admin_reply(r, json_pack("{s:i}", "n", (int)f->asked));
     }
 }
@@ -75,6 +112,7 @@ static void stop(uv_async_t *a)
     struct fixture *f = a->data;
 
     hf_admin_close(f->admin);
+    hf_admin_close(f->other);
     if (f->kept != NULL) /* the promise of hf_admin_close(): still replied to, no more than freed */
         hf_admin_reply(f->kept, json_pack("{}"));
     uv_close((uv_handle_t *)&f->stop, NULL);
@@ -95,6 +133,8 @@ static void run(void (*client)(struct fixture *f))
     uv_async_init(&f.loop, &f.stop, stop);
     f.later.data = f.stop.data = &f;
     assert_int_equal(hf_admin_open(&f.admin, &f.loop, f.path, handle, &f, &err), 0);
+    snprintf(f.other_path, sizeof f.other_path, "%s/other.sock", f.dir);
+    assert_int_equal(hf_admin_open(&f.other, &f.loop, f.other_path, handle_other, &f, &err), 0);
     assert_int_equal(stat(f.path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     assert_int_equal(pthread_create(&f.thread, NULL, client_main, &f), 0);
@@ -249,6 +289,83 @@ static void leaves_client(struct fixture *f)
     }
 }
 
+/* -- led on to another node ---------------------------------------------------------------------------- */
+
+static int ask_through(struct fixture *f, const char *name, const char *op, int timeout_ms, json_t **answer,
+                       struct hf_error *err)
+{
+    json_t *q = json_pack("{s:s}", "op", op);
+    int rv = hf_admin_ask_through(f->path, name, q, timeout_ms, answer, err);
+
+    json_decref(q);
+    return rv;
+}
+
+static void through_client(struct fixture *f)
+{
+    struct hf_error err;
+    json_t *a;
+
+    for (int i = 1; i <= 50; i++) {
+        assert_int_equal(ask_through(f, "other", "count", 2000, &a, &err), 0);
+        assert_int_equal(json_integer_value(json_object_get(a, "other")), i);
+        assert_true(json_is_true(json_object_get(a, "far")));
+        json_decref(a);
+    }
+    assert_int_equal(ask_through(f, "nobody", "count", 2000, &a, &err), HF_EREFUSED);
+    assert_null(a);
+    assert_string_equal(err.text, "no such member");
+    assert_int_equal(f->other_asked, 50);
+    assert_int_equal(ask_through(f, NULL, "count", 2000, &a, &err), 0); /* of itself */
+    assert_non_null(json_object_get(a, "n"));
+    json_decref(a);
+    /* One deadline for both. */
+    assert_int_equal(ask_through(f, "other", "never", 80, &a, &err), HF_ETIMEOUT);
+    assert_null(a);
+}
+
+/* What has been sent behind the question lies with the first node, and would be lost. */
+static void hasty_client(struct fixture *f)
+{
+    static const char text[] = "{\"op\":\"through\",\"name\":\"other\"}\n{\"op\":\"b\"}\n";
+    char buf[256];
+    int fd = dial(f);
+
+    assert_int_equal(send(fd, text, strlen(text), 0), (ssize_t)strlen(text));
+    read_all(fd, buf, sizeof buf, 2);
+    assert_string_equal(buf, "{\"error\":\"not detached\"}\n{\"n\":2}\n");
+    assert_int_equal(f->detached, HF_EINVAL);
+    assert_int_equal(f->other_asked, 0);
+    close(fd);
+}
+
+/* Other nodes never keep the owner out. */
+static void crowd_client(struct fixture *f)
+{
+    static const char through[] = "{\"op\":\"through\",\"name\":\"other\"}\n";
+    int fds[HF_ADMIN_FAR_MAX + 1];
+    struct hf_error err;
+    char buf[64];
+    json_t *q = json_pack("{s:s}", "op", "count"), *a;
+
+    for (int i = 0; i <= HF_ADMIN_FAR_MAX; i++) {
+        fds[i] = dial(f);
+        assert_int_equal(send(fds[i], through, strlen(through), 0), (ssize_t)strlen(through));
+        assert_int_equal(read_all(fds[i], buf, sizeof buf, 1) > 0, i < HF_ADMIN_FAR_MAX);
+    }
+    assert_int_equal(hf_admin_ask(f->other_path, q, 2000, &a, &err), 0);
+    assert_true(json_is_false(json_object_get(a, "far")));
+    json_decref(a);
+    json_decref(q);
+    for (int i = 0; i <= HF_ADMIN_FAR_MAX; i++)
+        close(fds[i]);
+    /* Their places are free again once the ends have been seen. */
+    for (int i = 0; i < 100 && ask_through(f, "other", "count", 2000, &a, &err) != 0; i++)
+        usleep(5000);
+    assert_true(json_is_true(json_object_get(a, "far")));
+    json_decref(a);
+}
+
 static void answers(void **s)
 {
     (void)s;
@@ -284,6 +401,21 @@ static void leaves(void **s)
     (void)s;
     run(leaves_client);
 }
+static void through(void **s)
+{
+    (void)s;
+    run(through_client);
+}
+static void hasty(void **s)
+{
+    (void)s;
+    run(hasty_client);
+}
+static void crowd(void **s)
+{
+    (void)s;
+    run(crowd_client);
+}
 
 static void nobody_listens(void **s)
 {
@@ -318,8 +450,9 @@ int main(void)
         cmocka_unit_test(answers),        cmocka_unit_test(errors),
         cmocka_unit_test(timeouts),       cmocka_unit_test(pipelined),
         cmocka_unit_test(too_long),       cmocka_unit_test(too_many),
-        cmocka_unit_test(leaves),         cmocka_unit_test(nobody_listens),
-        cmocka_unit_test(path_too_long),
+        cmocka_unit_test(leaves),         cmocka_unit_test(through),
+        cmocka_unit_test(hasty),          cmocka_unit_test(crowd),
+        cmocka_unit_test(nobody_listens), cmocka_unit_test(path_too_long),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

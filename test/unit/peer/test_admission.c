@@ -53,8 +53,10 @@ static void test_another_authority(void **state)
     (void)state;
     reopen_a(p, "a", "tls/foreign");
     refused(p, "b", HF_PURPOSE_SQL, HF_ETLS, "certificate");
+    refused(p, "b", HF_PURPOSE_ADMIN, HF_ETLS, "certificate");
     reopen_a(p, "a", "tls/a");
     welcome(p, HF_PURPOSE_SQL);
+    welcome(p, HF_PURPOSE_ADMIN);
     pair_close(p);
 }
 
@@ -102,6 +104,7 @@ static void test_another_cluster(void **state)
     hf_peer_identify(p->a.peer, &p->a.self);
     refused(p, "b", HF_PURPOSE_RAFT, HF_EREFUSED, "b refuses: cluster id d2d2d2d2.. of a is not c1c1c1c1.. of b");
     refused(p, "b", HF_PURPOSE_CONTROL, HF_EREFUSED, "cluster id");
+    refused(p, "b", HF_PURPOSE_ADMIN, HF_EREFUSED, "cluster id");
     /* Who has none yet may ask to join, and who lost it may be asked. */
     p->a.self.cluster_id = none;
     hf_peer_identify(p->a.peer, &p->a.self);
