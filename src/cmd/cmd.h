@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "cmd/nodes.h"
 #include "cmd/options.h"
 #include "local/layout.h"
 
@@ -52,7 +53,8 @@ bool hf_cmd_parse(int argc, char **argv, const struct hf_usage *u, struct hf_ope
 int hf_cmd_fail(const struct hf_error *err);
 int hf_cmd_wrong_usage(const char *verb, const char *text);
 
-/* Finds and loads the cluster that `dir` (may be "") means. */
+/* Finds and loads the cluster of `holdfast up` that `dir` (may be "") means. For verbs that work elsewhere, too, see
+ * hf_nodes_open(). */
 int hf_cmd_open(struct hf_local *l, const char *dir, struct hf_error *err);
 
 /* Takes `request`. For the answer see hf_admin_ask(); `answer` may be NULL: it does not matter. */
@@ -60,22 +62,6 @@ int hf_cmd_ask_node(const struct hf_local *l, unsigned ordinal, json_t *request,
                     json_t **answer, struct hf_error *err);
 int hf_cmd_ask_supervisor(const struct hf_local *l, json_t *request, int timeout_ms, json_t **answer,
                           struct hf_error *err);
-
-/* All nodes' status, asked at the same time. */
-struct hf_view_node {
-    char name[HF_NAME_MAX];
-    json_t *status; /* NULL: not reachable, and `why` says why */
-    struct hf_error why;
-};
-struct hf_view_all {
-    unsigned n;
-    struct hf_view_node nodes[HF_MEMBERS_MAX];
-    int leader; /* index of the leader of the newest epoch that anybody reports, or -1 */
-    bool open;  /* its gate */
-    json_int_t epoch;
-};
-void hf_cmd_look(const struct hf_local *l, int timeout_ms, struct hf_view_all *v);
-void hf_cmd_look_free(struct hf_view_all *v);
 
 const char *hf_json_text(const json_t *o, const char *key);  /* "" if it is not there */
 json_int_t hf_json_number(const json_t *o, const char *key); /* 0 if it is not there */
@@ -95,8 +81,12 @@ void hf_cmd_uri_text(const struct hf_local *l, unsigned first, unsigned last, bo
 
 enum { HF_URI_MAX = 1024 };
 
+#define HF_DIR_OPTION_SAYING(buf, text) \
+    {"dir", 0, HF_OPT_TEXT, (buf), sizeof(buf), 0, 0, "HOLDFAST_DIR", "DIR", text}
 #define HF_DIR_OPTION(buf) \
-    {"dir", 0, HF_OPT_TEXT, (buf), sizeof(buf), 0, 0, "HOLDFAST_DIR", "DIR", \
-     "the cluster's directory (default " HF_LOCAL_DIR ")"}
+    HF_DIR_OPTION_SAYING(buf, "the cluster's directory (default " HF_LOCAL_DIR ")")
+/* Of verbs that hf_nodes_open() serves. */
+#define HF_NODES_DIR_OPTION(buf) \
+    HF_DIR_OPTION_SAYING(buf, "the cluster's directory (default " HF_LOCAL_DIR "), or a single node's (default in a pod)")
 
 #endif

@@ -1,6 +1,5 @@
 #include "cmd/cmd.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -54,11 +53,20 @@ int hf_cmd_wrong_usage(const char *verb, const char *text)
 
 int hf_cmd_open(struct hf_local *l, const char *dir, struct hf_error *err)
 {
-    char path[HF_PATH_MAX];
+    const char *node = getenv("HOLDFAST_NODE_DIR");
+    char path[HF_PATH_MAX], socket[HF_PATH_MAX];
     bool fallback;
     int rv = hf_local_find(path, dir, "demo", &fallback, err);
 
-    return rv != 0 ? rv : hf_local_load(l, path, err);
+    if (rv == 0)
+        rv = hf_local_load(l, path, err);
+    if (rv == HF_ENOENT && hf_nodes_alone(dir, socket))
+        return hf_fail(err, rv, "a node runs here by itself, and this verb is for a cluster of `holdfast up` (hint: "
+                                "status, history, sessions, switchover and scale work here; for the rest see "
+                                "docs/kubernetes.md)");
+    if (rv == HF_ENOENT && dir[0] == '\0' && node != NULL && node[0] != '\0')
+        return hf_fail(err, rv, "%s: no node runs there (hint: its log says why)", node);
+    return rv;
 }
 
 static int ask(const char *path, json_t *request, int timeout_ms, json_t **answer,
@@ -92,71 +100,6 @@ int hf_cmd_ask_supervisor(const struct hf_local *l, json_t *request, int timeout
     if (rv == HF_ENOENT)
         return hf_fail(err, rv, "cluster %s in %s is not up (hint: `holdfast up`)", l->name, l->dir);
     return rv;
-}
-
-struct look {
-    pthread_t thread;
-    const struct hf_local *local;
-    struct hf_view_node *node;
-    unsigned ordinal;
-    int timeout_ms;
-    bool threaded;
-};
-
-static void *look_at(void *arg)
-{
-    struct look *k = arg;
-
-    int rv = hf_cmd_ask_node(k->local, k->ordinal, json_pack("{s:s}", "op", "status"), k->timeout_ms,
-                             &k->node->status, &k->node->why);
-
-    if (rv == HF_ENOENT)
-        (void)hf_fail(&k->node->why, rv, "not running");
-    else if (rv == HF_ETIMEOUT)
-        (void)hf_fail(&k->node->why, rv, "no answer within %d ms", k->timeout_ms);
-    return NULL;
-}
-
-void hf_cmd_look(const struct hf_local *l, int timeout_ms, struct hf_view_all *v)
-{
-    struct look looks[HF_MEMBERS_MAX];
-
-    memset(v, 0, sizeof *v);
-    v->leader = -1;
-    v->n = l->replicas;
-    for (unsigned i = 0; i < v->n; i++) {
-        hf_local_node_name(l, i, v->nodes[i].name);
-        looks[i] = (struct look){.local = l, .node = &v->nodes[i], .ordinal = i,
-                                 .timeout_ms = timeout_ms};
-        looks[i].threaded = pthread_create(&looks[i].thread, NULL, look_at, &looks[i]) == 0;
-        if (!looks[i].threaded)
-            (void)look_at(&looks[i]);
-    }
-    for (unsigned i = 0; i < v->n; i++) {
-        const json_t *s;
-        if (looks[i].threaded)
-            (void)pthread_join(looks[i].thread, NULL);
-        s = v->nodes[i].status;
-        if (s == NULL)
-            continue;
-        if (hf_json_number(s, "epoch") > v->epoch) {
-            v->epoch = hf_json_number(s, "epoch");
-            v->leader = -1; /* whoever led an epoch before leads no more */
-        }
-        if (strcmp(hf_json_text(s, "role"), "leader") == 0 && hf_json_number(s, "epoch") == v->epoch) {
-            v->leader = (int)i;
-            v->open = strcmp(hf_json_text(s, "state"), "open") == 0;
-        }
-    }
-    if (v->leader < 0)
-        v->open = false;
-}
-
-void hf_cmd_look_free(struct hf_view_all *v)
-{
-    for (unsigned i = 0; i < v->n; i++)
-        json_decref(v->nodes[i].status);
-    v->n = 0;
 }
 
 const char *hf_json_text(const json_t *o, const char *key)

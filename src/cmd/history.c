@@ -7,33 +7,28 @@
 enum { ASK_MS = 1500 };
 
 /* From the node that knows the newest epoch. */
-static int ask_history(const struct hf_local *l, json_t **answer, struct hf_error *err)
+static int ask_history(const struct hf_nodes *ns, json_t **answer, struct hf_error *err)
 {
-    int rv = hf_fail(err, HF_ENOENT, "no node of cluster %s answers (hint: `holdfast up`)", l->name);
+    struct hf_nodes_answer answers[HF_MEMBERS_MAX];
     json_int_t newest = -1;
 
     *answer = NULL;
-    for (unsigned i = 0; i < l->replicas; i++) {
-        struct hf_error why;
-        json_t *o;
-        const json_t *list;
-        json_int_t last;
-        if (hf_cmd_ask_node(l, i, json_pack("{s:s}", "op", "history"), ASK_MS, &o, &why) != 0)
-            continue;
-        list = json_object_get(o, "epochs");
-        last = json_array_size(list) > 0
-                   ? hf_json_number(json_array_get(list, json_array_size(list) - 1), "epoch")
-                   : 0;
-        if (last <= newest) {
+    hf_nodes_ask_all(ns, "history", ASK_MS, answers);
+    for (unsigned i = 0; i < ns->n; i++) {
+        json_t *o = answers[i].body;
+        const json_t *list = json_object_get(o, "epochs");
+        json_int_t last = json_array_size(list) > 0
+                              ? hf_json_number(json_array_get(list, json_array_size(list) - 1), "epoch")
+                              : 0;
+        if (o == NULL || last <= newest) {
             json_decref(o);
             continue;
         }
         json_decref(*answer);
         *answer = o;
         newest = last;
-        rv = 0;
     }
-    return rv;
+    return *answer != NULL ? 0 : hf_nodes_silent(ns, err);
 }
 
 static void print_epochs(const json_t *answer)
@@ -64,22 +59,22 @@ int hf_cmd_history(int argc, char **argv)
     char dir[HF_PATH_MAX] = "";
     bool json = false;
     const struct hf_option o[] = {
-        HF_DIR_OPTION(dir),
+        HF_NODES_DIR_OPTION(dir),
         {"json", 0, HF_OPT_FLAG, &json, 0, 0, 0, NULL, NULL, "for programs"},
     };
     const struct hf_usage u = {"[--json] [--dir DIR]",
                                "Prints each epoch the cluster remembers: who led, on which timeline of "
                                "PostgreSQL, from which LSN\non, since when, and why the one before had "
-                               "ended.\n",
+                               "ended. In any pod: kubectl exec demo-0 -- holdfast history.\n",
                                o, sizeof o / sizeof *o};
     struct hf_error err;
-    struct hf_local l;
+    struct hf_nodes ns;
     json_t *answer;
     int status;
 
     if (!hf_cmd_parse(argc, argv, &u, NULL, &status))
         return status;
-    if (hf_cmd_open(&l, dir, &err) != 0 || ask_history(&l, &answer, &err) != 0)
+    if (hf_nodes_open(&ns, dir, &err) != 0 || ask_history(&ns, &answer, &err) != 0)
         return hf_cmd_fail(&err);
     if (json) {
         (void)json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
@@ -88,6 +83,5 @@ int hf_cmd_history(int argc, char **argv)
         print_epochs(answer);
     }
     json_decref(answer);
-    hf_local_free(&l);
     return 0;
 }

@@ -186,7 +186,7 @@ int hf_cmd_scale(int argc, char **argv)
     char dir[HF_PATH_MAX] = "", socket[HF_PATH_MAX];
     unsigned timeout_s = 120;
     const struct hf_option o[] = {
-        HF_DIR_OPTION(dir),
+        HF_NODES_DIR_OPTION(dir),
         {"replicas", 'n', HF_OPT_NUMBER, &s.to, 0, 1, HF_MEMBERS_MAX, NULL, "N", "how many it should have"},
         {"timeout", 0, HF_OPT_NUMBER, &timeout_s, 0, 1, 86400, NULL, "S",
          "how long to wait for it (default 120)"},
@@ -207,7 +207,7 @@ int hf_cmd_scale(int argc, char **argv)
         return status;
     if (s.to == 0)
         return hf_cmd_wrong_usage("scale", "--replicas is missing");
-    if (dir[0] == '\0' && hf_scale_is_pod(socket)) {
+    if (hf_nodes_alone(dir, socket)) {
         rv = hf_scale_pod(socket, s.to, timeout_s, &err);
         return rv == 0 ? 0 : hf_cmd_fail(&err);
     }

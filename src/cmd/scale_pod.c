@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "admin/admin.h"
 #include "cmd/cmd.h"
@@ -49,16 +48,6 @@ static int look_at(const char *socket, unsigned replicas, struct look *k, struct
                           : hf_fail(err, HF_EBUSY, "this node is not a member of a cluster yet");
 }
 
-bool hf_scale_is_pod(char socket[HF_PATH_MAX])
-{
-    const char *dir = getenv("HOLDFAST_NODE_DIR");
-
-    if (dir == NULL || dir[0] == '\0' || strlen(dir) + sizeof "/admin.sock" > HF_PATH_MAX)
-        return false;
-    (void)snprintf(socket, HF_PATH_MAX, "%s/admin.sock", dir);
-    return access(socket, F_OK) == 0;
-}
-
 int hf_scale_pod(const char *socket, unsigned replicas, unsigned timeout_s, struct hf_error *err)
 {
     unsigned long end_ms = hf_cmd_now_ms() + timeout_s * 1000ul;
@@ -76,8 +65,8 @@ int hf_scale_pod(const char *socket, unsigned replicas, unsigned timeout_s, stru
         if (hf_cmd_now_ms() >= end_ms)
             return rv != 0 ? rv
                            : hf_fail(err, HF_ETIMEOUT,
-                                     "%s has not left in %u s%s (hint: `/status` of the leader's "
-                                     "operations port, and its log)",
+                                     "%s has not left in %u s%s (hint: `holdfast status`, and the leader's "
+                                     "log)",
                                      k.leaves, timeout_s, k.open ? "" : ": there is no leader");
         if (rv == 0) {
             (void)snprintf(leaving, sizeof leaving, "%s", k.leaves);

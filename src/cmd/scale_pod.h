@@ -2,13 +2,9 @@
 #ifndef HF_CMD_SCALE_POD_H
 #define HF_CMD_SCALE_POD_H
 
-#include <stdbool.h>
-
 #include "base/error.h"
 #include "node_config.h"
 
-/* Is this where a node runs that `holdfast up` does not know? Its admin socket. */
-bool hf_scale_is_pod(char socket[HF_PATH_MAX]);
 /* Lets the members with ordinals from `replicas` on leave, highest first. Says what is left to do.
  */
 int hf_scale_pod(const char *socket, unsigned replicas, unsigned timeout_s, struct hf_error *err);

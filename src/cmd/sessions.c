@@ -7,17 +7,13 @@
 
 enum { ASK_MS = 3000 };
 
-/* The node's answer, its sessions made part of `all`. Returns 0, or an error if the node does not answer. */
-static int add_node(const struct hf_local *l, unsigned i, bool carried, json_t *all, struct hf_error *err)
+/* A node's sessions, made part of `all`. */
+static void add_node(const char *name, const json_t *answer, bool carried, json_t *all)
 {
-    char name[HF_NAME_MAX], id[HF_NAME_MAX + 24];
-    json_t *answer, *s;
+    char id[HF_NAME_MAX + 24];
+    json_t *s;
     size_t k;
-    int rv = hf_cmd_ask_node(l, i, json_pack("{s:s}", "op", "sessions"), ASK_MS, &answer, err);
 
-    if (rv != 0)
-        return rv;
-    hf_local_node_name(l, i, name);
     json_array_foreach(json_object_get(answer, "sessions"), k, s)
     {
         if (!carried && json_is_true(json_object_get(s, "carried")))
@@ -27,8 +23,6 @@ static int add_node(const struct hf_local *l, unsigned i, bool carried, json_t *
         (void)json_object_set_new(s, "node", json_string(name));
         (void)json_array_append(all, s);
     }
-    json_decref(answer);
-    return 0;
 }
 
 static void size_text(json_int_t bytes, char out[16])
@@ -77,20 +71,23 @@ static void print_sessions(const json_t *all)
     }
 }
 
-static int list(const struct hf_local *l, bool json, bool carried)
+static int list(const struct hf_nodes *ns, bool json, bool carried)
 {
+    struct hf_nodes_answer answers[HF_MEMBERS_MAX];
     json_t *all = json_array(), *unreachable = json_array();
     size_t silent;
 
-    for (unsigned i = 0; i < l->replicas; i++) {
-        struct hf_error err;
-        char name[HF_NAME_MAX];
-        if (add_node(l, i, carried, all, &err) == 0)
+    hf_nodes_ask_all(ns, "sessions", ASK_MS, answers);
+    for (unsigned i = 0; i < ns->n; i++) {
+        const char *name = ns->nodes[i].name;
+        if (answers[i].body != NULL) {
+            add_node(name, answers[i].body, carried, all);
+            json_decref(answers[i].body);
             continue;
-        hf_local_node_name(l, i, name);
-        (void)json_array_append_new(unreachable, json_pack("{s:s,s:s}", "node", name, "error", err.text));
+        }
+        (void)json_array_append_new(unreachable, json_pack("{s:s,s:s}", "node", name, "error", answers[i].why.text));
         if (!json)
-            fprintf(stderr, "holdfast: %s: %s; its sessions are left out\n", name, err.text);
+            fprintf(stderr, "holdfast: %s: %s; its sessions are left out\n", name, answers[i].why.text);
     }
     silent = json_array_size(unreachable);
     if (json) {
@@ -98,7 +95,7 @@ static int list(const struct hf_local *l, bool json, bool carried)
         (void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         printf("\n");
         json_decref(o);
-    } else if (silent < l->replicas) {
+    } else if (silent < ns->n) {
         print_sessions(all);
     }
     json_decref(unreachable);
@@ -106,26 +103,24 @@ static int list(const struct hf_local *l, bool json, bool carried)
     return silent == 0 ? 0 : 1;
 }
 
-static int end_session(const struct hf_local *l, const char *id)
+static int end_session(const struct hf_nodes *ns, const char *id)
 {
     const char *slash = strchr(id, '/');
-    char node[HF_NAME_MAX] = "", *end;
+    char node[HF_NAME_MAX] = "", *end = NULL;
     struct hf_error err;
     long long number;
-    int ordinal, rv;
+    int i, rv;
 
     if (slash != NULL && (size_t)(slash - id) < sizeof node)
         memcpy(node, id, (size_t)(slash - id));
     number = slash != NULL ? strtoll(slash + 1, &end, 10) : 0;
-    ordinal = node[0] != '\0' ? hf_local_ordinal(l, node) : -1;
-    if (number <= 0 || *end != '\0' || ordinal < 0)
+    if (number <= 0 || *end != '\0' || node[0] == '\0')
         return hf_cmd_wrong_usage("sessions", "--kill takes an ID as `holdfast sessions` prints it: demo-0/12");
-    if ((unsigned)ordinal >= l->replicas) {
-        fprintf(stderr, "holdfast: no node %s in cluster %s (hint: `holdfast status`)\n", node, l->name);
-        return 1;
-    }
-    rv = hf_cmd_ask_node(l, (unsigned)ordinal,
-                         json_pack("{s:s,s:I}", "op", "end-session", "id", (json_int_t)number), ASK_MS, NULL, &err);
+    i = hf_nodes_find(ns, node, &err);
+    if (i < 0)
+        return hf_cmd_fail(&err);
+    rv = hf_nodes_ask(ns, (unsigned)i, json_pack("{s:s,s:I}", "op", "end-session", "id", (json_int_t)number), ASK_MS,
+                      NULL, &err);
     return rv == 0 ? 0 : hf_cmd_fail(&err);
 }
 
@@ -134,7 +129,7 @@ int hf_cmd_sessions(int argc, char **argv)
     char dir[HF_PATH_MAX] = "", id[HF_NAME_MAX + 24] = "";
     bool json = false, carried = false;
     const struct hf_option o[] = {
-        HF_DIR_OPTION(dir),
+        HF_NODES_DIR_OPTION(dir),
         {"json", 0, HF_OPT_FLAG, &json, 0, 0, 0, NULL, NULL, "for programs"},
         {"all", 0, HF_OPT_FLAG, &carried, 0, 0, 0, NULL, NULL,
          "also the other halves: sessions that a node serves for clients of another node"},
@@ -144,18 +139,17 @@ int hf_cmd_sessions(int argc, char **argv)
         "[--json] [--all] [--kill ID] [--dir DIR]",
         "Prints each client's session: the node it is connected to and its number there, the client's address, user\n"
         "and database, where it is served (at the leader, a follower, another node by its name, or held until there\n"
-        "is a leader), what it does, whether it is free or what pins it to its server connection, PostgreSQL's process, since when, and the bytes from and to the client.\n"
+        "is a leader), what it does, whether it is free or what pins it to its server connection, PostgreSQL's process, since when, and the bytes from and to the client.\n\n"
+        "In any pod (kubectl exec demo-0 -- holdfast sessions) the others are asked through the node there.\n"
         "Exit status 1: a node did not answer, and its sessions are left out.\n",
         o, sizeof o / sizeof *o};
     struct hf_error err;
-    struct hf_local l;
+    struct hf_nodes ns;
     int status;
 
     if (!hf_cmd_parse(argc, argv, &u, NULL, &status))
         return status;
-    if (hf_cmd_open(&l, dir, &err) != 0)
+    if (hf_nodes_open(&ns, dir, &err) != 0)
         return hf_cmd_fail(&err);
-    status = id[0] != '\0' ? end_session(&l, id) : list(&l, json, carried);
-    hf_local_free(&l);
-    return status;
+    return id[0] != '\0' ? end_session(&ns, id) : list(&ns, json, carried);
 }

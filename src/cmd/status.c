@@ -39,13 +39,13 @@ static json_int_t lag_of(const struct hf_view_all *v, unsigned i, const json_t *
 }
 
 /* The node as it is printed and as --json gives it. */
-static json_t *row(const struct hf_local *l, const struct hf_view_all *v, unsigned i)
+static json_t *row(const struct hf_nodes *ns, const struct hf_view_all *v, unsigned i)
 {
     const json_t *s = v->nodes[i].status, *m = member_of(v, v->nodes[i].name);
-    char sql[HF_ADDR_MAX], lsn[32];
+    const char *sql = ns->nodes[i].sql;
+    char lsn[32];
     json_t *o;
 
-    (void)snprintf(sql, sizeof sql, "127.0.0.1:%u", hf_local_port(l, i, HF_PORT_SQL));
     if (s == NULL)
         return json_pack("{s:s,s:s,s:n,s:b,s:n,s:n,s:s,s:b,s:s}", "name", v->nodes[i].name, "role",
                          "none", "state", "voter", (int)json_is_true(json_object_get(m, "voter")), "lsn",
@@ -68,17 +68,17 @@ static json_t *row(const struct hf_local *l, const struct hf_view_all *v, unsign
     return o;
 }
 
-static json_t *all(const struct hf_local *l, const struct hf_view_all *v)
+static json_t *all(const struct hf_nodes *ns, const struct hf_view_all *v)
 {
     json_t *nodes = json_array(), *o;
     const char *id = "";
 
     for (unsigned i = 0; i < v->n; i++) {
-        (void)json_array_append_new(nodes, row(l, v, i));
+        (void)json_array_append_new(nodes, row(ns, v, i));
         if (hf_json_text(v->nodes[i].status, "cluster")[0] != '\0')
             id = hf_json_text(v->nodes[i].status, "cluster");
     }
-    o = json_pack("{s:s,s:s,s:I,s:o}", "cluster", l->name, "id", id, "epoch", v->epoch, "nodes", nodes);
+    o = json_pack("{s:s,s:s,s:I,s:o}", "cluster", ns->cluster, "id", id, "epoch", v->epoch, "nodes", nodes);
     if (o != NULL)
         (void)json_object_set_new(o, "leader",
                                   v->leader >= 0 ? json_string(v->nodes[v->leader].name) : json_null());
@@ -112,7 +112,19 @@ static const char *colour(const json_t *n, bool colours)
     return json_is_true(json_object_get(n, "reachable")) ? "\033[33m" : "\033[31m";
 }
 
-static void print_row(const json_t *n, bool colours)
+/* Of the column SQL: names of pods are long. */
+static int sql_width(const json_t *nodes)
+{
+    size_t i, width = 16;
+    const json_t *n;
+
+    json_array_foreach(nodes, i, n)
+        if (strlen(hf_json_text(n, "sql")) > width)
+            width = strlen(hf_json_text(n, "sql"));
+    return (int)width;
+}
+
+static void print_row(const json_t *n, int width, bool colours)
 {
     char lag[24], lease[24] = "-";
     const char *end = colours ? "\033[0m" : "";
@@ -127,25 +139,26 @@ static void print_row(const json_t *n, bool colours)
     if (strcmp(hf_json_text(n, "role"), "leader") == 0)
         (void)snprintf(lease, sizeof lease, "%s %lld ms", hf_json_text(n, "gate"),
                        (long long)hf_json_number(n, "lease_ms"));
-    printf("%-14s %s%-9s %-10s%s  %-8s %5lld  %-12s %8s  %-14s %-16s %s\n", hf_json_text(n, "name"),
+    printf("%-14s %s%-9s %-10s%s  %-8s %5lld  %-12s %8s  %-14s %-*s %s\n", hf_json_text(n, "name"),
            colour(n, colours), hf_json_text(n, "role"), hf_json_text(n, "state"), end,
            json_is_true(json_object_get(n, "voter")) ? "voter" : "learner",
            (long long)hf_json_number(n, "epoch"), hf_json_text(n, "lsn"), lag, lease,
-           hf_json_text(n, "sql"), hf_json_text(n, "pg_version"));
+           width, hf_json_text(n, "sql"), hf_json_text(n, "pg_version"));
 }
 
 static void print_all(const json_t *o, bool colours)
 {
     const json_t *nodes = json_object_get(o, "nodes"), *n;
     const char *leader = hf_json_text(o, "leader");
+    int width = sql_width(nodes);
     size_t i;
 
     printf("cluster %s  epoch %lld  leader %s\n\n", hf_json_text(o, "cluster"),
            (long long)hf_json_number(o, "epoch"), leader[0] != '\0' ? leader : "none");
-    printf("%-14s %-9s %-10s  %-8s %5s  %-12s %8s  %-14s %-16s %s\n", "NODE", "ROLE", "STATE", "VOTES",
-           "EPOCH", "LSN", "LAG", "GATE, LEASE", "SQL", "POSTGRESQL");
+    printf("%-14s %-9s %-10s  %-8s %5s  %-12s %8s  %-14s %-*s %s\n", "NODE", "ROLE", "STATE", "VOTES",
+           "EPOCH", "LSN", "LAG", "GATE, LEASE", width, "SQL", "POSTGRESQL");
     json_array_foreach(nodes, i, n)
-        print_row(n, colours);
+        print_row(n, width, colours);
 }
 
 /* Only what is worth a word: nodes whose PostgreSQL runs without the guard (S11). */
@@ -165,16 +178,17 @@ static void print_unguarded(const json_t *o)
         printf(" (hint: docs/operations.md, \"The guard\")\n");
 }
 
-static int once(const struct hf_local *l, bool json, bool colours)
+static int once(const struct hf_nodes *ns, bool json, bool colours)
 {
     struct hf_view_all v;
     unsigned reachable = 0;
+    struct hf_error err;
     json_t *o;
 
-    hf_cmd_look(l, ASK_MS, &v);
+    hf_nodes_look(ns, ASK_MS, &v);
     for (unsigned i = 0; i < v.n; i++)
         reachable += v.nodes[i].status != NULL;
-    o = all(l, &v);
+    o = all(ns, &v);
     hf_cmd_look_free(&v);
     if (o == NULL) {
         fprintf(stderr, "holdfast: status: out of memory\n");
@@ -188,8 +202,10 @@ static int once(const struct hf_local *l, bool json, bool colours)
         print_unguarded(o);
     }
     json_decref(o);
-    if (reachable == 0 && !json)
-        fprintf(stderr, "holdfast: no node of cluster %s answers (hint: `holdfast up`)\n", l->name);
+    if (reachable == 0 && !json) {
+        (void)hf_nodes_silent(ns, &err);
+        return hf_cmd_fail(&err);
+    }
     return reachable > 0 ? 0 : 1;
 }
 
@@ -198,42 +214,38 @@ int hf_cmd_status(int argc, char **argv)
     char dir[HF_PATH_MAX] = "";
     bool json = false, watch = false, terminal;
     const struct hf_option o[] = {
-        HF_DIR_OPTION(dir),
+        HF_NODES_DIR_OPTION(dir),
         {"json", 0, HF_OPT_FLAG, &json, 0, 0, 0, NULL, NULL, "for programs (docs/operations.md)"},
         {"watch", 'w', HF_OPT_FLAG, &watch, 0, 0, 0, NULL, NULL, "again every second, until Ctrl-C"},
     };
     const struct hf_usage u = {
         "[--json] [--watch] [--dir DIR]",
-        "Asks every node of this machine's cluster and prints what it is and does.\n\n"
+        "Asks every node of the cluster and prints what it is and does.\n\n"
         "  ROLE   leader, follower, or none (it follows nobody at the moment)\n"
         "  STATE  open: a leader whose gate lets clients through; shut: a leader whose gate does not;\n"
         "         streaming: a follower that receives WAL; stalled: one that does not; starting;\n"
         "         cloning; rewinding\n"
         "  LAG    WAL of the leader that the node has not flushed yet\n"
         "  GATE, LEASE  of the leader: its gate, and for how long a majority has promised\n\n"
+        "In any pod (kubectl exec demo-0 -- holdfast status) the others are asked through the node there.\n\n"
         "Exit status 1: no node answers.\n",
         o, sizeof o / sizeof *o};
     struct hf_error err;
-    struct hf_local l;
+    struct hf_nodes ns;
     int status;
 
     if (!hf_cmd_parse(argc, argv, &u, NULL, &status))
         return status;
-    if (hf_cmd_open(&l, dir, &err) != 0)
-        return hf_cmd_fail(&err);
     terminal = hf_cmd_is_terminal(stdout);
     for (;;) {
+        if (hf_nodes_open(&ns, dir, &err) != 0) /* each time: it may grow or shrink meanwhile */
+            return hf_cmd_fail(&err);
         if (watch && terminal)
             printf("\033[H\033[2J");
-        status = once(&l, json, terminal && !json);
+        status = once(&ns, json, terminal && !json);
         (void)fflush(stdout);
         if (!watch)
-            break;
+            return status;
         hf_cmd_sleep_ms(WATCH_MS);
-        hf_local_free(&l); /* it may grow or shrink meanwhile */
-        if (hf_cmd_open(&l, dir, &err) != 0)
-            return hf_cmd_fail(&err);
     }
-    hf_local_free(&l);
-    return status;
 }
