@@ -39,11 +39,12 @@ struct walk {
     bool ended; /* pg_waldump has said that there is no more, and not that it could not look */
 };
 
-/* How it says that. */
+/* How it says that. The last two are about the beginning of the first segment, which has not been written yet (pg_waldump 13 to 15, and
+ * later ones). */
 static bool is_end(const char *line)
 {
     static const char *const words[] = {"error in WAL record at ", "could not find a valid record after ", "could not find file ",
-                                        "could not find any WAL file"};
+                                        "WAL segment size must be ", "invalid WAL segment size in WAL file "};
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strstr(line, words[i]) != NULL)
@@ -68,30 +69,56 @@ static void take_record(void *ctx, const char *line)
     w->any = true;
 }
 
-/* Of `timeline`, from `start` on; `one`: no more than a record. w->any tells whether there is a record. */
-static int walk(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn start, bool one, struct walk *w, struct hf_error *err)
+/* The first segment, and the last of those that follow it without a gap. HF_ENOENT: there is none. */
+static int segments_from(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn start, uint32_t segment_bytes, char first[HF_PG_PATH_MAX],
+                         char last[HF_PG_PATH_MAX], struct hf_error *err)
 {
-    char from[32], tli[16];
-    const char *argv[] = {"pg_waldump", "-p", wal, "-t", tli, "-s", from, one ? "-n" : NULL, "1", NULL};
-    int code;
+    char path[HF_PG_PATH_MAX];
+    unsigned n = 0;
 
+    for (;; n++) {
+        if (!hf_pg_segment_path(path, wal, timeline, start / segment_bytes + n, segment_bytes))
+            return hf_fail(err, HF_EINVAL, "path too long: %s", wal);
+        if (access(path, F_OK) != 0)
+            break;
+        (void)strcpy(n == 0 ? first : last, path);
+        if (n == 0)
+            (void)strcpy(last, first);
+    }
+    if (errno != ENOENT)
+        return hf_fail(err, HF_EIO, "%s: cannot look for %s: %s", pg->name, path, strerror(errno));
+    return n > 0 ? 0 : HF_ENOENT;
+}
+
+/* Of `timeline`, from `start` on; `one`: no more than a record. HF_ENOENT: there is none, which sets no err. The segments are named, for
+ * else pg_waldump takes any file that it finds to learn how large they are, which may be one that nothing has been written to yet. */
+static int walk(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn start, uint32_t segment_bytes, bool one, struct walk *w,
+                struct hf_error *err)
+{
+    char from[32], first[HF_PG_PATH_MAX], last[HF_PG_PATH_MAX];
+    const char *argv[] = {"pg_waldump", "-p", wal, "-s", from, "-n", one ? "1" : "2147483647", NULL, NULL, NULL};
+    int code = segments_from(pg, wal, timeline, start, segment_bytes, first, last, err);
+
+    if (code != 0)
+        return code;
+    argv[7] = strrchr(first, '/') + 1;
+    argv[8] = strrchr(last, '/') + 1;
     (void)snprintf(from, sizeof from, HF_PG_LSN_FMT, HF_PG_LSN_ARG(start));
-    (void)snprintf(tli, sizeof tli, "%u", timeline);
     *w = (struct walk){0};
-    /* It ends with an error where WAL ends: at the first record that is not valid, or a file that is not there. */
+    /* It ends with an error at the first record that is not valid, and without one where all segments are full. */
     code = hf_pg_tool(pg, argv, HF_PG_CHECKPOINT_MS, take_record, w, NULL, err);
-    return code == HF_EPG && w->ended ? 0 : code;
+    if (code != 0 && (code != HF_EPG || !w->ended))
+        return code;
+    return w->any ? 0 : HF_ENOENT;
 }
 
 int hf_pg_wal_walk(struct hf_pg *pg, const char *wal, uint32_t timeline, uint32_t segment_bytes, hf_lsn *end, struct hf_error *err)
 {
     struct walk w;
-    int code = walk(pg, wal, timeline, *end, false, &w, err);
+    int code = walk(pg, wal, timeline, *end, segment_bytes, false, &w, err);
 
     if (code != 0)
         return code;
-    if (!w.any)
-        return HF_ENOENT;
     *end = hf_pg_record_end(w.lsn, w.total, segment_bytes);
     return 0;
 }
@@ -195,9 +222,9 @@ int hf_pg_wal_is_at(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn
     (void)close(fd);
     if (code != 0 || !*yes)
         return code;
-    code = walk(pg, wal, timeline, lsn, true, &w, err);
-    *yes = code == 0 && w.any;
-    return code;
+    code = walk(pg, wal, timeline, lsn, segment_bytes, true, &w, err);
+    *yes = code == 0;
+    return code == HF_ENOENT ? 0 : code;
 }
 
 /* Of the timelines that begin by then, the newest that has that segment, which is the one that PostgreSQL reads (xlogrecovery.c:

@@ -23,7 +23,8 @@ struct outcome {
 
 static struct hf_session session;
 static struct hf_survive survive;
-static struct hf_thread thread;
+static struct hf_router router; /* counts */
+static struct hf_thread thread = {.r = &router};
 static struct outcome *now;
 static unsigned deaf_after; /* so many words to the client; it takes no more then */
 
