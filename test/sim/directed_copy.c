@@ -150,9 +150,8 @@ static void disk_of_c_hangs(struct node *n)
         c_disk = trap_set(C->index, HF_ACT_PERSIST, -1, TRAP_HOLD);
 }
 
-/* S8, S16: B is to be cloned from A, whose WAL it needs is gone, and dies in the middle of it; then A's volume is lost. B's own data have
- * not been touched, and it knows that: it and C are two of three who hold what they ever held. */
-void s08_killed_beside(void)
+/* B is behind a firewall while PostgreSQL on A throws away WAL that B needs. */
+static void wal_of_b_is_gone(void)
 {
     begin(3);
     clients(true);
@@ -161,6 +160,13 @@ void s08_killed_beside(void)
     HAPPENED(A->pg.n > B->pg.n + 10);
     A->pg.first_kept = A->pg.n - 2;
     pg_streams_cut(A->index, B->index);
+}
+
+/* S8, S16: B is to be cloned from A, whose WAL it needs is gone, and dies in the middle of it; then A's volume is lost. B's own data have
+ * not been touched, and it knows that: it and C are two of three who hold what they ever held. */
+void s08_killed_beside(void)
+{
+    wal_of_b_is_gone();
     (void)trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_CRASH);
     cut(LANE_WAL, A, B, false);
     UNTIL(4000, !B->up);
@@ -269,18 +275,12 @@ void i6_directory_deleted(void)
     settle();
 }
 
-/* S16: B is behind a firewall while PostgreSQL on A throws away WAL that B needs. */
+/* S16: B comes back, and its WAL is gone. */
 void s16_wal_is_gone(void)
 {
     struct trap *clones;
 
-    begin(3);
-    clients(true);
-    cut(LANE_WAL, A, B, true);
-    run_for(500);
-    HAPPENED(A->pg.n > B->pg.n + 10);
-    A->pg.first_kept = A->pg.n - 2;
-    pg_streams_cut(A->index, B->index);
+    wal_of_b_is_gone();
     clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
     cut(LANE_WAL, A, B, false);
     MUST(4000, streams_from(B, A) && B->pg.n + 20 > A->pg.n);
