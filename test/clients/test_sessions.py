@@ -1,5 +1,6 @@
 """`holdfast sessions`, and what the operations port counts."""
 
+import json
 import select
 import subprocess
 import threading
