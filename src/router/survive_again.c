@@ -116,9 +116,9 @@ static int made(struct hf_session *s)
         if (value != NULL)
             hf_holds_parameter(s->holds, names[i], value);
     }
-    hf_holds_started(s->holds, v->failed);
     if (v->steps > 0)
         hf_holds_take(s->holds, (struct hf_rest){.unnamed = true}); /* settings were made by it */
+    hf_holds_started(s->holds, v->failed);
     s->dialogue.started = true;
     if (v->lost)
         atomic_fetch_add(&s->t->r->moved, 1);

@@ -355,6 +355,33 @@ static void not_taken(void **state)
     fixture_close(f);
 }
 
+/* One that has settings is in a failed transaction, and its next server is lost, too: it is told nothing that a failed transaction's client
+ * cannot be told. */
+static void lost_twice_in_a_transaction(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    done(f, fd, server, "SET work_mem = '1MB'", "SET", 'I');
+    done(f, fd, server, "BEGIN", "BEGIN", 'T');
+    ask(f, fd, server, "INSERT INTO t VALUES (1)");
+    lose(f, server);
+    hear_plain_error(f, fd, "40001");
+    hear_ready(f, fd, 'E');
+    server = again(f, 2);
+    remake(f, server, "work_mem");
+    spoil(f, server);
+    ask(f, fd, server, "INSERT INTO t VALUES (2)");
+    lose(f, server);
+    hear_plain_error(f, fd, "40001");
+    hear_ready(f, fd, 'E');
+    close(fd);
+    fixture_close(f);
+}
+
 static void stand_still(void *arg)
 {
     uv_mutex_lock(arg);
@@ -771,7 +798,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle),     cmocka_unit_test(in_a_transaction), cmocka_unit_test(unknown_outcome),
         cmocka_unit_test(withheld), cmocka_unit_test(extended),                 cmocka_unit_test(tunnels),  cmocka_unit_test(lost_on_the_way),  cmocka_unit_test(ended_by_postgresql),
-        cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken), cmocka_unit_test(word_seen_late),     cmocka_unit_test(taken_perhaps),
+        cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken), cmocka_unit_test(word_seen_late), cmocka_unit_test(lost_twice_in_a_transaction),     cmocka_unit_test(taken_perhaps),
         cmocka_unit_test(too_much_to_keep), cmocka_unit_test(gates_word), cmocka_unit_test(guarded),
         cmocka_unit_test(guarded_again), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
         cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others),

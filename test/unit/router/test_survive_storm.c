@@ -322,7 +322,7 @@ static size_t ask_something(struct client *c, uint8_t *out, bool *inside)
 static void show(const struct client *c)
 {
     for (unsigned i = 0; i < c->n; i++) {
-        print_message("part %u: %s %s", i, c->parts[i].tag, c->parts[i].sqlstate);
+        print_message("part %u: %s %s %c", i, c->parts[i].tag, c->parts[i].sqlstate, c->parts[i].status != 0 ? c->parts[i].status : '-');
         for (unsigned k = 0; k < c->parts[i].n; k++)
             print_message(", %u %s", c->parts[i].ids[k],
                           ids[c->parts[i].ids[k]].committed ? "committed" : ids[c->parts[i].ids[k]].seen ? "seen" : "");
