@@ -145,7 +145,7 @@ class Wires:
         back.start()
         self._pump(pair, s, out)
         back.join()
-        self._hold(pair)
+        self._hear(pair)
         with self._lock:
             self._live.remove(entry)
         s.close()
@@ -153,6 +153,10 @@ class Wires:
 
     def _hold(self, pair):
         self._wait(lambda: pair not in self._cut and pair not in self._deaf)
+
+    def _hear(self, pair):
+        """The end of one side is the other's as well, once it may know."""
+        self._wait(lambda: pair not in self._deaf)
 
     def _wait(self, check):
         while not self._closed:
@@ -171,7 +175,7 @@ class Wires:
                     return
                 sink.sendall(data)
         except OSError:
-            self._hold(pair)
+            self._hear(pair)
             self._abort(source)
             self._abort(sink)
 
