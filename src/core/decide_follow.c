@@ -132,6 +132,8 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
             d->disk.hold_lsn = 0;
             d->report_due = true;
             d->reclone = false;
+            if (d->futile_starts < FUTILE_STARTS_MAX - 1)
+                d->futile_starts = FUTILE_STARTS_MAX - 1;
         }
         break;
     case HF_WORK_STOP:
