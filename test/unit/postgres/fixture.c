@@ -1,5 +1,6 @@
 #include "fixture.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -40,9 +41,31 @@ int fixture_setup(void **state)
     return mkdtemp(root) != NULL && chdir(root) == 0 ? 0 : -1;
 }
 
+/* What a test that has failed has left running. */
+static int end_all(void)
+{
+    static const char *const dirs[] = {"data", "pg"};
+    DIR *d = opendir(root);
+    struct dirent *e;
+    int rv = d != NULL ? 0 : -1;
+
+    while (d != NULL && (e = readdir(d)) != NULL)
+        for (size_t i = 0; e->d_name[0] != '.' && i < sizeof dirs / sizeof *dirs; i++) {
+            char path[HF_PG_PATH_MAX];
+            (void)snprintf(path, sizeof path, "%s/%s/%s", root, e->d_name, dirs[i]);
+            if (hf_pg_end_processes(path, false, NULL) != 0)
+                rv = -1;
+        }
+    if (d != NULL)
+        (void)closedir(d);
+    return rv;
+}
+
 int fixture_teardown(void **state)
 {
     (void)state;
+    if (end_all() != 0)
+        return -1;
     return chdir("/") == 0 && hf_pg_remove_tree(root, NULL) == 0 ? 0 : -1;
 }
 
