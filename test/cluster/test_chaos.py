@@ -244,7 +244,8 @@ def test_interrupted_before_the_first_fault(cluster):
     cluster.kill_down(node)
     cluster.wait_open()
     before = lives(cluster)
-    done = subprocess.run(["timeout", "--preserve-status", "--signal=TERM", "1", harness.BINARY, "chaos", "--yes", "--dir",
+    # In the foreground: else it signals its group as well, and a second signal says something else.
+    done = subprocess.run(["timeout", "--foreground", "--preserve-status", "--signal=TERM", "1", harness.BINARY, "chaos", "--yes", "--dir",
                            cluster.dir], capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 128 + signal.SIGTERM and not done.stdout
     assert done.stderr.endswith("holdfast: chaos: interrupted; cluster demo was left alone\n")
