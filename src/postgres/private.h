@@ -220,6 +220,7 @@ struct hf_pg_timelines {
     unsigned n;
     uint32_t id[HF_PG_TIMELINES_MAX]; /* ascending; of more, the newest */
 };
+int hf_pg_wal_dir(const struct hf_pg *pg, char out[HF_PG_PATH_MAX], struct hf_error *err);
 int hf_pg_timelines_newer(const char *wal, uint32_t above, struct hf_pg_timelines *out, struct hf_error *err);
 /* Where it left *parent (0: its own parent, which is then told); 0: it did not. */
 int hf_pg_timeline_begin(const char *wal, uint32_t timeline, uint32_t *parent, hf_lsn *begin, struct hf_error *err);

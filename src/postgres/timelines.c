@@ -13,6 +13,11 @@
 
 enum { HISTORY_MAX = 4 << 20 /* PostgreSQL needs some 46 bytes for each timeline before */ };
 
+int hf_pg_wal_dir(const struct hf_pg *pg, char out[HF_PG_PATH_MAX], struct hf_error *err)
+{
+    return hf_pg_path(out, HF_PG_PATH_MAX, pg->data, "pg_wal") == 0 ? 0 : hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
+}
+
 bool hf_pg_segment_path(char out[HF_PG_PATH_MAX], const char *wal, uint32_t timeline, uint64_t segment, uint32_t segment_bytes)
 {
     uint64_t per_id = (1ull << 32) / segment_bytes;
@@ -83,8 +88,8 @@ int hf_pg_timelines_unused(struct hf_pg *pg, hf_lsn end, struct hf_pg_timelines 
     unsigned n = 0;
     int code;
 
-    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
-        return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
+    if ((code = hf_pg_wal_dir(pg, wal, err)) != 0)
+        return code;
     if ((code = hf_pg_timelines_newer(wal, 1, unused, err)) != 0)
         return code;
     for (unsigned i = 0; i < unused->n; i++) {
@@ -142,8 +147,8 @@ int hf_pg_timelines_forget(struct hf_pg *pg, const struct hf_pg_timelines *unuse
     char wal[HF_PG_PATH_MAX];
     int code = 0;
 
-    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
-        return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
+    if ((code = hf_pg_wal_dir(pg, wal, err)) != 0)
+        return code;
     for (unsigned i = 0; i < unused->n && code == 0; i++)
         code = must_be_empty(pg, wal, unused->id[i], pg->segment_bytes, err);
     for (unsigned i = 0; i < unused->n && code == 0; i++) {
@@ -232,8 +237,8 @@ int hf_pg_timelines_mend(struct hf_pg *pg, const struct hf_pg_control *control, 
 
     if (control->min_recovery_timeline > entered)
         entered = control->min_recovery_timeline; /* replay has been there: its WAL was whole */
-    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
-        return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
+    if ((code = hf_pg_wal_dir(pg, wal, err)) != 0)
+        return code;
     code = hf_pg_timelines_newer(wal, entered, &newer, err);
     for (unsigned i = 0; i < newer.n && code == 0; i++)
         code = mend_fork(pg, wal, newer.id[i], control->segment_bytes, err);

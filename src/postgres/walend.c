@@ -132,8 +132,8 @@ int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_e
 
     if (code != 0)
         return code;
-    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
-        return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
+    if ((code = hf_pg_wal_dir(pg, wal, err)) != 0)
+        return code;
     *lsn = c.redo;
     *timeline = c.timeline;
     code = hf_pg_wal_walk(pg, wal, c.timeline, c.segment_bytes, lsn, err);
@@ -237,8 +237,8 @@ int hf_pg_wal_ends_at(struct hf_pg *pg, hf_lsn lsn, struct hf_error *err)
 
     if (pg->segment_bytes == 0)
         return hf_fail(err, HF_EINVAL, "%s: has not been started", pg->name);
-    if (hf_pg_path(wal, sizeof wal, pg->data, "pg_wal") != 0)
-        return hf_fail(err, HF_EINVAL, "path too long: %s", pg->data);
+    if ((code = hf_pg_wal_dir(pg, wal, err)) != 0)
+        return code;
     if ((code = hf_pg_timelines_newer(wal, 1, &all, err)) != 0)
         return code;
     for (unsigned i = all.n + 1; i > 0; i--) {
