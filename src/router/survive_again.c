@@ -117,7 +117,7 @@ static int made(struct hf_session *s)
             hf_holds_parameter(s->holds, names[i], value);
     }
     if (v->steps > 0)
-        hf_holds_take(s->holds, (struct hf_rest){.unnamed = true}); /* settings were made by it */
+        hf_holds_take(s->holds, (struct hf_rest){.unnamed = true}); /* the session's own; or of a step that was refused before its Close */
     hf_holds_started(s->holds, v->failed);
     s->dialogue.started = true;
     if (v->lost)
