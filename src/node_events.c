@@ -351,6 +351,7 @@ static void on_work(void *ctx, const struct hf_pg_result *r)
                                        .ok = r->ok,
                                        .epoch = r->epoch,
                                        .lsn = r->lsn,
+                                       .seen = r->seen,
                                        .down = r->down,
                                        .no_space = r->code == HF_ENOSPC,
                                        .swapped = r->swapped,

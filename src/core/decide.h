@@ -128,6 +128,7 @@ struct hf_event {
     uint64_t term, seq, request;
     hf_epoch epoch;
     hf_lsn lsn;
+    hf_lsn seen; /* WORK, POSITION: the data have seen WAL up to here, past lsn, and it is not here; 0: they have not */
     uint32_t timeline;
     bool torn; /* STREAM_FLUSHED: it broke the terms of STREAM_ADMIT, and gets nothing */
     uint64_t system_id, unix_ms;
@@ -254,6 +255,10 @@ enum hf_mutation {
     HF_MUT_DROP_HOLD,           /* S8: a hold is over with a restart, whatever is in place */
     HF_MUT_ANY_LINEAGE,         /* S8: who is copying counts, whatever epoch it had taken part in */
     HF_MUT_REWIND_EARLY,        /* S8: before the barrier */
+    HF_MUT_NO_POSITION_REWOUND, /* S8: rewound data that lack WAL cannot tell how far they are */
+    HF_MUT_SEEN_IS_NOTHING,     /* S8: rewound data are as far as the WAL that came with them */
+    HF_MUT_REWIND_INCOMPLETE,   /* S8: they are rewound again without it */
+    HF_MUT_WAL_UNREAD,          /* S10: what cannot be read is an end of WAL */
     HF_MUT_TRUST_REWIND,        /* S9/S4: rewind although a timeline number occurs twice */
     HF_MUT_SHORTER_PROMISE,     /* S12: the promise is waited with today's T */
     HF_MUT_BEGIN_ANYWHERE,      /* S1 */

@@ -4,7 +4,7 @@
  * are all here. */
 #include "decide_private.h"
 
-enum { FUTILE_STARTS_MAX = 5 };
+enum { FUTILE_STARTS_MAX = 5, FUTILE_POSITIONS_MAX = 6 };
 
 void hf_follow_close(struct hf_decide *d)
 {
@@ -58,12 +58,20 @@ bool hf_follow_is_futile(const struct hf_decide *d)
     return d->futile_starts >= FUTILE_STARTS_MAX;
 }
 
+/* Does the disk say that a copy was under way, which nobody here remembers any more? */
+static bool interrupted(const struct hf_decide *d)
+{
+    return d->disk.hold_lsn != 0 &&
+           (d->disk.hold_epoch == 0 || d->disk.hold_epoch != d->disk.lineage);
+}
+
 /* -- results ------------------------------------------------------------------------------------ */
 
 static void copied(struct hf_decide *d, const struct hf_event *e)
 {
     d->pg = HF_PG_STANDBY;
     d->reclone = false;
+    d->futile_positions = 0;
     d->intact = false;
     if (e->work == HF_WORK_CLONE) /* what did not start before it was rewound may not start now either */
         d->futile_starts = 0;
@@ -85,6 +93,19 @@ static void copied(struct hf_decide *d, const struct hf_event *e)
     }
     d->followed_from = (struct hf_position){d->work_epoch, e->lsn};
     d->flushed = 0;
+}
+
+/* Where its history ends cannot be told: WAL cannot be read, or replay does not get there. That may pass, so it is asked again; as long
+ * as nobody leads, often. Data that go on like this for seconds are of no use to a leader who was appointed without them: S16, a clone. */
+static void position_failed(struct hf_decide *d)
+{
+    unsigned n = ++d->futile_positions;
+
+    if (to_follow(d) == NULL)
+        return;
+    wait_for(d, (100 * HF_MS) << (n < FUTILE_POSITIONS_MAX ? n : FUTILE_POSITIONS_MAX));
+    if (n >= FUTILE_POSITIONS_MAX && !HF_MUTATED(HF_MUT_REPLAY_FOR_EVER))
+        d->reclone = true;
 }
 
 static void failed(struct hf_decide *d, const struct hf_event *e)
@@ -145,6 +166,9 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
     case HF_WORK_RULE:
         wait_for(d, 1000 * HF_MS);
         break;
+    case HF_WORK_POSITION:
+        position_failed(d);
+        break;
     default:
         break;
     }
@@ -155,8 +179,27 @@ static void failed(struct hf_decide *d, const struct hf_event *e)
 static void found_well(struct hf_decide *d)
 {
     d->reclone = false;
+    d->futile_positions = 0;
     if (hf_follow_is_futile(d))
         d->futile_starts = FUTILE_STARTS_MAX - 1;
+}
+
+/* Where our history ends. What a rewind has taken from its source had seen more WAL than came with it: such data are as far as
+ * that, and hold nothing until the stream has brought it (S8). Of others it says that WAL which was here cannot be read. */
+static bool take_position(struct hf_decide *d, const struct hf_event *e)
+{
+    bool rewound = d->disk.hold_lsn != 0 && !interrupted(d);
+
+    if (e->seen != 0 && (rewound ? HF_MUTATED(HF_MUT_NO_POSITION_REWOUND) : !HF_MUTATED(HF_MUT_WAL_UNREAD)))
+        return false;
+    /* Only if nothing could have moved it meanwhile. */
+    if (((!d->stream_open && !d->stream_closing) || HF_MUTATED(HF_MUT_SKIP_FENCE)) && d->pg != HF_PG_DOWN) {
+        d->end_known = true;
+        d->end_lsn = e->seen != 0 && rewound && !HF_MUTATED(HF_MUT_SEEN_IS_NOTHING) ? e->seen : e->lsn;
+        d->incomplete = e->seen != 0;
+        found_well(d);
+    }
+    return true;
 }
 
 void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
@@ -164,7 +207,7 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
     if (e->work != d->work)
         return; /* doubled */
     d->work = HF_WORK_NONE;
-    if (!e->ok) {
+    if (!e->ok || (e->work == HF_WORK_POSITION && !take_position(d, e))) {
         failed(d, e);
         return;
     }
@@ -186,15 +229,6 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
         d->end_known = false;
         d->rule_config_seq = 0;
         break;
-    case HF_WORK_POSITION:
-        /* Only if nothing could have moved it meanwhile. */
-        if (((!d->stream_open && !d->stream_closing) || HF_MUTATED(HF_MUT_SKIP_FENCE)) &&
-            d->pg != HF_PG_DOWN) {
-            d->end_known = true;
-            d->end_lsn = e->lsn;
-            found_well(d);
-        }
-        break;
     case HF_WORK_PROMOTE:
         d->pg = HF_PG_PRIMARY;
         d->futile_starts = 0;
@@ -215,6 +249,7 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
     case HF_WORK_CHECKPOINT:
         d->checkpoint_done = d->work_epoch == d->lead_term;
         break;
+    case HF_WORK_POSITION:
     case HF_WORK_NONE:
         break;
     }
@@ -253,13 +288,6 @@ static void hold(struct hf_decide *d, const struct hf_branch *b)
     d->intact = true;
     d->disk.hold_epoch = 0; /* set when the copy is complete */
     d->disk.hold_lsn = d->leader_barrier > b->start ? d->leader_barrier : b->start + 1;
-}
-
-/* Does the disk say that a copy was under way, which nobody here remembers any more? */
-static bool interrupted(const struct hf_decide *d)
-{
-    return d->disk.hold_lsn != 0 &&
-           (d->disk.hold_epoch == 0 || d->disk.hold_epoch != d->disk.lineage);
 }
 
 /* Copies the leader's data, by rewinding or whole. The steps: hold on disk, PostgreSQL stopped, copy. */
@@ -323,7 +351,7 @@ static bool is_prefix(const struct hf_decide *d, struct hf_position p, const str
 static void diverged_run(struct hf_decide *d, const struct hf_branch *b, struct hf_position p)
 {
     bool fresh = d->now_ns - d->newest_since_ns < 2 * d->cfg.lease_ns;
-    bool rewind = !d->reclone && p.epoch != 0 &&
+    bool rewind = !d->reclone && p.epoch != 0 && (!d->incomplete || HF_MUTATED(HF_MUT_REWIND_INCOMPLETE)) && /* what changed is in WAL */
                   (hf_cluster_can_rewind(&d->cluster, p, b->epoch) ||
                    HF_MUTATED(HF_MUT_TRUST_REWIND));
 

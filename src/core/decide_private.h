@@ -86,9 +86,11 @@ struct hf_decide {
     uint64_t rule_config_seq;  /* the rule in force; meaningful while PostgreSQL runs */
     uint64_t work_retry_ns;    /* after a failure: not before */
     unsigned futile_starts;    /* in a row: it did not start, or ended before it streamed or led */
+    unsigned futile_positions; /* in a row: asked where its history ends, it could not tell */
     hf_epoch primary_epoch;    /* pg == PRIMARY: promoted or continued in this epoch */
     bool end_known;            /* end_lsn is the end of WAL and cannot grow */
     hf_lsn end_lsn;
+    bool incomplete;           /* the WAL before end_lsn is not all here, though the data have seen it: rewound, and not streamed yet */
 
     /* Follower. */
     bool stream_open, stream_closing, streaming;

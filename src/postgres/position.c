@@ -196,7 +196,10 @@ static int position_by_files(struct hf_pg *pg, struct hf_pg_result *result, stru
     if (code == 0)
         code = sync_wal(pg, err);
     if (code == 0)
-        code = hf_pg_wal_end(pg, &result->lsn, &result->timeline, err);
+        code = hf_pg_wal_end(pg, &result->lsn, &result->timeline, &result->seen, err);
+    if (code == 0 && result->seen != 0)
+        (void)snprintf(result->text, sizeof result->text, "%s: valid WAL ends at " HF_PG_LSN_FMT ", before " HF_PG_LSN_FMT ", which the data have seen",
+                       pg->name, HF_PG_LSN_ARG(result->lsn), HF_PG_LSN_ARG(result->seen));
     return code;
 }
 

@@ -101,6 +101,7 @@ struct hf_pg_result {
     bool down;          /* no postmaster runs now */
     bool swapped;       /* CLONE: data/ is the copy, or is not there, also if not ok: never what it was */
     hf_lsn lsn;         /* POSITION; CLONE and REWIND: consistent at or past this */
+    hf_lsn seen;        /* POSITION: the data have seen WAL up to here, which is past lsn, and WAL until there is not here; else 0 */
     uint32_t timeline;  /* PROMOTE: the new one; START, POSITION: the present one, 0 if not known */
     uint64_t system_id; /* INIT, START, CLONE, REWIND */
     int code; /* HF_E... if not ok; HF_ENOSPC and HF_ECORRUPT may deserve a word of their own */

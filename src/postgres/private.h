@@ -205,7 +205,8 @@ int hf_pg_do_clone(struct hf_pg *pg, const struct hf_pg_job *job, struct hf_pg_r
                    struct hf_error *err);
 
 /* walend.c: end of valid WAL on disk. Nobody may be writing WAL. What cannot be read is an error, not an end. */
-int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_error *err); /* without SQL (S10) */
+/* Without SQL (S10). `seen`: what the data have seen beyond that (minRecoveryPoint), or 0. */
+int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, hf_lsn *seen, struct hf_error *err);
 /* *end moves to the end of the last valid record of `timeline` at or after it. HF_ENOENT: there is none, which sets no err. */
 int hf_pg_wal_walk(struct hf_pg *pg, const char *wal, uint32_t timeline, uint32_t segment_bytes, hf_lsn *end, struct hf_error *err);
 /* Is there a valid record at `lsn`, where one could begin? HF_ENOENT: no such segment, which sets no err. */

@@ -123,7 +123,7 @@ int hf_pg_wal_walk(struct hf_pg *pg, const char *wal, uint32_t timeline, uint32_
     return 0;
 }
 
-int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_error *err)
+int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, hf_lsn *seen, struct hf_error *err)
 {
     char wal[HF_PG_PATH_MAX];
     struct hf_pg_timelines newer;
@@ -161,9 +161,7 @@ int hf_pg_wal_end(struct hf_pg *pg, hf_lsn *lsn, uint32_t *timeline, struct hf_e
             *timeline = newer.id[i];
         }
     }
-    if (*lsn < c.min_recovery)
-        return hf_fail(err, HF_ECORRUPT, "%s: valid WAL ends at " HF_PG_LSN_FMT ", before " HF_PG_LSN_FMT ", which the data have seen", pg->name,
-                       HF_PG_LSN_ARG(*lsn), HF_PG_LSN_ARG(c.min_recovery));
+    *seen = *lsn < c.min_recovery ? c.min_recovery : 0;
     return 0;
 }
 

@@ -54,8 +54,8 @@ void check_stream(const struct stream *s)
                      W->nodes[s->from].name, (unsigned long long)s->epoch, i);
 }
 
-/* Have so many voters lost what they held (a lost volume, a copy interrupted when it had touched it: S8) that no
- * majority can say what was acknowledged? Then to stand still is right. */
+/* Have so many voters lost what they held (a lost volume, data that do not start, a copy interrupted when it had touched
+ * it: S8) that no majority can say what was acknowledged? Then to stand still is right. */
 static bool too_much_lost(void)
 {
     const struct hf_cluster *c = NULL;
@@ -73,7 +73,7 @@ static bool too_much_lost(void)
     n = hf_cluster_voters(c, voters);
     for (unsigned i = 0; i < n; i++) {
         const struct node *o = host_of_id(voters[i]);
-        able += o != NULL && (o->disk.durable.hold_lsn == 0 || o->pg.untouched);
+        able += o != NULL && !o->pg.spoilt && (o->disk.durable.hold_lsn == 0 || o->pg.untouched);
     }
     return n > 0 && able * 2 <= n;
 }

@@ -26,6 +26,8 @@ void s08_killed_beside(void);
 void s08_copied_and_started_again(void);
 void s08_rewound_too_early(void);
 void s08_copied_but_not_recorded(void);
+void s08_rewound_without_all_wal(void);
+void s08_rewound_past_the_fork(void);
 void i6_directory_deleted(void);
 void s16_wal_is_gone(void);
 void s16_replay_ends(void);
@@ -50,6 +52,8 @@ void i2_lease_runs_out(void);
 /* directed_late.c */
 void s10_slow_position(void);
 void s10_position_leaves_it_down(void);
+void s10_wal_is_not_read(void);
+void s10_wal_is_never_read(void);
 void s13_cannot_promote(void);
 void s13_writes_hang(void);
 void s13_writes_fail(void);
@@ -104,9 +108,14 @@ const struct directed directed_all[] = {
     {"S08g", "killed while a copy was made beside", s08_killed_beside, {{HF_MUT_NONE, 0}}},
     {"S08h", "copied, not recorded, and started again", s08_copied_and_started_again,
      {{HF_MUT_DROP_HOLD, BREAKS}}},
+    {"S08i", "rewound, and WAL is still to come", s08_rewound_without_all_wal, {{HF_MUT_NO_POSITION_REWOUND, STANDS}}},
+    {"S08j", "rewound, and that WAL never comes", s08_rewound_past_the_fork,
+     {{HF_MUT_SEEN_IS_NOTHING, BREAKS}, {HF_MUT_REWIND_INCOMPLETE, BREAKS}}},
     {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, BREAKS}}},
     {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, BREAKS}}},
     {"S10b", "a position that leaves PostgreSQL down", s10_position_leaves_it_down, {{HF_MUT_NONE, 0}}},
+    {"S10c", "WAL that is not read at first", s10_wal_is_not_read, {{HF_MUT_WAL_UNREAD, BREAKS}}},
+    {"S10d", "WAL that is never read", s10_wal_is_never_read, {{HF_MUT_REPLAY_FOR_EVER, STANDS}}},
     {"S12a", "restarted with a shorter lease", s12_shorter_lease,
      {{HF_MUT_FORGET_PROMISE, BREAKS}, {HF_MUT_SHORTER_PROMISE, BREAKS}}},
     {"S12b", "a longer lease, and slow disks", s12_longer_lease, {{HF_MUT_NONE, 0}}},

@@ -256,6 +256,64 @@ void s08_copied_and_started_again(void)
     copied_but_not_recorded(true);
 }
 
+/* C, the last leader of `n` nodes, comes back with a tail and is rewound from B. Of what B's data had seen by then the last records
+ * were not in its files, and C is cut off before they are streamed. */
+static void c_lacks_wal(unsigned n, bool others_have_it)
+{
+    begin(n);
+    switchover(A, C);
+    run_for(300);
+    isolate_lane(LANE_WAL, C, true);
+    writes(C, 5);
+    vanish(C);
+    elect(B);
+    MUST(4000, opened(B));
+    UNTIL(2000, streams_from(A, B));
+    write_acked(B);
+    if (!others_have_it) {
+        isolate_lane(LANE_WAL, B, true);
+        writes(B, 2);
+    }
+    isolate_lane(LANE_WAL, C, false);
+    W->rewind_lacks = 3;
+    host_start(C);
+    UNTIL(4000, C->pg.seen > C->pg.n);
+    isolate_lane(LANE_WAL, C, true);
+}
+
+/* S8: then B is gone for a moment, and whoever leads next has to be followed. */
+void s08_rewound_without_all_wal(void)
+{
+    struct trap *clones;
+
+    c_lacks_wal(3, true);
+    clones = trap_set(C->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    host_crash(B);
+    run_for(500);
+    host_start(B);
+    MUST(8000, opened(A) || opened(B));
+    HAPPENED(C->pg.seen > C->pg.n);
+    isolate_lane(LANE_WAL, C, false);
+    MUST(4000, streams_from(C, A) || streams_from(C, B));
+    HAPPENED(clones->fired == 0);
+    settle();
+}
+
+/* S8: B is gone for good, and nobody else has what C's data have seen of it: of no use but to be cloned. */
+void s08_rewound_past_the_fork(void)
+{
+    c_lacks_wal(5, false);
+    HAPPENED(C->pg.seen > A->pg.n);
+    host_crash(B);
+    isolate_lane(LANE_WAL, B, false);
+    isolate_lane(LANE_WAL, C, true);
+    MUST(8000, anybody_open() != NULL);
+    HAPPENED(C->pg.seen > C->pg.n);
+    isolate_lane(LANE_WAL, C, false);
+    run_for(4000);
+    settle();
+}
+
 /* I6: a commit is on A and C. A dies, and C's data directory is deleted, but not what C remembers: it does not
  * know what it held, which is something else than never having held anything. */
 void i6_directory_deleted(void)

@@ -48,6 +48,39 @@ void s10_position_leaves_it_down(void)
     settle();
 }
 
+/* S10, I1: a commit is on A and C. A dies; C's disk does not let it read its last records, three times, though its data have seen
+ * them. That is no end of WAL. */
+void s10_wal_is_not_read(void)
+{
+    begin(3);
+    cut(LANE_WAL, A, B, true);
+    write_acked(A);
+    HAPPENED(C->pg.n > B->pg.n);
+    vanish(A);
+    C->pg.unread = 3;
+    elect(B);
+    MUST(8000, opened(C));
+    HAPPENED(C->pg.unread == 0);
+    settle();
+}
+
+/* S10, S16: a record of C's is not read any more, ever, and there is a leader. What C has is of no use. */
+void s10_wal_is_never_read(void)
+{
+    struct trap *clones;
+
+    begin(3);
+    clients(true);
+    host_crash(C);
+    switchover(A, B);
+    C->pg.unread = 1000;
+    clones = trap_set(C->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    host_start(C);
+    MUST(20000, streams_from(C, B));
+    HAPPENED(clones->fired > 0);
+    settle();
+}
+
 /* S13: B holds most and cannot promote (its disk is full). C is slow to report, so B is heard first each
  * time. */
 void s13_cannot_promote(void)

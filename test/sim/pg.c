@@ -140,6 +140,8 @@ static void received(void *arg)
             return;
         }
         for (unsigned i = f->pg.n; i < upto; i++) {
+            if (i < f->pg.seen && f->pg.wal[i].id != l->pg.wal[i].id)
+                sim_fail("I6: %s streams what its data have seen otherwise, from record %u on", f->name, i);
             f->pg.wal[i] = l->pg.wal[i];
             f->pg.wal[i].visible = true;
         }
@@ -298,6 +300,7 @@ static struct node *source(const struct job *j)
 static void copy_wal(struct pg *to, const struct pg *from)
 {
     to->n = to->flushed = from->flushed;
+    to->seen = to->unread = 0;
     memcpy(to->wal, from->wal, from->flushed * sizeof from->wal[0]);
     for (unsigned i = 0; i < to->n; i++)
         to->wal[i].visible = true;
@@ -310,9 +313,11 @@ static void copy_wal(struct pg *to, const struct pg *from)
 /* Finds the fork as pg_rewind does: the last timeline number that both histories share. */
 static bool rewind_data(struct pg *pg, const struct pg *from, const char **why)
 {
-    unsigned fork = 0;
+    unsigned fork = 0, lacks;
     bool found = false;
 
+    if (pg->n < pg->seen)
+        sim_fail("S8: rewound without the WAL that its data have seen"); /* which tells what is to be copied */
     if (!from->checkpointed && pg->tli != from->tli) {
         *why = "no rewind required"; /* S9: the control file still shows the old timeline */
         return false;
@@ -339,7 +344,10 @@ static bool rewind_data(struct pg *pg, const struct pg *from, const char **why)
         pg->wal[i] = from->wal[i];
         pg->wal[i].visible = true; /* to whoever replays it */
     }
-    pg->n = pg->flushed = from->flushed;
+    /* It is consistent at the source's end, of which the last records need not have been in its files (S8). */
+    lacks = W->calm ? W->rewind_lacks : sim_chance(0.5) ? (unsigned)sim_between(1, 4) : 0;
+    pg->seen = from->flushed;
+    pg->n = pg->flushed = fork + lacks <= pg->seen ? pg->seen - lacks : fork;
     pg->tli = from->tli;
     pg->n_hist = from->n_hist;
     memcpy(pg->hist, from->hist, sizeof pg->hist);
@@ -350,6 +358,8 @@ static void promote(struct pg *pg)
 {
     uint32_t next = pg->tli;
 
+    if (pg->n < pg->seen)
+        sim_fail("S8: promoted without the WAL that its data have seen");
     for (unsigned i = 0; i < pg->n_hist; i++)
         if (pg->hist[i].tli > next)
             next = pg->hist[i].tli;
@@ -417,6 +427,7 @@ static void finish(void *arg)
     case HF_WORK_INIT:
         pg->state = HF_PG_DOWN;
         pg->n = pg->flushed = 2;
+        pg->seen = 0;
         pg->wal[0] = pg->wal[1] = (struct record){1000000 + (uint64_t)n->index, 0, true};
         pg->tli = 1;
         e.system_id = 77 + (uint64_t)n->index + W->serial;
@@ -443,6 +454,12 @@ static void finish(void *arg)
         if (pg->state == HF_PG_PRIMARY)
             pg->flushed = pg->n;
         e.lsn = pg_lsn(pg->n);
+        e.seen = pg->n < pg->seen ? pg_lsn(pg->seen) : 0;
+        if (pg->state == HF_PG_STANDBY && pg->n > 4 && (pg->unread > 0 || sim_chance(W->quiet ? 0 : 0.02))) {
+            pg->unread -= pg->unread > 0;
+            e.seen = e.seen != 0 ? e.seen : e.lsn;
+            e.lsn = pg_lsn(pg->n - (unsigned)sim_between(1, 3));
+        }
         break;
     case HF_WORK_PROMOTE:
         e.ok = pg->state == HF_PG_STANDBY && !pg->spoilt && !sim_chance(W->quiet ? 0 : 0.02);

@@ -36,6 +36,8 @@ struct record {
 struct pg {
     enum hf_pg_state state;
     unsigned n, flushed; /* records */
+    unsigned seen;       /* rewound: the data have seen what wal[] says up to here, of which the WAL up to n has come with them */
+    unsigned unread;     /* so often more it cannot read its last records when it is asked for its position (S10) */
     struct record wal[SIM_RECORDS];
     uint32_t tli;
     unsigned n_hist;
@@ -192,6 +194,7 @@ struct world {
     unsigned n_held;
     struct held held[SIM_HELD];
     uint64_t look_late_ns; /* the host looks so long after the flush whether a write waits (S2) */
+    unsigned rewind_lacks; /* calm: records that a rewind's source has not on its disk yet (S8) */
     uint64_t rule_late_ns; /* calm: a rule comes into force so long after the promotion (S2) */
     uint64_t msg_lag_ns[SIM_NODES]; /* messages of this node take so much longer */
     double loss, duplicate;

@@ -52,10 +52,10 @@ static void test_position_equals_the_leaders(void **state)
     t = hf_clock_ns();
     assert_true(job_ok(&b, HF_WORK_POSITION).lsn == position); /* held receiver */
     print_message("position again %.1f ms\n", since_ms(t));
-    hf_lsn by_files;
+    hf_lsn by_files, seen;
     uint32_t timeline;
-    assert_int_equal(hf_pg_wal_end(b.pg, &by_files, &timeline, NULL), 0);
-    assert_true(by_files == position); /* S10: the same without SQL */
+    assert_int_equal(hf_pg_wal_end(b.pg, &by_files, &timeline, &seen, NULL), 0);
+    assert_true(by_files == position && seen == 0); /* S10: the same without SQL */
     assert_int_equal(timeline, 2);
     relay_open(&b.relay, true);
 }
@@ -98,7 +98,7 @@ static void test_a_timeline_that_came_to_nothing(void **state)
 static void test_no_position_without_all_of_wal(void **state)
 {
     char name[64], path[HF_PG_PATH_MAX], aside[HF_PG_PATH_MAX + 8];
-    hf_lsn begin, before, end, by_files;
+    hf_lsn begin, before, end, by_files, seen;
     uint32_t timeline;
     struct stat st;
 
@@ -126,7 +126,7 @@ static void test_no_position_without_all_of_wal(void **state)
     assert_int_equal(chown(path, st.st_uid, st.st_gid), 0);
     (void)job_ok(&b, HF_WORK_START);
     (void)job_fails(&b, HF_WORK_POSITION);
-    assert_int_not_equal(hf_pg_wal_end(b.pg, &by_files, &timeline, NULL), 0);
+    assert_int_not_equal(hf_pg_wal_end(b.pg, &by_files, &timeline, &seen, NULL), 0);
     (void)job_ok(&b, HF_WORK_STOP);
     assert_int_equal(rmdir(path), 0);
     assert_int_equal(rename(aside, path), 0);
@@ -300,12 +300,29 @@ static void test_promotion_ends_sessions(void **state)
     assert_string_equal(rule, "f");
 }
 
-/* A has what B never got; B leads now. */
+/* Writes WAL all the time, until it is finished with: a rewind's source has seen more by the end of it than WAL had come along. */
+static PGconn *write_on(struct server *s)
+{
+    PGconn *conn;
+    char info[256];
+
+    (void)snprintf(info, sizeof info, "host=%s/sock port=5432 dbname=postgres user=holdfast gssencmode=disable", s->dir);
+    conn = PQconnectdb(info);
+    assert_int_equal(PQstatus(conn), CONNECTION_OK);
+    assert_true(PQsendQuery(conn, "do $$ begin loop perform pg_logical_emit_message(false, 'test', repeat('x', 100));"
+                                  " perform pg_sleep(0.001); end loop; end $$"));
+    (void)PQflush(conn);
+    return conn;
+}
+
+/* A has what B never got; B leads now. What it is rewound to is more than WAL has come along: a position all the same, and it says so. */
 static void test_rewind_after_divergence(void **state)
 {
     struct hf_pg_result r;
     struct barrier x;
     char value[32];
+    PGconn *writer;
+    hf_lsn end;
     uint64_t t;
 
     (void)state;
@@ -345,9 +362,15 @@ static void test_rewind_after_divergence(void **state)
     sql_run(&a, "insert into t values (667); checkpoint; insert into t values (668)");
     (void)job_ok(&a, HF_WORK_STOP);
     relay_open(&a.copy, true);
+    writer = write_on(&b);
     t = hf_clock_ns();
     r = job_ok(&a, HF_WORK_REWIND);
     print_message("rewind %.1f ms: to %X/%X, %s\n", since_ms(t), HF_PG_LSN_ARG(r.lsn), r.text);
+    PQfinish(writer);
+    end = r.lsn;
+    r = job_ok(&a, HF_WORK_POSITION);
+    print_message("%s\n", r.text);
+    assert_true(r.seen == end && r.lsn < r.seen);
     relay_open(&a.relay, true);
     barrier_begin(&x, &b, 21);
     barrier_end(&x);
