@@ -176,7 +176,7 @@ static void accounts(struct hf_node *n, const struct hf_view *v)
                                   .admin_role = a->admin_role[0] != '\0' ? a->admin_role : NULL,
                                   .admin_password = a->admin_password};
 
-    if (n->accounts_made || a->app_password[0] == '\0' || !v->leading || !v->gate_open)
+    if (n->accounts_made || a->app_password[0] == '\0' || !v->leading || !v->gate_open || hf_clock_ns() < n->accounts_after_ns)
         return;
     /* Clients who have waited come first. */
     if (!is_first(v) && hf_clock_ns() - n->opened_ns < ACCOUNTS_LATER_NS)

@@ -388,10 +388,13 @@ static void on_accounts(void *ctx, bool ok, const char *text)
     hf_router_unfurnished(n->router, false); /* whoever has a role may come, also if it went wrong */
     if (ok) {
         hf_info("accounts: the application's and the administrator's roles are ready");
+        n->accounts_failed = 0;
         return;
     }
     hf_warn("accounts: %s", text);
-    n->accounts_made = false; /* tried again while the gate is open */
+    n->accounts_made = false; /* tried again while the gate is open: after one second, and more and more, up to about a minute */
+    n->accounts_after_ns = hf_clock_ns() + ((uint64_t)1000 << (n->accounts_failed < 6 ? n->accounts_failed : 6)) * HF_MS;
+    n->accounts_failed++;
 }
 
 static void on_postmaster(void *ctx, pid_t pid)

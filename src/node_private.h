@@ -113,6 +113,8 @@ struct hf_node {
     int64_t certificate_end_s; /* by the wall clock; 0: not known yet */
     uint64_t opened_ns; /* when the gate was opened here last */
     bool accounts_made;
+    uint64_t accounts_after_ns; /* not before: after a failure */
+    unsigned accounts_failed;   /* in a row */
     bool furnished; /* and they are there */
     struct hf_settings settings;
 

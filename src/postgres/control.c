@@ -79,6 +79,8 @@ static void take_line(void *ctx, const char *line)
         take_u32(v, &c->timeline);
     else if ((v = value_of(line, "Minimum recovery ending location")) != NULL)
         (void)hf_pg_parse_lsn(v, &c->min_recovery);
+    else if ((v = value_of(line, "Backup start location")) != NULL)
+        (void)hf_pg_parse_lsn(v, &c->backup_start);
     else if ((v = value_of(line, "Min recovery ending loc's timeline")) != NULL)
         take_u32(v, &c->min_recovery_timeline);
     else if ((v = value_of(line, "Bytes per WAL segment")) != NULL)

@@ -142,8 +142,8 @@ void hf_pg_status(struct hf_pg *pg, struct hf_pg_status *status);
 /* Asks the server (a millisecond). On the thread of hf_pg_run. */
 void hf_pg_refresh(struct hf_pg *pg);
 
-/* The roles and the database of a new cluster; harmless when repeated (passwords are set again).
- * Revokes from PUBLIC what could cancel another session's wait, in every database (S11). */
+/* The roles and the database of a new cluster. Repeated: a role is made, or gets its password, only if the one named here is another than
+ * the last time; what administrators have done to it stays. Revokes from PUBLIC what could cancel another session's wait, in every database (S11). */
 struct hf_pg_accounts {
     const char *app_role, *app_password, *app_database;
     const char *admin_role, *admin_password; /* CREATEROLE CREATEDB, pg_monitor; NULL: none */

@@ -38,6 +38,7 @@ struct hf_pg_control {
     hf_lsn redo;         /* of the newest checkpoint */
     uint32_t timeline;   /* of the newest checkpoint */
     hf_lsn min_recovery; /* 0: none */
+    hf_lsn backup_start; /* of a copy whose end has not been replayed yet; 0: none (xlogrecovery.c: ReachedEndOfBackup) */
     uint32_t min_recovery_timeline;
     uint32_t segment_bytes;
     uint8_t mock_nonce[32]; /* zeros: not known */

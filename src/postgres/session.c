@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/session_options.h"
 #include "postgres/private.h"
 
 /* Waits for the socket. 0, HF_ETIMEOUT, HF_ECLOSED (interrupted). */
@@ -67,7 +68,7 @@ PGconn *hf_pg_connect(struct hf_pg *pg, const char *dbname, const char *applicat
     const char *values[] = {
         pg->sock_dir, "5432",      HF_PG_SUPERUSER,
         dbname,       application, "disable",
-        "disable",    "UTF8",      "-c statement_timeout=0 -c lock_timeout=0 -c lc_messages=C",
+        "disable",    "UTF8",      HF_SESSION_OPTIONS,
         NULL};
     uint64_t deadline_ns = hf_clock_ns() + (uint64_t)timeout_ms * HF_MS;
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;

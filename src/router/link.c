@@ -4,6 +4,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "base/session_options.h"
 #include "router/session.h"
 
 enum {
@@ -52,7 +53,7 @@ bool hf_link_open(struct hf_link *l)
                                   "holdfast",
                                   l->database != NULL ? l->database : "postgres",
                                   "holdfast router",
-                                  "-c synchronous_commit=on -c statement_timeout=0",
+                                  "-c synchronous_commit=on " HF_SESSION_OPTIONS,
                                   "SQL_ASCII", /* whatever a role or a setting says */
                                   NULL};
     uint64_t until = uv_hrtime() + CONNECT_MS * MS;

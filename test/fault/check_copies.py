@@ -1,11 +1,14 @@
 """Are all copies the same, and sound? PostgreSQL's own tools say: pg_dump of every database, table by table, and
 pg_amcheck of every table and index."""
 
+import functools
 import glob
 import hashlib
 import os
 import re
 import subprocess
+
+import psycopg2
 
 from check_append import Anomaly
 
@@ -23,8 +26,23 @@ def tool(name):
     return found[-1]
 
 
+def _steady(look):
+    """A busy machine may have an election while we look, for which PostgreSQL is restarted: that is no damage. All is looked at again."""
+    @functools.wraps(look)
+    def again(cluster):
+        for n in range(LOOKS):
+            try:
+                return look(cluster)
+            except psycopg2.OperationalError as e:
+                if n + 1 == LOOKS or not GONE.search(str(e)):
+                    raise
+            cluster.wait_healthy()
+        raise AssertionError
+    return again
+
+
 def _run(cluster, args):
-    """A busy machine may have an election while we look, for which PostgreSQL is restarted: that is no damage."""
+    """As _steady, for what a tool says."""
     for look in range(LOOKS):
         done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               errors="replace", check=False, timeout=300)
@@ -88,6 +106,7 @@ def amcheck(cluster, node):
         yield Anomaly("damaged", f"{node}: {(done.stdout + done.stderr)[-800:]}")
 
 
+@_steady
 def check(cluster):
     """The cluster is whole and nobody writes."""
     leader = cluster.leader()
@@ -101,6 +120,7 @@ def check(cluster):
     return found
 
 
+@_steady
 def ledger(cluster):
     """Every acknowledged row exactly once, through the gate and inside every node."""
     found = []

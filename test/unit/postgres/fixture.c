@@ -340,11 +340,21 @@ struct hf_pg_result job_fails(struct server *s, enum hf_work work)
     return result;
 }
 
-void sql(struct server *s, const char *statement, char *out, size_t cap)
+PGconn *sql_connect(struct server *s)
 {
     struct hf_error err = {0};
     PGconn *conn = hf_pg_connect(s->pg, "postgres", "test", 5000, &err);
-    PGresult *r = conn != NULL ? hf_pg_query(s->pg, conn, statement, 20000, &err) : NULL;
+
+    if (conn == NULL || hf_pg_command(s->pg, conn, "set search_path = public", 5000, &err) != 0)
+        fail_msg("%s", err.text);
+    return conn;
+}
+
+void sql(struct server *s, const char *statement, char *out, size_t cap)
+{
+    struct hf_error err = {0};
+    PGconn *conn = sql_connect(s);
+    PGresult *r = hf_pg_query(s->pg, conn, statement, 20000, &err);
 
     if (r == NULL)
         fail_msg("%s", err.text);

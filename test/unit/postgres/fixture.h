@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include <libpq-fe.h>
+
 #include "postgres/postgres.h"
 
 enum { RELAY_CONNS_MAX = 32 };
@@ -53,6 +55,8 @@ struct hf_pg_result job_ok(struct server *s, enum hf_work work);
 struct hf_pg_result job_rule(struct server *s, enum hf_work work, unsigned n,
                              const char *const *names);
 struct hf_pg_result job_fails(struct server *s, enum hf_work work);
+/* As the superuser, with tables of its own in public. */
+PGconn *sql_connect(struct server *s);
 /* One value by SQL as the superuser; "" for none. */
 void sql(struct server *s, const char *statement, char *out, size_t cap);
 void sql_run(struct server *s, const char *statement);

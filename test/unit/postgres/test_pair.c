@@ -135,6 +135,40 @@ static void test_no_position_without_all_of_wal(void **state)
     relay_open(&b.relay, true);
 }
 
+/* What is a default for everybody is not for Holdfast's own sessions: a standby answers nothing in a serializable transaction, a leader
+ * writes no barrier in a read only one, and what somebody has made in a schema of theirs must not run with the superuser's rights. */
+static void test_whatever_the_defaults(void **state)
+{
+    const char *names[] = {"b"};
+    pid_t pid = hf_pg_pid(b.pg);
+    struct barrier x;
+    char value[64];
+
+    (void)state;
+    sql_run(&a, "create function taken(int, int) returns int language plpgsql as $$ begin raise exception 'taken'; end $$");
+    sql_run(&a, "create function taken(int, bool) returns int language plpgsql as $$ begin raise exception 'taken'; end $$");
+    sql_run(&a, "create aggregate count(int) (sfunc = taken, stype = int, initcond = 0)");
+    sql_run(&a, "create aggregate count(bool) (sfunc = taken, stype = int, initcond = 0)");
+    sql_run(&a, "alter role all set search_path = public, pg_catalog; alter role all set default_transaction_read_only = on");
+    sql_run(&a, "set default_transaction_read_only = off; alter role all set default_transaction_isolation = serializable");
+    barrier_begin(&x, &a, 15);
+    barrier_end(&x);
+    assert_int_equal(x.code, 0);
+    (void)job_rule(&a, HF_WORK_RULE, 1, names);
+    barrier_begin(&x, &a, 16);
+    barrier_end(&x);
+    assert_int_equal(x.code, 0);
+    relay_open(&b.relay, false);
+    assert_true(job_ok(&b, HF_WORK_POSITION).lsn >= x.lsn);
+    assert_int_equal(hf_pg_pid(b.pg), pid); /* asked by SQL: it has not been started again for it */
+    (void)job_rule(&b, HF_WORK_RULE, 1, names);
+    relay_open(&b.relay, true);
+    sql_run(&a, "set default_transaction_read_only = off; alter role all reset all");
+    sql_run(&a, "set default_transaction_read_only = off; drop aggregate public.count(int); drop aggregate public.count(bool)");
+    sql(&a, "select count(*) from holdfast.epochs where epoch = 16", value, sizeof value);
+    assert_string_equal(value, "1");
+}
+
 /* As a client of the read-only port: an ordinary role, by password. */
 static PGconn *reader_connect(struct server *s)
 {
@@ -682,7 +716,6 @@ static void test_position_when_parameters_are_too_small(void **state)
  */
 static void test_position_and_promotion_without_sql(void **state)
 {
-    struct hf_error err = {0};
     struct hf_pg_result r;
     char text[160];
     PGconn *writer;
@@ -690,8 +723,7 @@ static void test_position_and_promotion_without_sql(void **state)
     uint64_t t;
 
     (void)state;
-    writer = hf_pg_connect(b.pg, "postgres", "writer", 5000, &err);
-    assert_non_null(writer);
+    writer = sql_connect(&b);
     reader_run(writer, "begin");
     reader_run(writer, "do $$ begin for i in 1000..1099 loop begin insert into t values (i);"
                        " exception when unique_violation then null; end; end loop; end $$");
@@ -711,6 +743,13 @@ static void test_position_and_promotion_without_sql(void **state)
     r = job_ok(&a, HF_WORK_POSITION);
     print_message("position without SQL %.1f ms\n", since_ms(t));
     assert_true(r.lsn >= end && r.lsn <= flushed_of(&b));
+    server_follow(&a, &b);
+    relay_open(&a.copy, true);
+    r = job_ok(&a, HF_WORK_CLONE); /* takes no sessions either, as long as the writer's transaction is open */
+    print_message("%s\n", r.text);
+    assert_string_not_equal(r.text, "");
+    assert_true(r.lsn >= end);
+    assert_true(job_ok(&a, HF_WORK_POSITION).lsn >= r.lsn);
     PQfinish(writer);
     r = job_ok(&a, HF_WORK_PROMOTE);
     assert_true(r.timeline > 1);
@@ -830,6 +869,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_position_equals_the_leaders),
+        cmocka_unit_test(test_whatever_the_defaults),
         cmocka_unit_test(test_position_in_spite_of_a_reader),
         cmocka_unit_test(test_a_timeline_that_came_to_nothing),
         cmocka_unit_test(test_no_position_without_all_of_wal),

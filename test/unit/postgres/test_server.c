@@ -117,6 +117,64 @@ static void test_accounts(void **state)
     assert_string_equal(value, "f"); /* S11 */
 }
 
+static void verifier_of_app(char value[256])
+{
+    sql(&a, "select coalesce(max(rolpassword), 'none') from pg_authid where rolname = 'app' and rolcanlogin", value, 256);
+}
+
+/* Each process of a node makes them when it first leads. What an administrator has done meanwhile is not undone by that, only by other
+ * credentials. */
+static void test_accounts_are_their_administrators(void **state)
+{
+    struct hf_pg_accounts accounts = {"app", "s3cret'\"", "app", "admin", "other"};
+    char by_hand[256], now[256];
+
+    (void)state;
+    sql_run(&a, "alter role app password 'by hand'");
+    sql_run(&a, "revoke pg_monitor from admin; drop role admin");
+    verifier_of_app(by_hand);
+    assert_int_equal(hf_pg_make_accounts(a.pg, &accounts, NULL), 0);
+    verifier_of_app(now);
+    assert_string_equal(now, by_hand);
+    sql_run(&a, "alter role app nologin");
+    assert_int_equal(hf_pg_make_accounts(a.pg, &accounts, NULL), 0);
+    verifier_of_app(now);
+    assert_string_equal(now, "none");
+    sql(&a, "select count(*) from pg_roles where rolname = 'admin'", now, sizeof now);
+    assert_string_equal(now, "0");
+    accounts.app_password = "another";
+    accounts.admin_password = "another, too";
+    assert_int_equal(hf_pg_make_accounts(a.pg, &accounts, NULL), 0);
+    verifier_of_app(now);
+    assert_string_not_equal(now, "none");
+    assert_string_not_equal(now, by_hand);
+    sql(&a, "select pg_has_role('admin', 'pg_monitor', 'member') and rolcreaterole from pg_roles where rolname = 'admin'", now, sizeof now);
+    assert_string_equal(now, "t");
+    sql(&a, "select has_table_privilege('app', 'holdfast.accounts', 'select')", now, sizeof now);
+    assert_string_equal(now, "f");
+}
+
+/* What a database, or everybody, has for a default is not ours; and the database that refuses is not the last. */
+static void test_accounts_whatever_the_defaults(void **state)
+{
+    const struct hf_pg_accounts accounts = {"app", "another", "app", "admin", "another, too"};
+    char value[64];
+
+    (void)state;
+    sql_run(&a, "alter database app set default_transaction_read_only = on");
+    sql_run(&a, "alter database app set default_transaction_isolation = 'serializable'");
+    assert_int_equal(hf_pg_make_accounts(a.pg, &accounts, NULL), 0);
+    sql_run(&a, "create database full_up connection limit 0");
+    sql_run(&a, "create database behind");
+    sql_run(&a, "update pg_database set datconnlimit = -2 where datname = 'full_up'"); /* half dropped */
+    assert_int_equal(hf_pg_make_accounts(a.pg, &accounts, NULL), 0);
+    sql(&a, "select datname from pg_database where datname = 'behind'", value, sizeof value);
+    assert_string_equal(value, "behind");
+    sql_run(&a, "update pg_database set datconnlimit = -1 where datname = 'full_up'");
+    sql_run(&a, "drop database full_up");
+    sql_run(&a, "drop database behind");
+}
+
 static void test_end_is_noticed(void **state)
 {
     struct server *s = &a;
@@ -347,6 +405,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_first_epoch_alone),
         cmocka_unit_test(test_settings_are_ours),
         cmocka_unit_test(test_accounts),
+        cmocka_unit_test(test_accounts_are_their_administrators),
+        cmocka_unit_test(test_accounts_whatever_the_defaults),
         cmocka_unit_test(test_pid_is_kept_while_it_is_used),
         cmocka_unit_test(test_who_does_not_run_is_not_reminded),
         cmocka_unit_test(test_end_is_noticed),
