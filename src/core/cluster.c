@@ -134,6 +134,19 @@ const struct hf_branch *hf_cluster_branch(const struct hf_cluster *c, hf_epoch e
     return NULL;
 }
 
+/* The oldest, but never the newest that was opened: what was acknowledged lies in it, or in what has become of it since. */
+static void forget_branch(struct hf_cluster *c)
+{
+    unsigned opened = 0, gone;
+
+    for (unsigned i = 0; i < c->n_branches; i++)
+        if (c->branches[i].opened_lsn != 0)
+            opened = i;
+    gone = opened == 0 ? 1 : 0;
+    memmove(&c->branches[gone], &c->branches[gone + 1], (c->n_branches - 1 - gone) * sizeof c->branches[0]);
+    c->n_branches--;
+}
+
 static bool apply_appoint(struct hf_cluster *c, const struct hf_entry *e)
 {
     const struct hf_branch *newest = hf_cluster_newest(c);
@@ -145,10 +158,8 @@ static bool apply_appoint(struct hf_cluster *c, const struct hf_entry *e)
         return false;
     if (hf_cluster_member(c, e->branch.leader) == NULL)
         return false;
-    if (c->n_branches == HF_BRANCHES_MAX) {
-        memmove(&c->branches[0], &c->branches[1], (HF_BRANCHES_MAX - 1) * sizeof c->branches[0]);
-        c->n_branches--;
-    }
+    if (c->n_branches == HF_BRANCHES_MAX)
+        forget_branch(c);
     c->branches[c->n_branches] = e->branch;
     c->branches[c->n_branches].timeline = 0;
     c->branches[c->n_branches].opened_lsn = 0;

@@ -56,7 +56,7 @@ struct hf_cluster {
      * still commits by this one (I3). Differs from the newest by at most one voter. */
     unsigned n_previous_voters;
     hf_node_id previous_voters[HF_MEMBERS_MAX];
-    struct hf_branch branches[HF_BRANCHES_MAX]; /* ascending by epoch; the oldest fall out first */
+    struct hf_branch branches[HF_BRANCHES_MAX]; /* ascending by epoch; the oldest fall out first, but for the newest that was opened */
 };
 
 enum hf_entry_type {

@@ -272,6 +272,7 @@ enum hf_mutation {
     HF_MUT_SHRINK_BELOW_3,      /* S20 */
     HF_MUT_CONFIG_TWO_AT_ONCE,  /* I3 */
     HF_MUT_RULE_NOT_LOADED,     /* I3: next change before the rule of the current one is loaded */
+    HF_MUT_ODD_COUNTS,          /* I3: who votes in one of two sets only leads if it holds most */
     HF_MUT_RULE_NOT_PROVED,     /* I3: ... before a majority of the newest voters holds a write under it */
     HF_MUT_COUNT,
 };

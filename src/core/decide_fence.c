@@ -131,6 +131,16 @@ static unsigned or_of_older_lineage(const struct hf_decide *d, hf_node_id ids[HF
     return n;
 }
 
+static void leave_out(hf_node_id id, hf_node_id *ids, unsigned *n)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < *n; i++)
+        if (ids[i] != id)
+            ids[kept++] = ids[i];
+    *n = kept;
+}
+
 /* Is somebody among the reporters who holds all that was ever acknowledged? One of any majority does; but a
  * voter in the middle of a copy tells no position, and does not know any more what it held (S8). It still
  * promises to take nothing from earlier leaders, and that is all that is needed of it
@@ -138,13 +148,20 @@ static unsigned or_of_older_lineage(const struct hf_decide *d, hf_node_id ids[HF
  *  - if another's position lies in an epoch f, the greatest that is told, and the voter itself never took part in
  *    that: all of before was in what f began with; an acknowledgement in f, or later, took a majority that had at
  *    least f in their lineage, so one of them is among those who tell positions, and lies in f.
- * Without this, a half copied follower and one who holds all would wait for a third for ever. */
+ * Without this, a half copied follower and one who holds all would wait for a third for ever.
+ *
+ * Who votes in one of two sets only (I3) can lead in neither. If the others are enough without it, what it holds beyond them was not
+ * acknowledged, and is left out: else the one who holds most could not lead, and who could would pass it on to that one for ever. */
 static bool reports_suffice(const struct hf_decide *d, bool fit, hf_node_id ids[HF_MEMBERS_MAX], unsigned *n)
 {
-    hf_node_id fenced[HF_MEMBERS_MAX];
+    hf_node_id fenced[HF_MEMBERS_MAX], odd = hf_member_odd(d);
     unsigned n_fenced;
 
     *n = positions(d, fit, ids);
+    if (odd != 0 && hf_quorum_has_without(&d->cluster, odd, ids, *n) && !HF_MUTATED(HF_MUT_ODD_COUNTS)) {
+        leave_out(odd, ids, n);
+        return true;
+    }
     if (quorum_has(d, ids, *n))
         return true;
     memcpy(fenced, ids, *n * sizeof ids[0]);

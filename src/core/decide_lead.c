@@ -493,6 +493,9 @@ void hf_lead_run(struct hf_decide *d)
         case HF_LEAD_OPEN:
             open_run(d);
             break;
+        case HF_LEAD_SETTLING: /* the gate is open, and the checkpoint may hang with the disk (S13) */
+            heartbeat_run(d);
+            break;
         default:
             break;
         }

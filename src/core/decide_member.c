@@ -60,6 +60,29 @@ static const struct hf_raft_server *server_of(const struct hf_decide *d, hf_node
     return NULL;
 }
 
+/* While the voters change by one, for the cluster state or, after it, for Raft: who stops to vote leads no more, and whom Raft does not
+ * elect yet does not lead yet. */
+hf_node_id hf_member_odd(const struct hf_decide *d)
+{
+    const struct hf_cluster *c = &d->cluster;
+    hf_node_id voters[HF_MEMBERS_MAX], odd = 0;
+    unsigned n = hf_cluster_voters(c, voters), found = 0;
+
+    for (unsigned i = 0; i < c->n_previous_voters; i++)
+        if (!hf_cluster_is_voter(c, c->previous_voters[i])) {
+            odd = c->previous_voters[i];
+            found++;
+        }
+    for (unsigned i = 0; i < n; i++) {
+        const struct hf_raft_server *s = server_of(d, voters[i]);
+        if (d->n_servers == 0 || (s != NULL && s->voter))
+            continue;
+        odd = voters[i];
+        found++;
+    }
+    return found == 1 ? odd : 0;
+}
+
 /* The next step that brings Raft's configuration nearer to the cluster state. False: they agree. */
 static bool raft_step(const struct hf_decide *d, struct hf_action *step)
 {

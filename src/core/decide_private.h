@@ -243,6 +243,7 @@ void hf_follow_close(struct hf_decide *d); /* cut the stream; confirmed by strea
 /* decide_member.c: joins, leaves, learners, the dead. */
 void hf_member_join(struct hf_decide *d, const struct hf_event *e);
 void hf_member_leave(struct hf_decide *d, const struct hf_event *e);
+hf_node_id hf_member_odd(const struct hf_decide *d); /* who votes in one of two sets only, and can lead in neither; 0: nobody */
 bool hf_member_found(struct hf_decide *d); /* true: the founding is complete */
 void hf_member_run(struct hf_decide *d);
 

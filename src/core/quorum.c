@@ -34,6 +34,17 @@ bool hf_quorum_has(const struct hf_cluster *c, const hf_node_id *ids, unsigned n
            is_majority(c->previous_voters, c->n_previous_voters, ids, n);
 }
 
+bool hf_quorum_has_without(const struct hf_cluster *c, hf_node_id odd, const hf_node_id *ids, unsigned n)
+{
+    hf_node_id others[HF_MEMBERS_MAX];
+    unsigned n_voters = hf_cluster_voters(c, others), n_others = 0;
+
+    for (unsigned i = 0; i < n_voters; i++)
+        if (others[i] != odd)
+            others[n_others++] = others[i];
+    return is_majority(others, n_others, ids, n);
+}
+
 uint64_t hf_quorum_value(const uint64_t *values, unsigned n, unsigned n_voters)
 {
     unsigned k = hf_quorum_others(n_voters); /* that many others are needed */

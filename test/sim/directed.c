@@ -64,6 +64,7 @@ void s13_barrier_reaches_nobody(void);
 void s13_recording_hangs(void);
 void s13_promotion_hangs(void);
 void s13_raft_barrier_hangs(void);
+void s13_hand_over_hangs(void);
 void s13_only_the_unfit_can_lead(void);
 
 /* directed_lead.c */
@@ -83,6 +84,8 @@ void i3_rule_not_proved(void);
 void i3_two_to_one(void);
 void i3_four_to_three(void);
 void i3_former_voter_is_asked(void);
+void i3_who_leaves_holds_most(void);
+void i3_who_joins_holds_most(void);
 
 const struct directed directed_all[] = {
     {"S01a", "the old leader comes back with a tail", s01_ahead_of_the_fork, {{HF_MUT_ADMIT_ANY, BREAKS}}},
@@ -130,6 +133,7 @@ const struct directed directed_all[] = {
     {"S13i", "a promotion that never ends", s13_promotion_hangs, {{HF_MUT_NONE, 0}}},
     {"S13j", "a Raft barrier that never ends", s13_raft_barrier_hangs, {{HF_MUT_NONE, 0}}},
     {"S13k", "only the unfit can lead", s13_only_the_unfit_can_lead, {{HF_MUT_NONE, 0}}},
+    {"S13l", "a hand-over, and a disk that hangs", s13_hand_over_hangs, {{HF_MUT_NONE, 0}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
     {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
     {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},
@@ -154,6 +158,8 @@ const struct directed directed_all[] = {
     {"I3d", "two voters, one leaves, a slow rule", i3_two_to_one, {{HF_MUT_NONE, 0}}},
     {"I3e", "four voters, one down, one leaves, a slow rule", i3_four_to_three, {{HF_MUT_NONE, 0}}},
     {"I3f", "a former voter is asked", i3_former_voter_is_asked, {{HF_MUT_NONE, 0}}},
+    {"I3g", "who leaves holds most", i3_who_leaves_holds_most, {{HF_MUT_ODD_COUNTS, STANDS}}},
+    {"I3h", "who joins holds most", i3_who_joins_holds_most, {{HF_MUT_ODD_COUNTS, STANDS}}},
     {"I4", "a crash between report and fence", i4_fence_forgotten, {{HF_MUT_FENCE_NOT_DURABLE, BREAKS}}},
     {"R1", "an answer that tells of another's entry", raft_anothers_entry, {{HF_MUT_NONE, 0}}},
     {"R2", "an election that comes to nothing", raft_hinted_in_vain, {{HF_MUT_NONE, 0}}},

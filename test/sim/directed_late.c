@@ -279,3 +279,20 @@ void s13_raft_barrier_hangs(void)
     MUST(60000, another_open(B));
     settle();
 }
+
+/* S13: A is asked to hand over, and its disk hangs with the checkpoint before. Its lease needs no disk. */
+void s13_hand_over_hangs(void)
+{
+    struct trap *checkpoint;
+
+    begin(3);
+    clients(false);
+    run_for(300);
+    checkpoint = trap_set(A->index, HF_ACT_WORK, HF_WORK_CHECKPOINT, TRAP_HOLD);
+    (void)trap_set(A->index, HF_ACT_WRITE, -1, TRAP_HOLD);
+    host_step(A, &(struct hf_event){.type = HF_EV_SWITCHOVER, .request = 1});
+    UNTIL(1000, checkpoint->fired > 0 && strcmp(state(A), "settling") == 0);
+    MUST(15000, another_open(A));
+    lift_all();
+    settle();
+}

@@ -172,3 +172,43 @@ void i3_former_voter_is_asked(void)
     MUST(60000, opened(B) || opened(C));
     settle();
 }
+
+/* A alone with what it has not got to B and C, but to D; then it is gone for good. */
+static void only_d_has_the_tail(void)
+{
+    cut(LANE_WAL, A, B, true);
+    cut(LANE_WAL, A, C, true);
+    writes(A, 2);
+    UNTIL(500, D->pg.n > B->pg.n && D->pg.n > C->pg.n);
+    vanish(A);
+    lift_all();
+    MUST(8000, opened(B) || opened(C));
+    settle();
+}
+
+/* I3: D stops to vote, and before that is settled A is gone. D holds most, and is no voter any more. */
+void i3_who_leaves_holds_most(void)
+{
+    struct trap *rule;
+
+    begin(4);
+    rule = trap_set(A->index, HF_ACT_WORK, HF_WORK_RULE, TRAP_HOLD);
+    leave(A, D);
+    UNTIL(2000, voters_of(A) == 3 && rule->fired > 0);
+    UNTIL(500, voters_of(B) == 3 && voters_of(C) == 3);
+    only_d_has_the_tail();
+}
+
+/* I3: D votes, by the cluster state, and Raft does not elect it yet. */
+void i3_who_joins_holds_most(void)
+{
+    struct trap *role;
+
+    begin(3);
+    role = trap_set(A->index, HF_ACT_RAFT_ROLE, -1, TRAP_HOLD);
+    scenario_node(3, 500);
+    host_start(D);
+    UNTIL(10000, voters_of(A) == 4 && streams_from(D, A) && role->fired > 0);
+    UNTIL(500, voters_of(B) == 4 && voters_of(C) == 4);
+    only_d_has_the_tail();
+}

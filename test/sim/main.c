@@ -56,6 +56,7 @@ static const struct {
     {MUT(SHRINK_BELOW_3), false, false, "the dead stop counting below three (S20)"},
     {MUT(CONFIG_TWO_AT_ONCE), false, false, "two changes of the voters at once (I3)"},
     {MUT(RULE_NOT_LOADED), false, false, "the next change before the rule is loaded (I3)"},
+    {MUT(ODD_COUNTS), false, true, "who votes in one of two sets only is to lead (I3)"},
     {MUT(RULE_NOT_PROVED), false, false, "the next change before a write under the rule (I3)"},
 };
 enum { N_MUTATIONS = sizeof mutations / sizeof mutations[0] };

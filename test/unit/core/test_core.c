@@ -74,6 +74,30 @@ static void test_lineage(void **state)
     assert_int_equal(hf_cluster_compare(&c, (struct hf_position){4, 1}, (struct hf_position){0, 900}), -1);
 }
 
+/* As many epochs as are remembered come to nothing, one after the other: in none of them a gate is opened. What the last one that was
+ * opened holds is still known by its name, or nobody who holds it could be appointed any more. */
+static void test_the_newest_opened_is_remembered(void **state)
+{
+    struct hf_cluster c;
+    hf_epoch epoch = 6;
+
+    (void)state;
+    founded(&c, 3);
+    appoint(&c, 4, 0, 100, 1);
+    appoint(&c, 5, 4, 500, 2);
+    for (; epoch < 6 + 2 * HF_BRANCHES_MAX; epoch++)
+        appoint(&c, epoch, 5, 600, 0);
+    assert_int_equal(c.n_branches, HF_BRANCHES_MAX);
+    assert_null(hf_cluster_branch(&c, 4));
+    appoint(&c, epoch, 5, 600, 3);
+    assert_true(hf_cluster_is_prefix(&c, (struct hf_position){5, 600}, epoch));
+    appoint(&c, epoch + 1, epoch, 700, 0);
+    appoint(&c, epoch + 2, epoch, 700, 0);
+    assert_non_null(hf_cluster_branch(&c, epoch));
+    for (unsigned i = 1; i < c.n_branches; i++)
+        assert_true(c.branches[i - 1].epoch < c.branches[i].epoch);
+}
+
 static void test_senseless_entries(void **state)
 {
     struct hf_cluster c, before;
@@ -281,6 +305,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lineage),
+        cmocka_unit_test(test_the_newest_opened_is_remembered),
         cmocka_unit_test(test_senseless_entries),
         cmocka_unit_test(test_quorum_spans_two_voter_sets),
         cmocka_unit_test(test_quorum_value),
