@@ -94,6 +94,7 @@
 #include "utils/timeout.h"
 
 #include "reader.h"
+#include "refuse.h"
 #include "utility.h"
 
 #if PG_VERSION_NUM < 130000 || PG_VERSION_NUM >= 180000
@@ -326,4 +327,5 @@ void _PG_init(void)
     RegisterXactCallback(on_xact, NULL);
     hf_guard_report_init();
     hf_guard_reader_init();
+    hf_guard_refuse_init();
 }

@@ -393,6 +393,43 @@ static void test_the_floor(void **state)
     client_close(&c);
 }
 
+static void is_refused(PGconn *conn, const char *statement)
+{
+    PGresult *r = PQexec(conn, statement);
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE), *text = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
+
+    if (state == NULL || strcmp(state, "42501") != 0 || strstr(text, "Holdfast's to decide") == NULL)
+        fail_msg("%s: %s", statement, PQerrorMessage(conn));
+    PQclear(r);
+}
+
+/* Whoever else is superuser may do much, but not what the cluster decides. */
+static void test_what_is_refused_to_superusers(void **state)
+{
+    char info[256], value[64];
+    PGconn *conn;
+
+    (void)state;
+    sql_run(&a, "create role boss superuser login password 'secret'");
+    (void)snprintf(info, sizeof info, "host=%s/sock port=5432 dbname=postgres user=boss password=secret gssencmode=disable", a.dir);
+    conn = PQconnectdb(info);
+    assert_int_equal(PQstatus(conn), CONNECTION_OK);
+    is_refused(conn, "select pg_promote()");
+    is_refused(conn, "do $$ begin perform pg_promote(false); end $$");
+    is_refused(conn, "select pg_wal_replay_pause()");
+    is_refused(conn, "alter system set synchronous_standby_names = ''");
+    is_refused(conn, "alter system reset all");
+    is_refused(conn, "create tablespace elsewhere location '/tmp'");
+    PQclear(PQexec(conn, "set allow_in_place_tablespaces = on"));
+    PQclear(PQexec(conn, "create tablespace inside location ''"));
+    PQfinish(conn);
+    sql(&a, "select string_agg(spcname, ',' order by spcname) from pg_tablespace where spcname !~ '^pg_'", value, sizeof value);
+    assert_string_equal(value, "inside");
+    sql_run(&a, "alter system reset all");
+    sql_run(&a, "drop tablespace inside");
+    sql_run(&a, "drop role boss");
+}
+
 static void test_settings_keep_the_administrators_modules(void **state)
 {
     char value[1024];
@@ -541,6 +578,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_fast_stop_does_not_hang),
     };
     const struct CMUnitTest configured[] = {
+        cmocka_unit_test(test_what_is_refused_to_superusers),
         cmocka_unit_test(test_settings_keep_the_administrators_modules),
         cmocka_unit_test(test_the_floor),
         cmocka_unit_test(test_two_phase),
