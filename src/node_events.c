@@ -364,7 +364,7 @@ static void on_write(void *ctx, enum hf_write write, enum hf_write_state state, 
 {
     struct hf_node *n = ctx;
 
-    if (state == HF_WRITE_FAILED)
+    if (state == HF_WRITE_FAILED || state == HF_WRITE_REFUSED)
         hf_warn("postgres: %s: %s", write == HF_WRITE_BARRIER ? "barrier" : "heartbeat",
                 text != NULL ? text : "failed");
     hf_node_step(n, &(struct hf_event){.type = HF_EV_WRITE,

@@ -110,7 +110,12 @@ enum hf_event_type {
     HF_EV_SHUTDOWN,      /* SIGTERM */
 };
 
-enum hf_write_state { HF_WRITE_WAITING, HF_WRITE_DONE, HF_WRITE_FAILED };
+enum hf_write_state {
+    HF_WRITE_WAITING,
+    HF_WRITE_DONE,
+    HF_WRITE_FAILED,
+    HF_WRITE_REFUSED, /* by data that take no transaction any more (varsup.c: xidStopLimit), which all nodes have */
+};
 
 struct hf_raft_server {
     hf_node_id id;

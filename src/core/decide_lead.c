@@ -204,6 +204,8 @@ void hf_lead_write(struct hf_decide *d, const struct hf_event *e)
         return; /* of a leadership that is over */
     if (e->write == HF_WRITE_HEARTBEAT) {
         d->heartbeat_failed = e->write_state == HF_WRITE_FAILED;
+        if (e->write_state == HF_WRITE_REFUSED) /* nobody could do better, and here people can still VACUUM: it proves nothing, but stays */
+            d->heartbeat_ok_ns = d->now_ns;
         if (e->write_state == HF_WRITE_DONE)
             write_done(d, e->lsn);
         return;

@@ -219,7 +219,7 @@ static void do_write(struct hf_agent *a, const struct write_order *o)
     code = o->write == HF_WRITE_BARRIER
                ? hf_pg_barrier(a->sessions, o->epoch, on_waiting, &w, &lsn, &err)
                : hf_pg_heartbeat(a->sessions, o->epoch, &lsn, &err);
-    post_write(a, o, code == 0 ? HF_WRITE_DONE : HF_WRITE_FAILED, lsn, err.text);
+    post_write(a, o, code == 0 ? HF_WRITE_DONE : code == HF_EREFUSED ? HF_WRITE_REFUSED : HF_WRITE_FAILED, lsn, err.text);
 }
 
 static void *writer_main(void *arg)

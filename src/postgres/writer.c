@@ -105,13 +105,21 @@ static int wait_readable(struct hf_pg *pg, PGconn *conn, int ms, struct hf_error
     return p[1].revents != 0 ? hf_fail(err, HF_ECLOSED, "%s: interrupted", pg->name) : 0;
 }
 
+/* "database is not accepting commands to avoid wraparound data loss": program_limit_exceeded (varsup.c: GetNewTransactionId). */
+static int code_of(const PGresult *r)
+{
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+
+    return state != NULL && strcmp(state, "54000") == 0 ? HF_EREFUSED : HF_EPG;
+}
+
 /* Sends `sql` on `conn` and reads its end, looking through `eye` meanwhile. */
 static int watched_write(struct hf_pg *pg, PGconn *conn, PGconn *eye, const char *sql, bool *seen,
                          hf_pg_waiting_fn waiting, void *ctx, struct hf_error *err)
 {
     PGresult *r;
-    int code = 0;
-    bool failed = false, was_seen = *seen;
+    int code = 0, failed = 0;
+    bool was_seen = *seen;
 
     pg->warned = false;
 
@@ -126,9 +134,7 @@ static int watched_write(struct hf_pg *pg, PGconn *conn, PGconn *eye, const char
             if (r == NULL)
                 break;
             if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK) {
-                failed = true;
-                (void)hf_fail(err, HF_EPG, "%s: write failed: %.200s", pg->name,
-                              PQresultErrorMessage(r));
+                failed = hf_fail(err, code_of(r), "%s: write failed: %.200s", pg->name, PQresultErrorMessage(r));
             }
             PQclear(r);
             continue;
@@ -143,7 +149,7 @@ static int watched_write(struct hf_pg *pg, PGconn *conn, PGconn *eye, const char
         if (code == 0)
             code = wait_readable(pg, conn, *seen ? 60000 : 1, err);
     }
-    return failed ? HF_EPG : code;
+    return failed != 0 ? failed : code;
 }
 
 static int rule_is_empty(struct hf_pg *pg, PGconn *eye, bool *empty, struct hf_error *err)

@@ -65,6 +65,7 @@ void s13_recording_hangs(void);
 void s13_promotion_hangs(void);
 void s13_raft_barrier_hangs(void);
 void s13_hand_over_hangs(void);
+void s13_nobody_can_write(void);
 void s13_only_the_unfit_can_lead(void);
 
 /* directed_lead.c */
@@ -134,6 +135,7 @@ const struct directed directed_all[] = {
     {"S13j", "a Raft barrier that never ends", s13_raft_barrier_hangs, {{HF_MUT_NONE, 0}}},
     {"S13k", "only the unfit can lead", s13_only_the_unfit_can_lead, {{HF_MUT_NONE, 0}}},
     {"S13l", "a hand-over, and a disk that hangs", s13_hand_over_hangs, {{HF_MUT_NONE, 0}}},
+    {"S13m", "writes that nobody can make", s13_nobody_can_write, {{HF_MUT_NONE, 0}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
     {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
     {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},

@@ -296,3 +296,22 @@ void s13_hand_over_hangs(void)
     lift_all();
     settle();
 }
+
+/* S13: the data take no transaction any more, A's and everybody's. A's gate stays open: who comes through it can mend that. */
+void s13_nobody_can_write(void)
+{
+    struct trap *writes_of_a;
+    hf_epoch epoch;
+
+    begin(3);
+    clients(false);
+    epoch = hf_decide_view(A->decide).epoch;
+    W->exhausted = true;
+    writes_of_a = trap_set(A->index, HF_ACT_WRITE, -1, TRAP_FAIL);
+    run_for(20000);
+    HAPPENED(writes_of_a->fired > 5);
+    if (!opened(A) || hf_decide_view(A->decide).epoch != epoch)
+        sim_fail("S13: the leader has given up what nobody else could do");
+    lift_all();
+    settle();
+}

@@ -194,6 +194,7 @@ struct world {
     unsigned n_held;
     struct held held[SIM_HELD];
     uint64_t look_late_ns; /* the host looks so long after the flush whether a write waits (S2) */
+    bool exhausted;        /* whose write fails is refused it: so are all others */
     unsigned rewind_lacks; /* calm: records that a rewind's source has not on its disk yet (S8) */
     uint64_t rule_late_ns; /* calm: a rule comes into force so long after the promotion (S2) */
     uint64_t msg_lag_ns[SIM_NODES]; /* messages of this node take so much longer */

@@ -62,7 +62,7 @@ static void refuse(struct node *n, const struct hf_action *a)
     e.type = a->type == HF_ACT_PERSIST ? HF_EV_PERSISTED
              : a->type == HF_ACT_WORK  ? HF_EV_WORK
                                        : HF_EV_WRITE;
-    e.write_state = HF_WRITE_FAILED;
+    e.write_state = W->exhausted ? HF_WRITE_REFUSED : HF_WRITE_FAILED;
     e.down = n->pg.state == HF_PG_DOWN || n->pg.state == HF_PG_EMPTY;
     host_later(n, 5 * MS, &e);
 }
