@@ -297,7 +297,7 @@ void hf_holds_server(struct hf_holds *h, const uint8_t *p, size_t n)
 
 static bool is_between(const struct hf_holds *h)
 {
-    return h->started && h->n == 0 && !h->batch && !h->copying && h->client.scan.have == 0 &&
+    return h->started && h->n == 0 && !h->batch && !h->skipping && !h->copying && h->client.scan.have == 0 &&
            h->server.scan.have == 0;
 }
 

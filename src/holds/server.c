@@ -139,11 +139,11 @@ static void error(struct hf_holds *h)
 
 /* -- COPY and ReadyForQuery -------------------------------------------------------------------- */
 
-/* Sync that was sent along with a COPY is swallowed by it, up to the client's CopyDone. */
+/* Sync that was sent along with a COPY is swallowed by it, up to the client's CopyDone: another one is to come, if it is not there. */
 static void copy_in(struct hf_holds *h)
 {
     uint32_t swallowed = 0;
-    bool ended = false;
+    bool ended = false, synced = false;
 
     if (h->n == 0) {
         unknown(h);
@@ -154,10 +154,13 @@ static void copy_in(struct hf_holds *h)
         ended = kind == HF_OP_COPY_END;
         if (!ended && kind != HF_OP_SYNC)
             break;
+        synced = synced || !ended;
         swallowed++;
     }
     hf_holds_pop_behind_head(h, swallowed);
     h->copying = !ended;
+    if (synced && h->n == 1 && hf_holds_head(h)->kind == HF_OP_EXECUTE)
+        h->batch = true;
 }
 
 static void ready(struct hf_holds *h, char status)

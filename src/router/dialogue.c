@@ -36,9 +36,10 @@ static void client_message(struct hf_dialogue *d)
         owe(d, false);
         break;
     case 'S':
+        if (d->copying)
+            break; /* swallowed: the one that counts is to come */
         d->batch = false;
-        if (!d->copying)
-            owe(d, true);
+        owe(d, true);
         break;
     case 'P':
     case 'B':
@@ -46,12 +47,10 @@ static void client_message(struct hf_dialogue *d)
     case 'E':
     case 'C':
     case 'H':
-        d->batch = !d->copying;
+        d->batch = d->batch || !d->copying;
         break;
     case 'c':
     case 'f':
-        if (d->copying && d->pending == 0)
-            d->batch = true; /* its Sync is to come: those before it were swallowed */
         d->copied = !d->copying && hf_dialogue_owes(d);
         d->copying = false;
         break;
@@ -103,12 +102,15 @@ static void server_message(struct hf_dialogue *d)
         answered(d);
         break;
     case 'G':
-        /* A Sync that was sent along with the COPY is swallowed by it; unless it is the one behind the data. */
+        /* A Sync that was sent along with the COPY is swallowed by it, and another one is to come, whatever becomes of the COPY;
+         * unless it is the one behind the data. */
         d->copying = !d->copied;
         if (d->copied)
             break;
-        while (d->pending > 0 && (d->syncs & 1) != 0)
+        while (d->pending > 0 && (d->syncs & 1) != 0) {
             answered(d);
+            d->batch = true;
+        }
         break;
     case 'K':
         if (d->kept >= 8 && d->kept <= 4 + HF_BACKEND_KEY_MAX && !d->key_known) {

@@ -25,7 +25,7 @@ struct hf_dialogue {
     size_t kept;
     unsigned pending; /* answers (ReadyForQuery) that the server owes */
     uint64_t syncs;   /* bit i: the i-th pending one was asked for by Sync */
-    bool batch;       /* extended-protocol messages without their Sync */
+    bool batch;       /* extended-protocol messages without their Sync, or it was swallowed */
     bool copying;     /* COPY FROM STDIN: Sync is ignored */
     bool copied;      /* CopyDone was sent before the server said that it takes a COPY */
     bool goodbye;     /* the client has said that it goes */

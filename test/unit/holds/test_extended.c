@@ -561,6 +561,70 @@ static void copy(void **state)
     talk_end(&t);
 }
 
+/* Behind a Sync that COPY has swallowed there is another to come, whatever becomes of the COPY: up to that nothing is over. */
+static void copy_swallows_sync(void **state)
+{
+    (void)state;
+    talk_all("> run COPY t FROM STDIN\n"
+                    "> S\n"
+                    "< 1 2 G\n"
+                    "> d\n"
+                    "< E 22P02\n" /* what comes next is passed over */
+                    "= statement\n"
+                    "# 0bf\n"
+                    "> d\n"
+                    "> c\n"
+                    "= statement\n"
+                    "> S\n"
+                    "# 1f\n"
+                    "= statement\n"
+                    "< Z I\n"
+                    "? nothing\n"
+                    "= free\n");
+    talk_all("> run COPY t FROM STDIN\n"
+                    "> S\n"
+                    "< 1 2 G\n"
+                    "> d\n"
+                    "> c\n"
+                    "< C COPY 1\n" /* it is committed by the Sync */
+                    "= statement\n"
+                    "? commit\n"
+                    "# 0b\n"
+                    "> S\n"
+                    "? commit\n"
+                    "< Z I\n"
+                    "= free\n");
+    talk_all("> run COPY t FROM STDIN\n" /* without waiting, but for that Sync */
+                    "> S\n"
+                    "> d\n"
+                    "> c\n"
+                    "< 1 2 G\n"
+                    "< C COPY 1\n"
+                    "= statement\n"
+                    "? commit\n"
+                    "> S\n"
+                    "< Z I\n"
+                    "= free\n");
+    talk_all("> Q COPY t FROM STDIN\n" /* simple: none is to come */
+                    "> S\n"
+                    "< G\n"
+                    "> c\n"
+                    "< C COPY 1\n"
+                    "< Z I\n"
+                    "? nothing\n"
+                    "= free\n");
+    talk_all("> run COPY looks FROM STDIN\n" /* it fails before it reads anything: the first Sync is answered, too */
+                    "> S\n"
+                    "< 1 2 G\n"
+                    "< E 42809\n"
+                    "= statement\n"
+                    "< Z I\n"
+                    "> c\n"
+                    "> S\n"
+                    "< Z I\n"
+                    "= free\n");
+}
+
 static void function_call(void **state)
 {
     struct talk t;
@@ -706,7 +770,7 @@ int main(void)
         cmocka_unit_test(encoded_settings), cmocka_unit_test(named),          cmocka_unit_test(unnamed),
         cmocka_unit_test(errors),         cmocka_unit_test(unnamed_in_doubt),
         cmocka_unit_test(names_in_doubt), cmocka_unit_test(settings_by_parameter),
-        cmocka_unit_test(mixed),          cmocka_unit_test(copy),
+        cmocka_unit_test(mixed),          cmocka_unit_test(copy), cmocka_unit_test(copy_swallows_sync),
         cmocka_unit_test(function_call),  cmocka_unit_test(unnamed_elsewhere),  cmocka_unit_test(pipeline),
         cmocka_unit_test(lost),           cmocka_unit_test(nonsense),
     };

@@ -275,6 +275,41 @@ static void pinned(void **state)
     two_close(&t);
 }
 
+/* A COPY by the extended protocol: from its failure to its Sync the server passes over whatever it is sent. */
+static void copy_fails(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    parse(t.a, "", "COPY t FROM STDIN");
+    bind_execute(t.a, "");
+    say(t.a, 'S', "", 0);
+    for (const char *types = "PBES"; *types != '\0'; types++)
+        hear_type(t.f, t.server, *types);
+    say(t.server, '1', "", 0);
+    say(t.server, '2', "", 0);
+    say(t.server, 'G', "\0\0\0", 3);
+    for (const char *types = "12G"; *types != '\0'; types++)
+        hear_type(t.f, t.a, *types);
+    say(t.a, 'd', "x\n", 2);
+    hear_type(t.f, t.server, 'd');
+    say(t.server, 'E', "SERROR\0VERROR\0C22P02\0Mno\0", 26);
+    hear_plain_error(t.f, t.a, "22P02");
+    say(t.b, 'Q', "SELECT 2", 9);
+    RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 1);
+    hear_nothing(t.f, t.server, 30);
+    say(t.a, 'c', "", 0);
+    hear_type(t.f, t.server, 'c');
+    hear_nothing(t.f, t.server, 30);
+    say(t.a, 'S', "", 0);
+    hear_type(t.f, t.server, 'S');
+    hear_nothing(t.f, t.server, 30);
+    say_ready(t.server, 'I');
+    hear_ready(t.f, t.a, 'I');
+    hear_text(t.f, t.server, 'Q', "SELECT 2");
+    two_close(&t);
+}
+
 static void asked_for_too_long(void **state)
 {
     struct fixture *f = fixture_open_with(
@@ -484,7 +519,7 @@ int main(void)
         cmocka_unit_test(in_turn),           cmocka_unit_test(waits),         cmocka_unit_test(made_equal),
         cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(let_in_and_silent), cmocka_unit_test(unnamed_of_others),
         cmocka_unit_test(key_while_others_wait), cmocka_unit_test(piece_of_a_head),
-        cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
+        cmocka_unit_test(copy_fails), cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
         cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), 
         cmocka_unit_test(refused_by_postgresql), cmocka_unit_test(change_of_leader), cmocka_unit_test(storm)};
 

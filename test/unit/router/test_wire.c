@@ -312,6 +312,44 @@ static void dialogue_copy(void **state)
     assert_false(hf_dialogue_is_idle(&d));
     server(&d, 'Z', "I", 1);
     assert_true(hf_dialogue_is_idle(&d));
+    client(&d, "PBE"); /* the Sync comes when the server has said that it takes a COPY */
+    server(&d, 'G', "\0\0\0", 3);
+    client(&d, "S");
+    server(&d, 'E', "x", 2);
+    assert_false(hf_dialogue_is_idle(&d));
+}
+
+/* One that fails, by the extended protocol: up to its Sync PostgreSQL passes over everything, and says nothing. */
+static void dialogue_copy_fails(void **state)
+{
+    static const char *const said[] = {"", "d", "ddH", "ddc", "f"}; /* before that is heard of */
+    struct hf_dialogue d;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        log_in(&d);
+        client(&d, "PBDES");
+        server(&d, 'G', "\0\0\0", 3);
+        client(&d, said[i]);
+        server(&d, 'E', "x", 2);
+        for (const char *types = "dc"; *types != '\0'; types++) {
+            assert_false(hf_dialogue_is_idle(&d));
+            assert_true(hf_dialogue_owes(&d));
+            client(&d, (char[]){*types, '\0'});
+        }
+        client(&d, "S");
+        assert_false(hf_dialogue_is_idle(&d));
+        server(&d, 'Z', "I", 1);
+        assert_true(hf_dialogue_is_idle(&d));
+    }
+    log_in(&d);
+    client(&d, "Q"); /* simple: no Sync is needed */
+    server(&d, 'G', "\0\0\0", 3);
+    client(&d, "d");
+    server(&d, 'E', "x", 2);
+    server(&d, 'Z', "I", 1);
+    client(&d, "dc");
+    assert_true(hf_dialogue_is_idle(&d));
 }
 
 static void dialogue_many(void **state)
@@ -434,7 +472,7 @@ int main(void)
         cmocka_unit_test(startup_kinds),
         cmocka_unit_test(startup_values),     cmocka_unit_test(startup_refused),
         cmocka_unit_test(startup_read_only), cmocka_unit_test(startup_reads), cmocka_unit_test(fatal_layout),
-        cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_copy),
+        cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_copy), cmocka_unit_test(dialogue_copy_fails),
         cmocka_unit_test(dialogue_many),     cmocka_unit_test(dialogue_splits),
         cmocka_unit_test(dialogue_notices),  cmocka_unit_test(dialogue_hostile),
     };
