@@ -36,10 +36,14 @@ static void client_message(struct hf_dialogue *d)
         owe(d, false);
         break;
     case 'S':
-        if (d->copying)
-            break; /* swallowed: the one that counts is to come */
+        if (d->copying) {
+            d->swallowed = true;
+            d->unsynced = d->unsynced || d->batch;
+        } else {
+            d->unsynced = false;
+            owe(d, true);
+        }
         d->batch = false;
-        owe(d, true);
         break;
     case 'P':
     case 'B':
@@ -99,17 +103,19 @@ static void server_message(struct hf_dialogue *d)
         d->started = true;
         d->copying = d->copied = false;
         d->status = d->kept > 0 ? (char)d->keep[0] : 'E';
+        if (d->pending == 0)
+            d->unsynced = false; /* that one was not swallowed */
         answered(d);
         break;
     case 'G':
-        /* A Sync that was sent along with the COPY is swallowed by it, and another one is to come, whatever becomes of the COPY;
-         * unless it is the one behind the data. */
+        /* A Sync that was sent along with the COPY is swallowed by it, and another one is to come; unless it is the one behind the
+         * data. */
         d->copying = !d->copied;
         if (d->copied)
             break;
         while (d->pending > 0 && (d->syncs & 1) != 0) {
             answered(d);
-            d->batch = true;
+            d->swallowed = d->unsynced = true;
         }
         break;
     case 'K':
@@ -135,9 +141,11 @@ static void server_message(struct hf_dialogue *d)
     case 'E':
         d->fatal = memmem(d->keep, d->kept, "\0VFATAL", 8) != NULL;
         d->copying = d->copied = false;
+        d->unsure = d->unsure || d->swallowed; /* "COPY v FROM STDIN", a view, fails behind 'G', and with nothing read */
+        d->swallowed = false;
         break;
     case 'C':
-        d->copying = false;
+        d->copying = d->swallowed = false;
         break;
     default:
         break;
@@ -178,6 +186,7 @@ void hf_dialogue_settle(struct hf_dialogue *d, char status)
     d->pending = 0;
     d->syncs = 0;
     d->batch = d->copying = d->copied = d->fatal = d->leaving = d->left = false;
+    d->swallowed = d->unsynced = d->unsure = false;
     d->status = status;
     d->last = 'Z';
     d->kept = 0;
@@ -185,7 +194,12 @@ void hf_dialogue_settle(struct hf_dialogue *d, char status)
 
 bool hf_dialogue_owes(const struct hf_dialogue *d)
 {
-    return d->pending > 0 || d->batch || d->copying;
+    return d->pending > 0 || d->batch || d->unsynced || d->copying;
+}
+
+bool hf_dialogue_may_hear_more(const struct hf_dialogue *d)
+{
+    return d->unsure;
 }
 
 bool hf_dialogue_is_idle(const struct hf_dialogue *d)

@@ -25,8 +25,11 @@ struct hf_dialogue {
     size_t kept;
     unsigned pending; /* answers (ReadyForQuery) that the server owes */
     uint64_t syncs;   /* bit i: the i-th pending one was asked for by Sync */
-    bool batch;       /* extended-protocol messages without their Sync, or it was swallowed */
+    bool batch;       /* extended-protocol messages without their Sync */
     bool copying;     /* COPY FROM STDIN: Sync is ignored */
+    bool swallowed;   /* one that was sent before the COPY is over: unless it fails before it has read that far */
+    bool unsynced;    /* so another is to come, which ends it */
+    bool unsure;      /* it has failed: for what it may have swallowed, an answer more may come than is counted */
     bool copied;      /* CopyDone was sent before the server said that it takes a COPY */
     bool goodbye;     /* the client has said that it goes */
     bool started;     /* the first ReadyForQuery came */
@@ -52,6 +55,8 @@ size_t hf_dialogue_server(struct hf_dialogue *d, const uint8_t *p, size_t n);
 void hf_dialogue_settle(struct hf_dialogue *d, char status);
 /* Something was asked that is not answered. */
 bool hf_dialogue_owes(const struct hf_dialogue *d);
+/* An answer may come that nothing was counted for: who is not the one who asked is not to hear it. Until hf_dialogue_settle(). */
+bool hf_dialogue_may_hear_more(const struct hf_dialogue *d);
 /* Logged in, outside a transaction, nothing asked that is not answered, nothing half said. */
 bool hf_dialogue_is_idle(const struct hf_dialogue *d);
 /* May an ErrorResponse of ours follow what the server has said? Not in the middle of a message, and not

@@ -342,6 +342,45 @@ static void dialogue_copy_fails(void **state)
         server(&d, 'Z', "I", 1);
         assert_true(hf_dialogue_is_idle(&d));
     }
+    /* With nothing read: the Sync that was sent along is answered, too. */
+    log_in(&d);
+    client(&d, "PBDES");
+    server(&d, 'G', "\0\0\0", 3);
+    server(&d, 'E', "x", 2);
+    assert_false(hf_dialogue_is_idle(&d));
+    server(&d, 'Z', "I", 1);
+    assert_true(hf_dialogue_is_idle(&d));
+    client(&d, "PBE"); /* who knows that needs no other */
+    assert_false(hf_dialogue_is_idle(&d));
+    client(&d, "S");
+    server(&d, 'Z', "I", 1);
+    assert_true(hf_dialogue_is_idle(&d));
+    /* And the next one may be sent before that has come. */
+    for (size_t i = 0; i < 2; i++) {
+        log_in(&d);
+        client(&d, i == 0 ? "PBDES" : "PBE");
+        server(&d, 'G', "\0\0\0", 3);
+        client(&d, i == 0 ? "dcS" : "SdcS");
+        assert_false(hf_dialogue_may_hear_more(&d));
+        server(&d, 'E', "x", 2);
+        server(&d, 'Z', "I", 1);
+        assert_true(hf_dialogue_may_hear_more(&d));
+        server(&d, 'Z', "I", 1);
+        assert_true(hf_dialogue_is_idle(&d));
+        hf_dialogue_settle(&d, 'I');
+        assert_false(hf_dialogue_may_hear_more(&d));
+    }
+    log_in(&d);
+    client(&d, "PBDES");
+    server(&d, 'G', "\0\0\0", 3);
+    client(&d, "dSdcS");
+    server(&d, 'C', "x", 2); /* good: it has read all of it */
+    client(&d, "Q");
+    server(&d, 'Z', "I", 1);
+    server(&d, 'E', "x", 2);
+    server(&d, 'Z', "I", 1);
+    assert_true(hf_dialogue_is_idle(&d));
+    assert_false(hf_dialogue_may_hear_more(&d));
     log_in(&d);
     client(&d, "Q"); /* simple: no Sync is needed */
     server(&d, 'G', "\0\0\0", 3);
