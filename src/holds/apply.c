@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/scan.h"
 #include "holds/private.h"
 
 static bool is_one_of(const char *tag, const char *const *names)
@@ -197,32 +196,13 @@ static void deallocate(struct hf_holds *h, const char *name)
         h->pins |= PIN(UNKNOWN); /* it was there, so what else is there? */
 }
 
-/* As far as the packet says; what ALTER ROLE or DATABASE ... SET role gives is not known here. */
-static bool login_gives_role(const struct hf_holds *h)
-{
-    const char *key, *value;
-    size_t at = 8;
-
-    while (h->packet != NULL && hf_startup_pair(h->packet, h->packet_len, &at, &key, &value))
-        if (strcasecmp(key, "role") == 0 || (strcmp(key, "options") == 0 && strcasestr(value, "role") != NULL))
-            return true;
-    return false;
-}
-
+/* A role that the login gave is there again. */
 static void discard_all(struct hf_holds *h)
 {
-    static const char none[] = "SET ROLE NONE";
-    struct hf_item *i;
-
     hf_journal_clear(&h->journal);
     hf_log_remove_all(&h->log);
     h->pins = 0;
     h->discarded = true;
-    if (!login_gives_role(h))
-        return;
-    i = setting(h, "role", none, sizeof none - 1, true); /* the next connection's login gives it again */
-    if (i != NULL && !hf_log_set(&h->log, i))
-        hf_holds_too_much(h);
 }
 
 /* -- statements -------------------------------------------------------------------------------- */

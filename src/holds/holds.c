@@ -21,7 +21,6 @@ struct hf_holds *hf_holds_new(struct hf_sql_cache *cache, const uint8_t *packet,
     }
     if (len > 0)
         memcpy(h->packet, packet, len);
-    h->packet[len] = '\0'; /* whatever it is, hf_startup_pair() ends */
     h->packet_len = len;
     h->cache = cache;
     h->log.cache = cache;

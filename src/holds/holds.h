@@ -126,7 +126,7 @@ struct hf_print hf_holds_state(struct hf_holds *h, const uint8_t secret[HF_PRINT
 struct hf_rest {
     bool unnamed;   /* there may be an unnamed prepared statement */
     bool sequences; /* currval() and lastval() may have values: as the guard says */
-    bool discarded; /* DISCARD ALL has been done: a role that the login gave is no more */
+    bool discarded; /* DISCARD ALL has been done: in older releases of PostgreSQL (before 15.9, and 13 to 17 likewise) a role that the login gave is no more */
 };
 struct hf_rest hf_holds_rest(const struct hf_holds *h);
 /* Of a free session: it gives its connection away. As hf_holds_lost(), but its unnamed statement is remembered. */

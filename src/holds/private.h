@@ -248,7 +248,7 @@ struct hf_holds {
     bool beyond_ascii; /* the text of a setting */
     bool odd_strings, odd_encoding; /* as the server has said: texts cannot be read. DISCARD ALL need not end it */
     bool left_unnamed; /* the connection may have an unnamed statement */
-    bool discarded;    /* DISCARD ALL, which does not give back all that the login gave */
+    bool discarded;    /* DISCARD ALL, which need not give back all that the login gave */
     struct hf_print state; /* as of the log's change `state_of` */
     uint64_t state_of;
     bool over; /* nothing more is followed or kept: pinned for good */

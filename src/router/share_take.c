@@ -9,7 +9,7 @@
 #include "router/login.h"
 #include "router/share_private.h"
 
-/* What undoes all that another session has made of a connection. DISCARD ALL leaves no role, also where the login gave one. */
+/* What undoes all that another session has made of a connection. In older releases DISCARD ALL leaves no role where the login gave one. */
 static const char *const all_of_it[] = {"DISCARD ALL", "RESET ROLE", NULL};
 /* As any simple query, it drops the unnamed statement, too. */
 static const char *const its_sequences[] = {"DISCARD SEQUENCES", NULL};
