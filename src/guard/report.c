@@ -241,12 +241,12 @@ static void on_call(FmgrHookEventType event, FmgrInfo *info, Datum *arg)
 /* Not when the query is ended: by the extended protocol that may be much later. */
 static void on_run(QueryDesc *query, ScanDirection direction, uint64 count, bool once)
 {
+    if (query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE)
+        set_for_clients(HOLDS_SEQUENCE); /* before: where it fails, an identity column has had its value all the same */
     if (next_run_hook != NULL)
         next_run_hook(query, direction, count, once);
     else
         standard_ExecutorRun(query, direction, count, once);
-    if (query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE)
-        set_for_clients(HOLDS_SEQUENCE);
     if (dirty)
         look_at_seed();
     say();
