@@ -17,8 +17,13 @@ void hf_share_answer_cancelled(struct hf_session *s)
     hf_session_count(s, (size_t)n, 0);
     hf_share_heard(s);
     rest = hf_survive_client(s, bytes, (size_t)n);
-    if (s->state != HF_SESSION_POOLED || rest == 0)
+    if (s->state != HF_SESSION_POOLED)
         return;
+    if (rest == 0) {
+        if (s->survive->filter == HF_FILTER_CANCEL && s->survive->client.have == 0)
+            s->survive->filter = HF_FILTER_NONE; /* there was no statement: what comes next is not meant */
+        return;
+    }
     if (!hf_survive_keep(s, bytes, rest))
         hf_session_lose(s, "out of memory");
     else

@@ -57,6 +57,31 @@ static void cancelled(void **state)
     two_close(&t);
 }
 
+/* What waits is no statement: nothing is cancelled, and nothing that comes later either, unless it has begun to come. */
+static void cancelled_nothing(void **state)
+{
+    char key[8];
+    struct two t = two_with_key(sharing(1), key);
+
+    (void)state;
+    done(t.f, t.a, t.server, "BEGIN", "BEGIN", 'T');
+    for (int i = 0; i < 2; i++) {
+        size_t n = i == 0 ? 8 : 5; /* with a piece of a statement behind it: then that is meant */
+        assert_int_equal(send(t.b, "S\0\0\0\4Q\0\0", n, MSG_NOSIGNAL), n);
+        RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 1);
+        cancel(t.f, key);
+        hear_ready(t.f, t.b, 'I');
+        if (i > 0)
+            continue;
+        assert_int_equal(send(t.b, "\0\x0dSELECT 2", 11, MSG_NOSIGNAL), 11);
+        hear_plain_error(t.f, t.b, "57014");
+        hear_ready(t.f, t.b, 'I');
+    }
+    done(t.f, t.a, t.server, "COMMIT", "COMMIT", 'I');
+    done(t.f, t.b, t.server, "SELECT 3", "SELECT 1", 'I');
+    two_close(&t);
+}
+
 /* What waits is many messages and is cancelled: nothing of it was done, whatever it says, and the client is in no transaction. */
 static void cancelled_pipeline(void **state)
 {
@@ -253,7 +278,7 @@ static void certain_of(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(cancelled), cmocka_unit_test(cancelled_pipeline),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(cancelled), cmocka_unit_test(cancelled_nothing), cmocka_unit_test(cancelled_pipeline),
                                        cmocka_unit_test(cancelled_while_connecting), cmocka_unit_test(cancelled_too_late),
                                        cmocka_unit_test(cancelled_elsewhere), cmocka_unit_test(certain_of)};
 
