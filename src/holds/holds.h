@@ -138,7 +138,8 @@ void hf_holds_clear_unnamed(struct hf_holds *h);
 /* Is its own unnamed statement to be there before the client's next messages, of which the first begins so? Not if that replaces it; else one
  * behind it may be about it, however the session has used it so far. */
 bool hf_holds_needs_unnamed(const struct hf_holds *h, const uint8_t *p, size_t n);
-/* Does that message leave no trace of an unnamed statement that is there? */
+/* Does the message that begins there leave no trace of an unnamed statement that is there? Only one that is there whole, and that PostgreSQL
+ * can certainly read: it may refuse others before it does anything. */
 bool hf_holds_drops_unnamed(const uint8_t *p, size_t n);
 struct hf_print hf_print_of(const uint8_t secret[HF_PRINT_SECRET], const void *p, size_t n);
 

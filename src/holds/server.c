@@ -185,8 +185,8 @@ static void ready(struct hf_holds *h, char status)
             pass_over(h, op);
         if (op->kind == HF_OP_FUNCTION)
             h->wrote = true;
-        if (op->kind == HF_OP_QUERY && h->n_unnamed == 0)
-            h->left_unnamed = false; /* PostgreSQL drops it first of all */
+        if (op->kind == HF_OP_QUERY && h->n_unnamed == 0 && !h->failed)
+            h->left_unnamed = false; /* PostgreSQL drops it first of all, if it can read it */
         if (op->kind == HF_OP_QUERY && !h->failed && op->text != NULL &&
             op->at < hf_sql_count(op->text->sql))
             unknown(h); /* fewer answers than statements */

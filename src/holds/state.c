@@ -134,12 +134,34 @@ void hf_holds_clear_unnamed(struct hf_holds *h)
     h->left_unnamed = false;
 }
 
+static bool is_ascii(const uint8_t *p, size_t n)
+{
+    uint8_t all = 0;
+
+    for (size_t i = 0; i < n; i++)
+        all |= p[i];
+    return all < 0x80;
+}
+
 bool hf_holds_drops_unnamed(const uint8_t *p, size_t n)
 {
-    return n > 0 && (p[0] == 'Q' || (n > 5 && p[0] == 'P' && p[5] == '\0'));
+    size_t len = n >= 5 ? (size_t)hf_scan_number(p + 1) + 1 : 0, text = n >= 5 && p[0] == 'P' ? 6 : 5, types;
+    const uint8_t *nul;
+
+    if (len <= text || len > n || (p[0] != 'Q' && (p[0] != 'P' || p[5] != '\0')))
+        return false;
+    nul = memchr(p + text, '\0', len - text);
+    if (nul == NULL || !is_ascii(p + text, (size_t)(nul - (p + text))))
+        return false;
+    types = (size_t)(p + len - (nul + 1));
+    if (p[0] == 'Q')
+        return types == 0;
+    return types >= 2 && types == 2 + ((size_t)nul[1] << 8 | nul[2]) * 4;
 }
 
 bool hf_holds_needs_unnamed(const struct hf_holds *h, const uint8_t *p, size_t n)
 {
-    return h->unnamed != NULL && n > 0 && !hf_holds_drops_unnamed(p, n);
+    bool replaces = n > 0 && (p[0] == 'Q' || (n > 5 && p[0] == 'P' && p[5] == '\0'));
+
+    return h->unnamed != NULL && n > 0 && !replaces;
 }

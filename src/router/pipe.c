@@ -192,7 +192,7 @@ static int up_once(struct hf_session *s)
         hf_session_lose(s, "the server does not take what it is told");
         return -1;
     }
-    ours = hf_share_prefix(s, prefix);
+    ours = hf_share_prefix(s, s->t->scratch, (size_t)n, prefix);
     s->taken += ours;
     hf_survive_sending(s, s->t->scratch, (size_t)n, ours);
     s->taken += (uint64_t)n;

@@ -11,7 +11,7 @@
  *     and the session's own settings and prepared statements, whose answers are waited for. If anything is refused there, it is closed,
  *     and the session logs in to one of its own.
  *   - What nobody can follow is taken away each time: the values of sequences (DISCARD SEQUENCES) and the unnamed statement. That is
- *     sent in front of the client's first message, and its answer is not waited for, but swallowed.
+ *     sent in front of the client's first message, unless this does it itself for certain, and its answer is not waited for, but swallowed.
  *   - Only who logged in as the same, with the same packet and keys while PostgreSQL had the same roles and defaults, gets it.
  *   - A connection whose own cancel key a client has is closed instead of given; as long as nobody has had to wait, clients have those. Others
  *     have keys of our making. A connection that a cancel may still be on its way to is closed instead of given, too; and one
@@ -74,7 +74,8 @@ bool hf_share_unpoint(struct hf_session *s);
 
 /* -- what we say in front of the client's first message ------------------------------------------- */
 
-size_t hf_share_prefix(struct hf_session *s, uint8_t out[HF_SHARE_PREFIX_MAX]); /* its length; once */
+/* Its length; once. `p`: the client's, which are sent behind it. */
+size_t hf_share_prefix(struct hf_session *s, const uint8_t *p, size_t n, uint8_t out[HF_SHARE_PREFIX_MAX]);
 bool hf_share_is_swallowing(const struct hf_session *s);
 /* Takes our answers from the back. 1: at most `*most` bytes may be read, which are the client's; 0: nothing now; -1: over. */
 int hf_share_swallow(struct hf_session *s, size_t *most);

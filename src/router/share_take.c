@@ -247,7 +247,7 @@ static bool make_equal(struct hf_session *s, struct hf_server *v, const char *co
 }
 
 /* It is equal already, but for what our prefix takes away. False: over. */
-static bool go_on(struct hf_session *s, struct hf_server *v, bool drops_unnamed)
+static bool go_on(struct hf_session *s, struct hf_server *v)
 {
     struct hf_share *sh = s->share;
     const char *held;
@@ -263,7 +263,7 @@ static bool go_on(struct hf_session *s, struct hf_server *v, bool drops_unnamed)
     s->survive->moving = false;
     if (v->last != s->id && v->rest.sequences)
         sh->prefix = HF_PREFIX_SEQUENCES;
-    else if (v->last != s->id && v->rest.unnamed && !drops_unnamed)
+    else if (v->last != s->id && v->rest.unnamed)
         sh->prefix = HF_PREFIX_CLOSE;
     held = hf_params_get(&s->survive->told, HF_HOLDS_PARAMETER);
     if (held != NULL)
@@ -314,7 +314,7 @@ void hf_share_take(struct hf_session *s, struct hf_server *v)
     if (n < 0)
         ok = false;
     else if (same && !unnamed)
-        ok = go_on(s, v, hf_holds_drops_unnamed(head, (size_t)n));
+        ok = go_on(s, v);
     else if (same || memcmp(&v->state, &after_login, sizeof mine) == 0)
         ok = v->rest.discarded ? make_equal(s, v, all_of_it, true)
                                : make_equal(s, v, others && (v->rest.sequences || v->rest.unnamed) ? its_sequences : its_sequences + 1,
@@ -330,24 +330,27 @@ void hf_share_take(struct hf_session *s, struct hf_server *v)
 
 /* -- in front of the client's first message ----------------------------------------------------------------- */
 
-size_t hf_share_prefix(struct hf_session *s, uint8_t out[HF_SHARE_PREFIX_MAX])
+size_t hf_share_prefix(struct hf_session *s, const uint8_t *p, size_t n, uint8_t out[HF_SHARE_PREFIX_MAX])
 {
     static const uint8_t close_unnamed[] = {'C', 0, 0, 0, 6, 'S', 0};
     struct hf_share *sh = s->share;
-    unsigned n;
+    bool sequences;
+    unsigned queries;
 
     if (sh == NULL || sh->prefix == HF_PREFIX_NONE)
         return 0;
-    hf_holds_clear_unnamed(s->holds); /* a simple query drops it, too */
-    if (sh->prefix == HF_PREFIX_CLOSE) {
-        sh->prefix = HF_PREFIX_NONE;
-        memcpy(sh->awaits, "3", 2);
-        memcpy(out, close_unnamed, sizeof close_unnamed);
-        return sizeof close_unnamed;
-    }
+    sequences = sh->prefix == HF_PREFIX_SEQUENCES;
     sh->prefix = HF_PREFIX_NONE;
-    memcpy(sh->awaits, "CZ", 3);
-    return put_queries(out, its_sequences, &n);
+    if (!sequences && hf_holds_drops_unnamed(p, n))
+        return 0;
+    hf_holds_clear_unnamed(s->holds); /* a simple query drops it, too */
+    if (sequences) {
+        memcpy(sh->awaits, "CZ", 3);
+        return put_queries(out, its_sequences, &queries);
+    }
+    memcpy(sh->awaits, "3", 2);
+    memcpy(out, close_unnamed, sizeof close_unnamed);
+    return sizeof close_unnamed;
 }
 
 bool hf_share_is_swallowing(const struct hf_session *s)

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/scan.h"
+
 /* P B E of one statement, not answered. */
 static void c_run(struct talk *t, const char *text)
 {
@@ -758,8 +760,60 @@ static void unnamed_elsewhere(void **state)
     assert_true(hf_holds_needs_unnamed(t.h, (const uint8_t *)"P", 1)); /* it cannot be told yet */
     assert_false(hf_holds_needs_unnamed(t.h, MESSAGE("P", "\0SELECT 2\0")));
     assert_false(hf_holds_needs_unnamed(t.h, MESSAGE("Q", "SELECT 2\0")));
+    /* One that fails may not have been read, and has not dropped it then. */
+    assert_true(hf_holds_rest(t.h).unnamed);
+    talk_play(&t, "* SELECT '\xff' => !22021 I\n");
+    assert_true(hf_holds_rest(t.h).unnamed);
+    talk_play(&t, "* SELECT 2 => SELECT 1 I\n");
+    assert_false(hf_holds_rest(t.h).unnamed);
     talk_end(&t);
 #undef MESSAGE
+}
+
+/* What PostgreSQL can certainly read, and is there whole. */
+static void drops_unnamed(void **state)
+{
+#define BYTES(text) text, sizeof(text) - 1
+    static const struct {
+        const char *message;
+        size_t n;
+        bool drops;
+    } cases[] = {
+        {BYTES("Q\0\0\0\5\0"), true},
+        {BYTES("Q\0\0\0\6a\0"), true},
+        {BYTES("Q\0\0\0\6a\0B\0"), true}, /* and what is behind it */
+        {BYTES("Q\0\0\0\7\xc3\xa9\0"), false}, /* it depends on the encoding */
+        {BYTES("Q\0\0\0\6ab"), false},
+        {BYTES("Q\0\0\0\7a\0b"), false},
+        {BYTES("Q\0\0\0\7a\0\0"), false},
+        {BYTES("Q\0\0\0\4"), false},
+        {BYTES("Q\0\0\0\0a\0"), false},
+        {BYTES("Q\xff\xff\xff\xff" "a\0"), false},
+        {BYTES("P\0\0\0\x08\0\0\0\0"), true},
+        {BYTES("P\0\0\0\x0d\0a\0\0\1\xff\0\0\0"), true},
+        {BYTES("P\0\0\0\x09\0a\0\0\1"), false},
+        {BYTES("P\0\0\0\x08\0a\0\0"), false},
+        {BYTES("P\0\0\0\x0a\0a\0\0\0\0"), false},
+        {BYTES("P\0\0\0\x09\0\xff\0\0\0"), false},
+        {BYTES("P\0\0\0\x0as\0a\0\0\0"), false},
+        {BYTES("P\0\0\0\5\0"), false},
+        {BYTES("B\0\0\0\x0c\0\0\0\0\0\0\0\0"), false},
+        {BYTES("S\0\0\0\4"), false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (size_t n = 0; n <= cases[i].n; n++) { /* an exact allocation, so that a sanitizer sees overruns */
+            uint8_t *exact = malloc(n > 0 ? n : 1);
+            size_t whole = hf_scan_number((const uint8_t *)cases[i].message + 1) + 1ul;
+            assert_non_null(exact);
+            memcpy(exact, cases[i].message, n);
+            if (hf_holds_drops_unnamed(exact, n) != (cases[i].drops && n >= whole))
+                fail_msg("case %zu, %zu bytes", i, n);
+            free(exact);
+        }
+    }
+#undef BYTES
 }
 
 int main(void)
@@ -771,7 +825,7 @@ int main(void)
         cmocka_unit_test(errors),         cmocka_unit_test(unnamed_in_doubt),
         cmocka_unit_test(names_in_doubt), cmocka_unit_test(settings_by_parameter),
         cmocka_unit_test(mixed),          cmocka_unit_test(copy), cmocka_unit_test(copy_swallows_sync),
-        cmocka_unit_test(function_call),  cmocka_unit_test(unnamed_elsewhere),  cmocka_unit_test(pipeline),
+        cmocka_unit_test(function_call),  cmocka_unit_test(unnamed_elsewhere), cmocka_unit_test(drops_unnamed),  cmocka_unit_test(pipeline),
         cmocka_unit_test(lost),           cmocka_unit_test(nonsense),
     };
 

@@ -420,6 +420,33 @@ static void copy_fails(void **state)
     hf_sql_cache_free(cache);
 }
 
+/* The unnamed statement goes with any simple query that PostgreSQL can read, also one that fails; not with others. */
+static void unnamed_and_errors(void **state)
+{
+    static const char run[] = "B\0\0\0\x0c\0\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\4";
+    static const struct {
+        const char *text;
+        bool stays;
+    } cases[] = {{"SELECT '\xff'", true}, {"SELEKT", false}, {"SELECT 2", false}};
+    static const char *const made[] = {"CREATE DATABASE encoded ENCODING 'UTF8' TEMPLATE template0"};
+    struct hf_sql_cache *cache = hf_sql_cache_new(1 << 20);
+
+    (void)state;
+    make("postgres", made, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct conn c;
+        connect_to(&c, cache, "encoded");
+        query_extended(&c, "", "SELECT 'here'");
+        query(&c, cases[i].text);
+        assert_true(hf_holds_rest(c.h).unnamed || !cases[i].stays);
+        put_all(&c, run, sizeof run - 1);
+        until_ready(&c, 1);
+        assert_string_equal(c.value, cases[i].stays ? "here" : "");
+        disconnect(&c);
+    }
+    hf_sql_cache_free(cache);
+}
+
 /* Extensions of which it is known that they leave nothing, but for one function. */
 static void extensions(void **state)
 {
@@ -734,7 +761,7 @@ static int stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_statement), cmocka_unit_test(made_a_moment_ago), cmocka_unit_test(ways_around), cmocka_unit_test(copy_fails),
+        cmocka_unit_test(each_statement), cmocka_unit_test(made_a_moment_ago), cmocka_unit_test(ways_around), cmocka_unit_test(copy_fails), cmocka_unit_test(unnamed_and_errors),
         cmocka_unit_test(extensions),     cmocka_unit_test(not_for_clients),   cmocka_unit_test(parallel),
         cmocka_unit_test(remade), cmocka_unit_test(role_of_the_login), cmocka_unit_test(sequences),         cmocka_unit_test(cost),
     };

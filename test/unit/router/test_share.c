@@ -149,6 +149,63 @@ static void unnamed(void **state)
     two_close(&t);
 }
 
+/* What PostgreSQL cannot read does not drop it: it goes before that, too, also where the one that left it has had the connection long ago. */
+static void unnamed_before_the_unreadable(void **state)
+{
+    static const struct {
+        char type;
+        const char *body;
+        size_t n;
+        bool close; /* is to go before it */
+    } cases[] = {{'Q', "SELECT '\xff'", 11, true},  {'Q', "SELECT 2", 9, false},
+                 {'Q', "SELECT 2\0", 10, true},     {'Q', "SELECT 2", 8, true},
+                 {'P', "\0SELECT '\xff'\0\0", 14, true}, {'P', "\0SELECT 2\0\0", 12, false},
+                 {'P', "\0SELECT 2\0\1", 12, true}, {'P', "\0SELECT 2\0", 11, true},
+                 {'P', "\0SELECT $1\0\0\1\0\0\0\27", 17, false}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct two t = two_open();
+        parsed(t.f, t.a, t.server, "", "SELECT 1");
+        for (int again = 0; again < 2; again++) { /* the second time it is clear that there is none, or that it may be there still */
+            say(t.b, cases[i].type, cases[i].body, cases[i].n);
+            if (cases[i].type == 'P')
+                say(t.b, 'S', "", 0);
+            if (cases[i].close && again == 0) {
+                hear_type(t.f, t.server, 'C');
+                say(t.server, '3', "", 0);
+            }
+            hear_type(t.f, t.server, cases[i].type);
+            if (cases[i].type == 'P')
+                hear_type(t.f, t.server, 'S');
+            say(t.server, 'E', "SERROR\0VERROR\0C22021\0Mno\0", 26);
+            say_ready(t.server, 'I');
+            hear_plain_error(t.f, t.b, "22021");
+            hear_ready(t.f, t.b, 'I');
+        }
+        two_close(&t);
+    }
+}
+
+/* And who has met it unread does not pass it on. */
+static void unnamed_and_an_error(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    parsed(t.f, t.a, t.server, "", "SELECT 1");
+    ask(t.f, t.a, t.server, "SELECT '\xff'");
+    say(t.server, 'E', "SERROR\0VERROR\0C22021\0Mno\0", 26);
+    say_ready(t.server, 'I');
+    hear_plain_error(t.f, t.a, "22021");
+    hear_ready(t.f, t.a, 'I');
+    bind_execute(t.b, "");
+    say(t.b, 'S', "", 0);
+    hear_type(t.f, t.server, 'C');
+    hear_type(t.f, t.server, 'B');
+    two_close(&t);
+}
+
 /* A client that is let in and says nothing needs no connection: who needs one has it. What others have left there goes before anybody speaks to it. */
 static void let_in_and_silent(void **state)
 {
@@ -561,6 +618,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_turn),           cmocka_unit_test(waits),         cmocka_unit_test(made_equal),
         cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(let_in_and_silent), cmocka_unit_test(unnamed_of_others),
+        cmocka_unit_test(unnamed_before_the_unreadable), cmocka_unit_test(unnamed_and_an_error),
         cmocka_unit_test(key_while_others_wait), cmocka_unit_test(piece_of_a_head),
         cmocka_unit_test(copy_fails), cmocka_unit_test(copy_fails_early), cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
         cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), 
