@@ -432,9 +432,12 @@ bool hf_share_rest(struct hf_session *s)
 void hf_share_is_let_in(struct hf_session *s)
 {
     struct hf_router *r = s->t->r;
+    const char *held;
 
     if (s->share == NULL || !s->share->placed)
         return;
+    held = hf_params_get(&s->survive->fresh, HF_HOLDS_PARAMETER);
+    s->share->set_by_login = held != NULL && strstr(held, "setting:") != NULL;
     lock(r);
     hf_pool_made(s->share->pool);
     hf_share_grow(s->t, s->share->pool);

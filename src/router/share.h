@@ -15,7 +15,8 @@
  *   - Only who logged in as the same, with the same packet and keys while PostgreSQL had the same roles and defaults, gets it.
  *   - A connection whose own cancel key a client has is closed instead of given; as long as nobody has had to wait, clients have those. Others
  *     have keys of our making. A connection that a cancel may still be on its way to is closed instead of given, too; and one
- *     of which it is not certain that all its answers have come (hf_dialogue_may_hear_more).
+ *     of which it is not certain that all its answers have come (hf_dialogue_may_hear_more), or whose login has set something (a login
+ *     trigger, from PostgreSQL 17 on; as the guard says).
  *
  * Private to src/router. */
 #ifndef HF_ROUTER_SHARE_H

@@ -43,7 +43,7 @@ static int fitness(struct hf_session *s, struct hf_session *v)
 
     if (memcmp(&s->share->base, &v->share->base, sizeof mine) != 0)
         return 0;
-    if (v->share->told || hf_dialogue_may_hear_more(&v->dialogue))
+    if (v->share->told || v->share->set_by_login || hf_dialogue_may_hear_more(&v->dialogue))
         return 0;
     return 1 + 2 * !rest.sequences + 4 * (memcmp(&mine, &theirs, sizeof mine) == 0 && !rest.discarded);
 }
@@ -100,7 +100,7 @@ bool hf_share_give(struct hf_session *s, struct hf_server *v)
                             .state = hf_holds_state(s->holds, r->share_secret),
                             .rest = hf_holds_rest(s->holds),
                             .last = others ? 0 : s->id};
-    clean = hf_params_copy(&v->params, &sv->told) && clean && !hf_dialogue_may_hear_more(&s->dialogue);
+    clean = hf_params_copy(&v->params, &sv->told) && clean && !s->share->set_by_login && !hf_dialogue_may_hear_more(&s->dialogue);
     hf_dialogue_settle(&s->dialogue, 'I');
     sv->secret = (struct hf_secret){0};
     sv->failed = false;

@@ -40,6 +40,7 @@ struct hf_share {
     bool placed;          /* has one of the pool's places */
     bool let_in;
     bool own;  /* what it logs in to now was not waited for, and taken from nobody */
+    bool set_by_login; /* a login trigger has set something, which DISCARD ALL does not give back: nobody else may have that connection */
     bool told; /* its client knows its connection's own cancel key: nobody else may have that connection */
     uint8_t head[HF_SHARE_HEAD]; /* of what the client has said and nobody has read */
     unsigned head_len;            /* so much of it has been seen */

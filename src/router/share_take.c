@@ -127,7 +127,7 @@ void hf_share_undo(struct hf_session *s)
     s->share->resets = 0;
     s->share->prefix = HF_PREFIX_NONE;
     memset(s->share->awaits, 0, sizeof s->share->awaits);
-    s->share->told = false;
+    s->share->told = s->share->set_by_login = false;
 }
 
 unsigned hf_share_resets(const struct hf_session *s)

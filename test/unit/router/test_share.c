@@ -389,6 +389,28 @@ static void copy_fails(void **state)
     two_close(&t);
 }
 
+/* A trigger of the login's has set something: DISCARD ALL does not give that back, so each logs in to one of its own. */
+static void set_by_login(void **state)
+{
+    static const char *const guards[] = {"config:1 setting:1", "config:1"};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct two t = {.f = sharing(1)};
+        world.guard = guards[i];
+        t.a = two_of(t.f, &t.b, &t.server);
+        say(t.a, 'Q', "SELECT 2", 9);
+        if (i == 0) {
+            hear_end(t.f, t.server);
+            close(t.server);
+            t.server = server_accept(t.f);
+            server_log_in(t.server);
+        } /* else for its own transaction alone */
+        hear_text(t.f, t.server, 'Q', "SELECT 2");
+        two_close(&t);
+    }
+}
+
 /* Before it has read anything: the Sync that was sent along was not swallowed, and the second one's answer is nobody else's. */
 static void copy_fails_early(void **state)
 {
@@ -620,7 +642,7 @@ int main(void)
         cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(let_in_and_silent), cmocka_unit_test(unnamed_of_others),
         cmocka_unit_test(unnamed_before_the_unreadable), cmocka_unit_test(unnamed_and_an_error),
         cmocka_unit_test(key_while_others_wait), cmocka_unit_test(piece_of_a_head),
-        cmocka_unit_test(copy_fails), cmocka_unit_test(copy_fails_early), cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
+        cmocka_unit_test(copy_fails), cmocka_unit_test(copy_fails_early), cmocka_unit_test(set_by_login), cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
         cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), 
         cmocka_unit_test(refused_by_postgresql), cmocka_unit_test(change_of_leader), cmocka_unit_test(storm)};
 
