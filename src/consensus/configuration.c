@@ -97,25 +97,13 @@ void hf_consensus_committed(struct hf_consensus *c)
         keep(c, &r->configuration, r->configuration_index);
 }
 
-/* 0: not in the log. */
-static raft_term term_at(const struct raft_log *l, raft_index index)
-{
-    size_t n = l->back >= l->front ? l->back - l->front : l->size - l->front + l->back;
-
-    if (index != 0 && index == l->snapshot.last_index)
-        return l->snapshot.last_term;
-    if (index <= l->offset || index > l->offset + n)
-        return 0;
-    return l->entries[(l->front + (index - l->offset - 1)) % l->size].term;
-}
-
 /* Would libraft cut its log at or before `index` for these entries (checkLogMatchingProperty, deleteConflictingEntries)? */
 static bool cuts(const struct raft *r, const struct raft_append_entries *a, raft_index index)
 {
-    if (a->term < r->current_term || (a->prev_log_index != 0 && term_at(&r->log, a->prev_log_index) != a->prev_log_term))
+    if (a->term < r->current_term || (a->prev_log_index != 0 && hf_mend_term_at(&r->log, a->prev_log_index) != a->prev_log_term))
         return false;
     for (unsigned i = 0; i < a->n_entries && a->prev_log_index + 1 + i <= index; i++) {
-        raft_term ours = term_at(&r->log, a->prev_log_index + 1 + i);
+        raft_term ours = hf_mend_term_at(&r->log, a->prev_log_index + 1 + i);
         if (ours != a->entries[i].term)
             return ours != 0;
     }

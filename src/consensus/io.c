@@ -96,6 +96,7 @@ static void wrapped_recv(struct raft_io *io, struct raft_message *m)
     if (hf_mend_second_vote(&c->raft, m))
         return; /* such a message owns no memory */
     hf_mend_received(&c->mend, m);
+    hf_mend_counted(&c->early, &c->raft, m);
     hf_consensus_take_back(c, m);
     c->recv(io, m);
     hf_consensus_watch(c);
@@ -248,6 +249,7 @@ static void written_cb(struct raft_io_append *req, int status)
 {
     struct write *x = req->data;
     struct hf_consensus *c = x->c;
+    struct raft_message early;
 
     if (x->status != 0)
         return; /* known */
@@ -255,6 +257,8 @@ static void written_cb(struct raft_io_append *req, int status)
         c->mend = x->mend;
         x->cb(x->theirs, 0);
         free(x);
+        while (hf_mend_again(&c->early, &c->raft, &early))
+            c->recv(&c->io, &early);
         return;
     }
     unwritten(x, status != 0 ? status : RAFT_CANCELED);

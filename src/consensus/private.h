@@ -39,6 +39,7 @@ struct hf_consensus {
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
     struct hf_mend mend;
+    struct hf_mend_early early;
     raft_time ahead_ms; /* how far our clock has been moved by hints; only grows */
 
     bool started, failed, closing;

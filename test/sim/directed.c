@@ -74,6 +74,7 @@ void s18_committed_by_another(void);
 void raft_anothers_entry(void);
 void raft_hinted_in_vain(void);
 void raft_terms_behind(void);
+void raft_an_older_entry(void);
 
 /* directed_members.c */
 void s14_two_incarnations(void);
@@ -166,6 +167,7 @@ const struct directed directed_all[] = {
     {"R1", "an answer that tells of another's entry", raft_anothers_entry, {{HF_MUT_NONE, 0}}},
     {"R2", "an election that comes to nothing", raft_hinted_in_vain, {{HF_MUT_NONE, 0}}},
     {"R3", "who holds more is two terms behind", raft_terms_behind, {{HF_MUT_NONE, 0}}},
+    {"R4", "an entry of an older term on a majority", raft_an_older_entry, {{HF_MUT_NONE, 0}}},
     {"I6", "a data directory is deleted", i6_directory_deleted, {{HF_MUT_ANY_LINEAGE, BREAKS}}},
 };
 const unsigned directed_n = sizeof directed_all / sizeof directed_all[0];

@@ -116,6 +116,57 @@ void raft_anothers_entry(void)
     settle();
 }
 
+static void all_can_talk(void)
+{
+    memset(W->lane_cut, 0, sizeof W->lane_cut);
+}
+
+/* n leads, and has an entry in its log before anybody hears more of it. */
+static void leads_with_an_entry(struct node *n, const struct node *voter, raft_index last)
+{
+    struct trap *barrier = trap_set(n->index, HF_ACT_RAFT_BARRIER, -1, TRAP_HOLD);
+
+    elect(n);
+    UNTIL(50, barrier->fired > 0 && voter->raft.current_term == n->raft.current_term);
+    isolate_lane(LANE_RAFT, n, true);
+    trap_lift(barrier);
+    run_for(10);
+    HAPPENED(n->role == HF_RAFT_LEADER && n->disk.n_entries == last && voter->disk.n_entries < last);
+}
+
+/* B leads with an entry that nobody gets, then C with another at the same place. B leads again, and brings A the old one
+ * and a new one, which is slow to get to B's own disk: the old one is on two of three. But C's is newer, and wins when B
+ * comes back without the new one and A is away. So the old one may not be committed. (consensus/mend.h) */
+void raft_an_older_entry(void)
+{
+    struct trap *barrier;
+    raft_index before;
+
+    begin_with(3, 200);
+    before = A->raft.commit_index;
+    leads_with_an_entry(B, A, before + 1);
+    leads_with_an_entry(C, A, before + 1);
+    vanish(C);
+    all_can_talk();
+    UNTIL(500, B->role == HF_RAFT_FOLLOWER);
+    B->slow_disk_until = W->now + 2 * SEC;
+    barrier = trap_set(B->index, HF_ACT_RAFT_BARRIER, -1, TRAP_HOLD);
+    elect(B);
+    UNTIL(100, A->disk.n_entries == before + 1);
+    trap_lift(barrier);
+    UNTIL(35, A->disk.n_entries == before + 2);
+    run_for(3); /* and B has heard of it */
+    HAPPENED(B->role == HF_RAFT_LEADER && B->disk.n_entries == before + 1);
+    vanish(B);
+    vanish(A);
+    B->slow_disk_until = 0;
+    host_start(B);
+    host_start(C);
+    MUST(8000, opened(B) || opened(C));
+    host_start(A);
+    settle();
+}
+
 /* A's process is gone, and both others are told at once, each stands, and is not heard by the other. Nobody waits for
  * Raft's timeout, which is 500 ms at the least. */
 void raft_hinted_in_vain(void)

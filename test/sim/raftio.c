@@ -160,6 +160,7 @@ static void arrive(void *arg)
         f->m.server_id = f->from_id;
         f->m.server_address = f->address;
         hf_mend_received(&to->mend, &f->m);
+        hf_mend_counted(&to->early, &to->raft, &f->m);
         to->recv(&to->io, &f->m);
         sim_raft_watch(to);
     }
@@ -217,6 +218,7 @@ static void appended_run(void *arg)
 {
     struct appended *a = arg;
     struct node *n = a->n;
+    struct raft_message early;
     bool known = false;
 
     for (const struct raft_pending *p = n->pending; p != NULL; p = p->next)
@@ -230,6 +232,8 @@ static void appended_run(void *arg)
         n->mend = p->mend;
         p->req->cb(p->req, 0);
         free(p);
+        while (hf_mend_again(&n->early, &n->raft, &early))
+            n->recv(&n->io, &early);
     }
     sim_raft_watch(n);
     free(a);
@@ -358,6 +362,7 @@ void sim_raft_open(struct node *n)
     memset(&n->raft, 0, sizeof n->raft);
     n->pending = NULL;
     n->mend = (struct hf_mend){0, 0};
+    n->early = (struct hf_mend_early){0};
     n->seen_commit = 0;
     n->ahead_ms = 0;
     if (raft_init(&n->raft, &n->io, &n->fsm, n->disk.durable.self, n->name) != 0)

@@ -120,6 +120,7 @@ struct node {
     uint64_t ahead_ms;
     struct raft_pending *pending;
     struct hf_mend mend;
+    struct hf_mend_early early;
     raft_index seen_commit; /* as far as check_committed has looked in this life */
     int role;
     uint64_t seen_term, seen_leader;
