@@ -5,6 +5,8 @@
 #include <string.h>
 #include <raft/uv.h>
 
+#include "consensus/segments.h"
+
 enum {
     SNAPSHOT_THRESHOLD = 256,
     SNAPSHOT_TRAILING = 64,
@@ -134,6 +136,11 @@ int hf_consensus_open(struct hf_consensus **out, uv_loop_t *loop,
         consensus_free(c);
         return hf_fail(err, HF_ENOMEM, "raft: out of memory");
     }
+    rv = hf_segments_tidy(c->dir, err);
+    if (rv != 0) {
+        consensus_free(c);
+        return rv;
+    }
     hf_transport_init(&c->transport, loop, &c->callbacks);
     rv = raft_uv_init(&c->io, loop, c->dir, &c->transport.base);
     if (rv != 0) {
@@ -221,14 +228,22 @@ int hf_consensus_start(struct hf_consensus *c, struct hf_error *err)
     return 0;
 }
 
+void hf_consensus_closed(struct hf_consensus *c)
+{
+    if (!c->closed || c->looking)
+        return;
+    if (c->close_done != NULL)
+        c->close_done(c->close_arg);
+    consensus_free(c);
+}
+
 static void later_closed_cb(uv_handle_t *handle)
 {
     struct hf_consensus *c =
         (struct hf_consensus *)(void *)((char *)handle - offsetof(struct hf_consensus, later));
 
-    if (c->close_done != NULL)
-        c->close_done(c->close_arg);
-    consensus_free(c);
+    c->closed = true;
+    hf_consensus_closed(c);
 }
 
 static void closed_cb(struct raft *raft)

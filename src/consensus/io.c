@@ -1,31 +1,16 @@
-/* Between libraft and its disk, network and clock: what it is not told, what it is told later, and what it may not say. */
+/* Between libraft and its network and clock: what it is not told, what it is told later, and what it may not say. */
 #include "consensus/private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* libraft's callbacks know only their raft_io; it is the first thing we can get back from it. */
-static struct hf_consensus *of_io(struct raft_io *io)
-{
-    return (struct hf_consensus *)(void *)((char *)io - offsetof(struct hf_consensus, io));
-}
-
-/* The host is told once why this Raft takes part no more. */
-static void give_up(struct hf_consensus *c, const char *text)
+void hf_consensus_give_up(struct hf_consensus *c, const char *text)
 {
     if (c->failed)
         return;
     c->failed = true;
     c->callbacks.failed(c->callbacks.ctx, text);
-}
-
-static void give_up_disk(struct hf_consensus *c, const char *what)
-{
-    char text[sizeof c->io.errmsg + 64];
-
-    (void)snprintf(text, sizeof text, "cannot write %sto %s: %s", what, c->dir, c->io.errmsg);
-    give_up(c, text);
 }
 
 /* -- watching ---------------------------------------------------------------------------------------- */
@@ -57,7 +42,7 @@ void hf_consensus_watch(struct hf_consensus *c)
         return;
     state = raft_state(&c->raft);
     if (state == RAFT_UNAVAILABLE) {
-        give_up(c, raft_errmsg(&c->raft));
+        hf_consensus_give_up(c, raft_errmsg(&c->raft));
         return;
     }
     if (state == RAFT_LEADER)
@@ -83,15 +68,16 @@ void hf_consensus_watch(struct hf_consensus *c)
 
 static void wrapped_tick(struct raft_io *io)
 {
-    struct hf_consensus *c = of_io(io);
+    struct hf_consensus *c = hf_consensus_of_io(io);
 
     c->tick(io);
+    hf_consensus_disk_tick(c);
     hf_consensus_watch(c);
 }
 
 static void wrapped_recv(struct raft_io *io, struct raft_message *m)
 {
-    struct hf_consensus *c = of_io(io);
+    struct hf_consensus *c = hf_consensus_of_io(io);
 
     if (hf_mend_second_vote(&c->raft, m))
         return; /* such a message owns no memory */
@@ -170,7 +156,7 @@ static bool to_nobody(const struct hf_consensus *c, const struct raft_message *m
 static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m,
                         raft_io_send_cb cb)
 {
-    struct hf_consensus *c = of_io(io);
+    struct hf_consensus *c = hf_consensus_of_io(io);
     bool nobody = to_nobody(c, m);
     size_t len = nobody ? 0 : strlen(m->server_address) + 1;
     struct sent *x = calloc(1, sizeof *x + len);
@@ -189,7 +175,7 @@ static int wrapped_send(struct raft_io *io, struct raft_io_send *req, const stru
 static int wrapped_load(struct raft_io *io, raft_term *term, raft_id *vote, struct raft_snapshot **snapshot,
                         raft_index *start, struct raft_entry *entries[], size_t *n)
 {
-    struct hf_consensus *c = of_io(io);
+    struct hf_consensus *c = hf_consensus_of_io(io);
     int rv = c->io_load(io, term, vote, snapshot, start, entries, n);
 
     if (rv == 0)
@@ -200,7 +186,7 @@ static int wrapped_load(struct raft_io *io, raft_term *term, raft_id *vote, stru
 static int wrapped_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick,
                          raft_io_recv_cb recv)
 {
-    struct hf_consensus *c = of_io(io);
+    struct hf_consensus *c = hf_consensus_of_io(io);
 
     c->tick = tick;
     c->recv = recv;
@@ -210,121 +196,23 @@ static int wrapped_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tic
 
 static raft_time wrapped_time(struct raft_io *io)
 {
-    struct hf_consensus *c = of_io(io);
+    struct hf_consensus *c = hf_consensus_of_io(io);
 
     return c->io_time(io) + c->ahead_ms;
 }
 
-/* -- writes that fail -------------------------------------------------------------------------------- */
-
-/* libraft forgets an entry that could not be written, and with it all that follow; when the next of several
- * under way fails, it looks for what it has forgotten and crashes (replication.c, appendLeaderCb). A follower's
- * failure is told to its leader alone, as a refusal, for ever. So the host is told of the first failure, and
- * libraft of none until it is closed: then of the newest first, which it can bear. */
-struct write {
-    struct hf_consensus *c;
-    struct raft_io_append req, *theirs;
-    raft_io_append_cb cb;
-    struct hf_mend mend;
-    uint64_t nth;
-    int status; /* not 0: it failed, and is in unwritten */
-    struct write *next;
-};
-
-static void unwritten(struct write *x, int status)
-{
-    struct hf_consensus *c = x->c;
-    struct write **at = &c->unwritten;
-
-    while (*at != NULL && (*at)->nth > x->nth)
-        at = &(*at)->next;
-    x->status = status;
-    x->next = *at;
-    *at = x;
-    c->mute = true;
-    give_up_disk(c, "");
-}
-
-static void written_cb(struct raft_io_append *req, int status)
-{
-    struct write *x = req->data;
-    struct hf_consensus *c = x->c;
-    struct raft_message early;
-
-    if (x->status != 0)
-        return; /* known */
-    if (status == 0 && c->unwritten == NULL) { /* what comes after a hole in the log is not written either */
-        c->mend = x->mend;
-        x->cb(x->theirs, 0);
-        free(x);
-        while (hf_mend_again(&c->early, &c->raft, &early))
-            c->recv(&c->io, &early);
-        return;
-    }
-    unwritten(x, status != 0 ? status : RAFT_CANCELED);
-}
-
-/* One that fails at once may be in raft_uv's queue all the same, with a callback to come (uv_append.c, UvAppend). */
-static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
-                          unsigned n, raft_io_append_cb cb)
-{
-    struct hf_consensus *c = of_io(io);
-    struct write *x = calloc(1, sizeof *x);
-    int rv;
-
-    if (x == NULL)
-        abort();
-    *x = (struct write){.c = c, .req.data = x, .theirs = req, .cb = cb, .mend = c->mend, .nth = ++c->writes};
-    rv = c->io_append(io, &x->req, entries, n, written_cb);
-    if (rv != 0)
-        unwritten(x, rv);
-    return 0;
-}
-
-/* A candidate whose term or vote cannot be written calls itself a follower again and leaves the candidate's fields
- * where a follower's leader stands (libraft, election.c): the next message makes it read or free what is no pointer.
- * So libraft hears of no failure here either; the host is told, and nothing is sent any more, neither that vote nor
- * anything built on it. */
-static int unkept(struct hf_consensus *c, int rv)
-{
-    if (rv == 0 || !c->started)
-        return rv;
-    c->mute = true;
-    give_up_disk(c, "term and vote ");
-    return 0;
-}
-
-static int wrapped_set_term(struct raft_io *io, raft_term term)
-{
-    struct hf_consensus *c = of_io(io);
-
-    return unkept(c, c->io_set_term(io, term));
-}
-
-static int wrapped_set_vote(struct raft_io *io, raft_id server)
-{
-    struct hf_consensus *c = of_io(io);
-
-    return unkept(c, c->io_set_vote(io, server));
-}
-
 static void wrapped_closed(struct raft_io *io)
 {
-    struct hf_consensus *c = of_io(io);
+    struct hf_consensus *c = hf_consensus_of_io(io);
 
     hf_consensus_tell_unsent(c);
-    while (c->unwritten != NULL) {
-        struct write *x = c->unwritten;
-        c->unwritten = x->next;
-        x->cb(x->theirs, x->status);
-        free(x);
-    }
+    hf_consensus_tell_unwritten(c);
     c->io_closed(io);
 }
 
 static void wrapped_close(struct raft_io *io, raft_io_close_cb cb)
 {
-    struct hf_consensus *c = of_io(io);
+    struct hf_consensus *c = hf_consensus_of_io(io);
 
     c->closing = true;
     c->io_closed = cb;
@@ -336,17 +224,12 @@ void hf_consensus_wrap_io(struct hf_consensus *c)
     c->io_load = c->io.load;
     c->io_start = c->io.start;
     c->io_time = c->io.time;
-    c->io_append = c->io.append;
-    c->io_set_term = c->io.set_term;
-    c->io_set_vote = c->io.set_vote;
     c->io_send = c->io.send;
     c->io_close = c->io.close;
     c->io.load = wrapped_load;
     c->io.start = wrapped_start;
-    c->io.append = wrapped_append;
-    c->io.set_term = wrapped_set_term;
-    c->io.set_vote = wrapped_set_vote;
     c->io.send = wrapped_send;
     c->io.close = wrapped_close;
     c->io.time = wrapped_time;
+    hf_consensus_wrap_disk(c);
 }

@@ -1,5 +1,5 @@
 /* The inside of src/consensus, shared by its files: consensus.c (life and state machine), io.c (between libraft and its
- * disk, network and clock), configuration.c (voters that are taken back), request.c (what the host asks for). */
+ * network and clock), disk.c (and its disk), configuration.c (voters that are taken back), request.c (what the host asks for). */
 #ifndef HF_CONSENSUS_PRIVATE_H
 #define HF_CONSENSUS_PRIVATE_H
 
@@ -29,6 +29,9 @@ struct hf_consensus {
     raft_time (*io_time)(struct raft_io *);
     int (*io_append)(struct raft_io *, struct raft_io_append *, const struct raft_entry *, unsigned,
                      raft_io_append_cb);
+    int (*io_truncate)(struct raft_io *, raft_index);
+    int (*io_snapshot_put)(struct raft_io *, unsigned, struct raft_io_snapshot_put *, const struct raft_snapshot *,
+                           raft_io_snapshot_put_cb);
     int (*io_send)(struct raft_io *, struct raft_io_send *, const struct raft_message *, raft_io_send_cb);
     int (*io_set_term)(struct raft_io *, raft_term);
     int (*io_set_vote)(struct raft_io *, raft_id);
@@ -42,8 +45,8 @@ struct hf_consensus {
     struct hf_mend_early early;
     raft_time ahead_ms; /* how far our clock has been moved by hints; only grows */
 
-    bool started, failed, closing;
-    bool mute; /* a term, a vote or an entry is not on disk: not a word leaves */
+    bool started, failed, closing, closed;
+    bool mute; /* a term, a vote or an entry is not on disk: not a word leaves, and no more is written */
     enum hf_consensus_role role;
     uint64_t term, leader;
     raft_index conf_index, conf_uncommitted;
@@ -59,8 +62,20 @@ struct hf_consensus {
     bool forgets, hinted; /* hf_consensus_forget_leader, hf_consensus_hint */
     struct request *change; /* of the configuration, one at a time; `due`: its next step is to be taken */
     bool change_due;
+    /* disk.c */
+    struct write *due;       /* not begun, oldest first */
+    struct write *alone;     /* under way, and nothing else is begun meanwhile */
+    struct write *snapshot;  /* of our own, under way: only entries are begun meanwhile */
     struct write *unwritten; /* newest first */
     uint64_t writes;         /* so far */
+    unsigned writing;        /* entries under way */
+    raft_time alone_since;
+    unsigned patience_ms;
+    uv_work_t look; /* is `alone` done? */
+    bool looking;
+    int left; /* what hf_segments_from said */
+    raft_index look_from;
+    struct hf_error look_err;
     struct sent *unsent;
     void (*close_done)(void *);
     void *close_arg;
@@ -83,11 +98,24 @@ struct request {
     };
 };
 
+/* libraft's callbacks know only their raft_io; it is the first thing we can get back from it. */
+static inline struct hf_consensus *hf_consensus_of_io(struct raft_io *io)
+{
+    return (struct hf_consensus *)(void *)((char *)io - offsetof(struct hf_consensus, io));
+}
+
 /* io.c */
 void hf_consensus_wrap_io(struct hf_consensus *c); /* after raft_uv_init, before raft_init */
 /* After everything that may have moved libraft: says what is new. */
 void hf_consensus_watch(struct hf_consensus *c);
 void hf_consensus_tell_unsent(struct hf_consensus *c);
+void hf_consensus_give_up(struct hf_consensus *c, const char *text); /* the host is told once why */
+
+/* disk.c */
+void hf_consensus_wrap_disk(struct hf_consensus *c);
+void hf_consensus_disk_go(struct hf_consensus *c);   /* begins what can be */
+void hf_consensus_disk_tick(struct hf_consensus *c); /* now and then */
+void hf_consensus_tell_unwritten(struct hf_consensus *c);
 
 /* configuration.c */
 void hf_consensus_loaded(struct hf_consensus *c, const struct raft_snapshot *snapshot, raft_index start,
@@ -103,5 +131,7 @@ void hf_consensus_soon(struct hf_consensus *c); /* what is to be told from the l
 /* consensus.c: libraft stores whole words of 8 bytes, so our bytes travel behind their length. From raft_calloc;
  * NULL: out of memory. */
 uint8_t *hf_consensus_framed(const uint8_t *bytes, size_t len, size_t *framed_len);
+
+void hf_consensus_closed(struct hf_consensus *c); /* perhaps it is, and nothing is under way: ends it */
 
 #endif

@@ -137,6 +137,7 @@ static void later_cb(uv_idle_t *idle)
     c->lost = NULL;
     c->forgets = c->hinted = c->change_due = false;
     (void)uv_idle_stop(idle);
+    hf_consensus_disk_go(c);
     hf_consensus_tell_unsent(c);
     if (!c->failed && forgets)
         forget_leader(c);

@@ -11,21 +11,6 @@
 
 enum { SOON_MS = 200, NEVER_MS = 60000 }; /* election timeouts */
 
-/* Node i leads, and all know it. Another one's timeout may have been quicker. */
-static void lead(struct world *w, unsigned i)
-{
-    hf_consensus_hint(w->nodes[i].c);
-    RUN_UNTIL(w, leader(w) != NULL);
-    if (leader(w)->index != i) {
-        assert_int_equal(hf_consensus_transfer(leader(w)->c, i + 1, told_cb, w), 0);
-        RUN_UNTIL(w, w->told == 1 && w->nodes[i].role == HF_CONSENSUS_LEADER);
-        w->told = w->told_ok = 0;
-    }
-    for (unsigned j = 0; j < w->n; j++)
-        if (!w->nodes[j].alone)
-            RUN_UNTIL(w, w->nodes[j].leader == i + 1);
-}
-
 struct barrier {
     struct world *w;
     unsigned told, told_ok;

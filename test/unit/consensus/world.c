@@ -113,12 +113,17 @@ static void step_cb(uv_timer_t *timer)
     connect_pending(timer->data);
 }
 
-void leave_alone(struct world *w, unsigned index)
+static void cut_wires_of(struct world *w, unsigned index)
 {
-    w->nodes[index].alone = true;
     for (unsigned i = 0; i < w->n_wires; i++)
         if (w->wires[i].from == index || w->wires[i].to == index)
             (void)shutdown(w->wires[i].fd, SHUT_RDWR);
+}
+
+void leave_alone(struct world *w, unsigned index)
+{
+    w->nodes[index].alone = true;
+    cut_wires_of(w, index);
 }
 
 void cut_wires(struct world *w)
@@ -197,6 +202,21 @@ void node_close(struct world *w, unsigned i)
     RUN_UNTIL(w, n->closed);
 }
 
+void node_again(struct world *w, unsigned i, unsigned election_ms)
+{
+    struct node *n = &w->nodes[i];
+    struct hf_error err = {0};
+
+    if (n->c != NULL)
+        node_close(w, i);
+    cut_wires_of(w, i);
+    n->role = HF_CONSENSUS_FOLLOWER;
+    n->term = n->leader = n->applied = n->sum = 0;
+    n->failed = 0;
+    assert_int_equal(node_open(w, i, election_ms, &err), 0);
+    assert_int_equal(hf_consensus_start(n->c, &err), 0);
+}
+
 static void free_cb(uv_handle_t *handle)
 {
     (void)handle;
@@ -227,6 +247,21 @@ struct node *leader(struct world *w)
         if (w->nodes[i].c != NULL && !w->nodes[i].alone && w->nodes[i].role == HF_CONSENSUS_LEADER)
             found = found == NULL || w->nodes[i].term > found->term ? &w->nodes[i] : found;
     return found;
+}
+
+/* Another one's timeout may have been quicker. */
+void lead(struct world *w, unsigned i)
+{
+    hf_consensus_hint(w->nodes[i].c);
+    RUN_UNTIL(w, leader(w) != NULL);
+    if (leader(w)->index != i) {
+        assert_int_equal(hf_consensus_transfer(leader(w)->c, i + 1, told_cb, w), 0);
+        RUN_UNTIL(w, w->told == 1 && w->nodes[i].role == HF_CONSENSUS_LEADER);
+        w->told = w->told_ok = 0;
+    }
+    for (unsigned j = 0; j < w->n; j++)
+        if (!w->nodes[j].alone)
+            RUN_UNTIL(w, w->nodes[j].leader == i + 1);
 }
 
 bool all_applied(struct world *w, uint64_t n)

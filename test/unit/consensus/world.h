@@ -70,9 +70,11 @@ struct world *world_open(unsigned n, unsigned voters, unsigned election_ms);
 void world_close(struct world *w); /* whatever is left of it; fails if a handle is */
 int node_open(struct world *w, unsigned i, unsigned election_ms, struct hf_error *err);
 void node_close(struct world *w, unsigned i);
+void node_again(struct world *w, unsigned i, unsigned election_ms); /* closed, if it is open, and started with what is on its disk */
 void leave_alone(struct world *w, unsigned index);
 void cut_wires(struct world *w); /* every connection ends; new ones can be made */
 
+void lead(struct world *w, unsigned i); /* node i leads, and all whom it reaches know it */
 struct node *leader(struct world *w); /* the newest whom others can reach, or NULL */
 bool all_applied(struct world *w, uint64_t n);
 void apply(struct world *w, struct node *n, uint32_t value); /* counted in w->told */
