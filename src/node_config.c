@@ -12,6 +12,7 @@
 #include "base/net.h"
 #include "cmd/options.h"
 #include "pod/identity.h"
+#include "postgres/user_settings.h"
 
 /* What is read before it is checked and put in its place. */
 struct raw {
@@ -23,7 +24,7 @@ struct raw {
     unsigned replicas;
 };
 
-enum { OPTIONS_MAX = 48, CREDENTIALS_MAX = 64 * 1024, SETTINGS_MAX = 32 * 1024 };
+enum { OPTIONS_MAX = 48, CREDENTIALS_MAX = 64 * 1024, SETTINGS_MAX = 32 * 1024, SETTING_NAME_MAX = 64 };
 
 static unsigned options(struct hf_option *o, struct hf_node_config *c, struct raw *r)
 {
@@ -75,7 +76,7 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
         {"hold-ms", 0, HF_OPT_NUMBER, &c->hold_ms, 0, 1, 600000, "HOLDFAST_HOLD_MS", "MS",
          "how long a new connection waits for a leader (default 10000)"},
         {"dead-after-ms", 0, HF_OPT_NUMBER, &c->dead_after_ms, 0, 1000, 86400000,
-         "HOLDFAST_DEAD_AFTER_MS", "MS", "a voter unheard for so long stops counting (default 300000)"},
+         "HOLDFAST_DEAD_AFTER_MS", "MS", "a voter unheard for so long stops counting, while more than three do (default 300000)"},
         {"max-clients", 0, HF_OPT_NUMBER, &c->max_clients, 0, 1, 10000, "HOLDFAST_MAX_CLIENTS", "N",
          "clients at a time, those carried here from other nodes included (default 1000)"},
         {"pool", 0, HF_OPT_TEXT, r->pool, sizeof r->pool, 0, 0, "HOLDFAST_POOL", "WHEN",
@@ -428,20 +429,37 @@ static int read_credentials(struct hf_node_config *c, const char *path, struct h
     return rv;
 }
 
-/* One line "name = 'value'" as postgresql.conf reads it; 0 or HF_EINVAL. */
-static int setting_line(FILE *f, const char *item, struct hf_error *err)
+int hf_node_setting_check(const char *item, struct hf_error *err)
 {
-    const char *eq = strchr(item, '=');
+    const char *eq = strchr(item, '='), *why;
+    char name[SETTING_NAME_MAX];
+    size_t n = eq != NULL ? (size_t)(eq - item) : 0;
 
-    if (eq == NULL || eq == item)
+    if (n == 0)
         return hf_fail(err, HF_EINVAL, "-c %s: not of the form NAME=VALUE", item);
     for (const char *p = item; p < eq; p++)
         if (!isalnum((unsigned char)*p) && *p != '_' && *p != '.')
             return hf_fail(err, HF_EINVAL, "-c %s: not the name of a setting", item);
+    if (strchr(eq, '\n') != NULL)
+        return hf_fail(err, HF_EINVAL, "-c %s: a value has one line", item);
+    if (n >= sizeof name)
+        return 0; /* longer than any of Holdfast's own */
+    memcpy(name, item, n);
+    name[n] = '\0';
+    why = hf_pg_owned(name);
+    return why == NULL ? 0 : hf_fail(err, HF_EINVAL, "-c %s: set by Holdfast: %s", name, why);
+}
+
+/* One line "name = 'value'" as postgresql.conf reads it; 0 or HF_EINVAL. */
+static int setting_line(FILE *f, const char *item, struct hf_error *err)
+{
+    const char *eq = strchr(item, '=');
+    int rv = hf_node_setting_check(item, err);
+
+    if (rv != 0)
+        return rv;
     fprintf(f, "%.*s = '", (int)(eq - item), item);
     for (const char *p = eq + 1; *p != '\0'; p++) {
-        if (*p == '\n')
-            return hf_fail(err, HF_EINVAL, "-c %s: a value has one line", item);
         if (*p == '\'' || *p == '\\')
             fputc(*p, f);
         fputc(*p, f);

@@ -89,6 +89,8 @@ struct hf_node_config {
  * and logs nothing. 1: --help was asked for. HF_EINVAL: wrong usage (exit status 2); any other failure:
  * exit status 1. */
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err);
+/* Whether NAME=VALUE, as -c takes it, is a setting that people may make. HF_EINVAL, with the reason: it is not. */
+int hf_node_setting_check(const char *item, struct hf_error *err);
 /* The flags and variables, for --help and docs/operations.md. */
 void hf_node_config_help(FILE *f);
 

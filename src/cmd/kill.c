@@ -65,9 +65,9 @@ int hf_cmd_kill(int argc, char **argv)
     const struct hf_usage u = {
         "NODE [--signal SIGNAL] [--group] [--restart] [--dir DIR]",
         "Sends a signal to the process of a node, as chance might. It stays down until `holdfast start\n"
-        "NODE` or the next `holdfast up`, unless --restart. With KILL its sentinel tells the other nodes at\n"
-        "once and ends its PostgreSQL; with --group the sentinel dies too. TERM hands leadership over\n"
-        "first. STOP and CONT freeze and thaw it.\n",
+        "NODE`, or `holdfast down` and `holdfast up`, unless --restart. With KILL its sentinel tells the\n"
+        "other nodes at once and ends its PostgreSQL; with --group the sentinel dies too. TERM hands\n"
+        "leadership over first. STOP and CONT freeze and thaw it.\n",
         o, sizeof o / sizeof *o};
     struct hf_error err;
     struct hf_local l;

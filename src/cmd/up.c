@@ -69,6 +69,11 @@ static int check_same(const struct up *u, struct hf_error *err)
         return hf_fail(err, HF_EEXIST,
                        "%s: here is cluster %s, not %s (hint: another --dir for another cluster)",
                        l->dir, l->name, u->name);
+    for (unsigned i = 0; i < l->n_settings; i++)
+        if (hf_node_setting_check(l->settings[i], err) != 0) { /* each node would say so, and end */
+            hf_error_prefix(err, "%s/cluster.json: settings", l->dir);
+            return HF_EINVAL;
+        }
     return 0;
 }
 
@@ -410,6 +415,11 @@ int hf_cmd_up(int argc, char **argv)
         (void)hf_cmd_fail(&err);
         return 2;
     }
+    for (unsigned i = 0; i < u.settings.n; i++)
+        if (hf_node_setting_check(u.settings.items[i], &err) != 0) {
+            (void)hf_cmd_fail(&err);
+            return 2;
+        }
     rv = find_cluster(&u, &err);
     if (rv == 0 && u.foreground)
         rv = stay_in_foreground(&u, &err);

@@ -55,7 +55,8 @@ static int print_credentials(const struct hf_manifest *m, FILE *out, struct hf_e
     if (rv != 0)
         return rv;
     print_head(out, m, "credentials", "Opaque",
-               "What the first leader makes. Later changes are SQL's: ALTER ROLE app PASSWORD ...");
+               "Roles that leaders make. To change a password: everywhere in here, then `kubectl rollout restart statefulset`.\n"
+               "# ALTER ROLE stays, too, but then the URIs here are wrong.");
     (void)fprintf(out,
                   "stringData:\n  credentials.json: |\n    {\"app_role\": \"app\", \"app_password\": \"%s\",\n"
                   "     \"app_database\": \"app\", \"admin_role\": \"admin\", \"admin_password\": \"%s\"}\n"

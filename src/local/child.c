@@ -68,6 +68,10 @@ static void make_args(const struct hf_child *c, struct args *a)
         arg(a, "--seed");
         arg(a, "%s=127.0.0.1:%u", name, hf_local_port(l, i, HF_PORT_PEER));
     }
+    arg(a, "--listen"); /* whatever the environment says: preflight has looked at this address, and all verbs use it */
+    arg(a, "127.0.0.1");
+    arg(a, "--sql-host");
+    arg(a, "127.0.0.1");
     arg(a, "--sql-port");
     arg(a, "%u", hf_local_port(l, c->ordinal, HF_PORT_SQL));
     arg(a, "--read-only-port");

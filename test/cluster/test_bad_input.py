@@ -36,6 +36,24 @@ def test_port_in_use_names_the_port(fresh):
     c.wait_healthy()
 
 
+def test_settings_of_holdfasts_own_are_refused(fresh):
+    c = fresh(start=False)
+    done = c.run("up", "--port", c.port, "-c", "restore_command=/bin/false", check=False)
+    assert done.returncode == 2 and "restore_command: set by Holdfast" in done.stderr, done.stderr
+    assert not os.path.exists(c.dir), "nothing is made"
+
+
+def test_addresses_of_the_environment_are_not_for_nodes_of_up(fresh):
+    """A variable that a pod or a service file needs must not open a cluster on one machine to its network."""
+    c = fresh(replicas=1, start=False, env={"HOLDFAST_LISTEN": "*", "HOLDFAST_SQL_HOST": "0.0.0.0"})
+    c.up()
+    for port in (0, 1, 2, 4):
+        with socket.socket() as s:
+            assert s.connect_ex(("127.0.0.1", c.port + port)) == 0
+        with socket.socket() as s:
+            assert s.connect_ex(("127.0.0.2", c.port + port)) != 0, port
+
+
 def test_directory_too_long_for_sockets_is_refused(fresh):
     c = fresh(start=False)
     c.dir = os.path.join(c.home, "x" * 90, "c")

@@ -123,8 +123,7 @@ static void check_written(void)
     const char *p = written;
     struct hf_error err;
 
-    MUST(hf_pg_user_settings_check(written, &err) == 0 ||
-         strstr(err.text, "set by Holdfast") != NULL || strstr(err.text, "longer than") != NULL ||
+    MUST(hf_pg_user_settings_check(written, &err) == 0 || strstr(err.text, "longer than") != NULL ||
          strstr(err.text, "not of the form") != NULL);
     while (p != NULL && *p != '\0') {
         p += strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.");

@@ -83,6 +83,26 @@ def test_alerts_say_what_to_do():
         assert len(r["annotations"]["summary"]) > 20 and len(r["annotations"]["description"]) > 40
 
 
+def test_there_is_an_alert_when_no_node_is_left(tmp_path):
+    """Nodes that are gone have no series, and a comparison of nothing is nothing. With promtool, where Prometheus is installed."""
+    wanted = {r["alert"]: r for r in rules() if r["alert"] in ("HoldfastNoWrites", "HoldfastAbsent")}
+    assert " unless " in wanted["HoldfastNoWrites"]["expr"] and "absent(" in wanted["HoldfastAbsent"]["expr"]
+    if not shutil.which("promtool"):
+        return
+    series = [{"series": f"{name}{{namespace=\"shop\",job=\"one\",pod=\"one-{i}\"}}", "values": "1x20 stale"}
+              for name in ("holdfast_gate_open", "holdfast_info") for i in range(1 if name.endswith("open") else 3)]
+    checks = []
+    for name, r in wanted.items():
+        labels = {"severity": "critical", **({"namespace": "shop", "job": "one"} if "by (" in r["expr"] else {})}
+        told = {k: v.replace("{{ $labels.job }}", "one") for k, v in r["annotations"].items()}
+        checks += [{"eval_time": "4m", "alertname": name, "exp_alerts": []},
+                   {"eval_time": "8m", "alertname": name, "exp_alerts": [{"exp_labels": labels, "exp_annotations": told}]}]
+    text = {"rule_files": [os.path.abspath(os.path.join(PLACE, "alerts.yaml"))], "evaluation_interval": "15s",
+            "tests": [{"interval": "15s", "input_series": series, "alert_rule_test": checks}]}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(text), encoding="utf-8")
+    subprocess.run(["promtool", "test", "rules", "test.yaml"], cwd=tmp_path, check=True, capture_output=True)
+
+
 def test_panels_do_not_overlap_and_are_numbered():
     cells, ids = set(), set()
     for p in dashboard()["panels"]:

@@ -169,6 +169,28 @@ static void files(void **s)
     assert_int_equal(parse("--name", "demo-0", "--credentials", path), HF_ECORRUPT);
 }
 
+/* Their place in the file is before Holdfast's own, but not all of them have one there. */
+static void settings_that_are_holdfasts(void **s)
+{
+    struct hf_error err;
+    char path[128];
+
+    (void)s;
+    snprintf(path, sizeof path, "%s/settings.conf", dir);
+    assert_int_equal(parse("--name", "demo-0", "-c", "work_mem=4MB", "-c", "restore_command=/bin/false"), HF_EINVAL);
+    assert_string_equal(err.text, "-c restore_command: set by Holdfast: a follower takes WAL from the leader alone");
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(parse("--name", "demo-0", "-c", "FSync=off"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "-c", "include=/tmp/x"), HF_EINVAL);
+    assert_int_equal(parse("--name", "demo-0", "--settings-file", "/tmp/x", "-c", "fsync=off"), HF_EINVAL);
+    assert_int_equal(setenv("HOLDFAST_SETTINGS", "work_mem=4MB,unix_socket_permissions=0777", 1), 0);
+    assert_int_equal(parse("--name", "demo-0"), HF_EINVAL);
+    assert_non_null(strstr(err.text, "a way past the gate"));
+    assert_int_equal(setenv("HOLDFAST_SETTINGS", "max_wal_size=128MB wal_level=logical", 1), 0);
+    assert_int_equal(parse("--name", "demo-0"), 0);
+    unsetenv("HOLDFAST_SETTINGS");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,6 +199,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(wrong_usage, setup, teardown),
         cmocka_unit_test_setup_teardown(directory, setup, teardown),
         cmocka_unit_test_setup_teardown(files, setup, teardown),
+        cmocka_unit_test_setup_teardown(settings_that_are_holdfasts, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
