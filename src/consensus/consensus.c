@@ -82,8 +82,13 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
     size_t len;
     const uint8_t *bytes = unframed(buf, &len);
 
-    if (bytes == NULL || c->callbacks.restore(c->callbacks.ctx, bytes, len) != 0)
+    if (bytes == NULL || c->callbacks.restore(c->callbacks.ctx, bytes, len) != 0) {
+        if (c->started) { /* libraft has emptied its log for it, and would say that it has it when it comes again */
+            c->mute = true;
+            hf_consensus_give_up(c, "the leader's snapshot of the cluster state cannot be read (hint: is this node's version older than the others'?)");
+        }
         return RAFT_CORRUPT;
+    }
     raft_free(buf->base);
     return 0;
 }

@@ -6,7 +6,10 @@
 
 #include "consensus/segments.h"
 
-enum { PATIENCE_MS = 20000 }; /* with a cut: it is several flushes of the disk, which may be slow */
+enum {
+    PATIENCE_MS = 20000, /* with a cut: it is several flushes of the disk, which may be slow */
+    TICK_MOST_MS = 100,  /* a process that was stopped has not waited */
+};
 
 /* libraft forgets an entry that could not be written, and with it all that follow; when the next of several
  * under way fails, it looks for what it has forgotten and crashes (replication.c, appendLeaderCb). A follower's
@@ -141,15 +144,17 @@ static void look(struct hf_consensus *c)
 void hf_consensus_disk_tick(struct hf_consensus *c)
 {
     struct write *x = c->alone;
-    raft_time now = c->io_time(&c->io);
+    raft_time now = c->io_time(&c->io), since = now - c->alone_tick;
 
-    if (x == NULL || (x->what == SNAPSHOT && !x->put_done) || c->looking || c->closing)
+    c->alone_tick = now;
+    if (x == NULL || (x->what == SNAPSHOT && !x->put_done) || c->closing)
         return;
+    c->alone_ms += since < TICK_MOST_MS ? (unsigned)since : TICK_MOST_MS;
     if (c->writing > 0) /* to segments yet to be closed, and cut */
-        c->alone_since = now;
-    else if (now - c->alone_since > c->patience_ms)
-        not_done(x, "what is to go is still there");
-    else
+        c->alone_ms = 0;
+    else if (c->alone_ms > c->patience_ms)
+        not_done(x, c->looking ? "it cannot be read in time" : "what is to go is still there");
+    else if (!c->looking)
         look(c);
 }
 
@@ -162,7 +167,7 @@ static void put_cb(struct raft_io_snapshot_put *req, int status)
         unwritten(x, status, "put the leader's snapshot into", raft_strerror(status));
     } else if (c->alone == x) {
         x->put_done = true;
-        c->alone_since = c->io_time(&c->io);
+        c->alone_ms = 0;
         if (!c->closing)
             look(c);
     } else {
@@ -185,7 +190,7 @@ static void begin(struct write *x)
             unwritten(x, rv, "write to", c->io.errmsg);
         return;
     }
-    c->alone_since = c->io_time(&c->io);
+    c->alone_ms = 0;
     if (x->what == SNAPSHOT && x->trailing > 0)
         c->snapshot = x;
     else

@@ -69,7 +69,8 @@ struct hf_consensus {
     struct write *unwritten; /* newest first */
     uint64_t writes;         /* so far */
     unsigned writing;        /* entries under way */
-    raft_time alone_since;
+    raft_time alone_tick; /* the last one */
+    unsigned alone_ms;    /* that it has been waited for */
     unsigned patience_ms;
     uv_work_t look; /* is `alone` done? */
     bool looking;

@@ -96,7 +96,8 @@ def test_who_is_too_far_behind_has_no_new_readers(cluster):
     stays = next(c for c in (cluster.connect(slow, read_only=True) for _ in range(4)) if server(c) == slow)
     pause(cluster, slow)
     near(cluster, [slow], False)
-    for node in cluster.names():
+    for node in cluster.names():  # the others hear of it with its next message
+        harness.wait_until(f"{node} sends nobody there", lambda n=node: served_by(cluster, n, 4, read_only=True) == {other: 4}, 2)
         assert served_by(cluster, node, 4, read_only=True) == {other: 4}
     assert server(stays) == slow  # it was told how old what it reads may be, and nothing worse happens to it
     assert metric(cluster, slow, "holdfast_read_lag_seconds") > 2
@@ -344,6 +345,8 @@ def test_fresh_reads_while_leaders_change(cluster, tries):
     changer.start()
     try:
         assert stale_reads(cluster, tries, **FRESH) == 0
+        while len(changes) < 2 and not errors:  # a fast machine
+            assert stale_reads(cluster, 200, **FRESH) == 0
     finally:
         stop.set()
         changer.join()

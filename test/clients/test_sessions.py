@@ -53,6 +53,7 @@ def test_list_and_kill(cluster):
     leader, follower = cluster.leader(), cluster.followers()[0]
     here = cluster.connect(leader, application_name="c-here", sslmode="disable")
     there = cluster.connect(follower, application_name="c-there", sslmode="require", autocommit=False)
+    cluster.wait_replayed(follower, cluster.lsn(leader))  # its database, for one
     reader = cluster.connect(follower, read_only=True, application_name="c-reader")
     there.cursor().execute("SELECT repeat('x', 100000)")
 

@@ -203,7 +203,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct hf_pg_timelines unused;
     uint32_t timeline = 0;
     struct hf_error err;
-    hf_lsn lsn = 0;
+    hf_lsn lsn = 0, seen = 0;
 
     in = (struct input){data, size};
     cut = input_byte(&in) * 16 + 1;
@@ -212,8 +212,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         control(&pg);
     } else if (turn == 1) {
         position();
-    } else if (hf_pg_wal_end(&pg, &lsn, &timeline, &err) == 0) {
+    } else if (hf_pg_wal_end(&pg, &lsn, &timeline, &seen, &err) == 0) {
         MUST(timeline != 0);
+        MUST(seen == 0 || seen > lsn);
         (void)hf_pg_timelines_unused(&pg, lsn, &unused, &err);
         (void)mend_fork(&pg, "d", 5, 1 << 20, &err); /* the files that it compares are not there */
     }

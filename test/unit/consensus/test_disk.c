@@ -64,6 +64,23 @@ static void test_an_end_is_cut(void **state)
     world_close(w);
 }
 
+/* The process is stopped in the middle of a cut, for longer than that may take. The disk has done its part meanwhile. */
+static void test_a_cut_while_the_process_is_stopped(void **state)
+{
+    struct world *w = two_ends(20);
+    struct node *x = &w->nodes[0];
+
+    (void)state;
+    x->c->patience_ms = SHORT_MS;
+    x->alone = false;
+    RUN_UNTIL(w, x->c->alone != NULL);
+    (void)usleep(2 * SHORT_MS * 1000);
+    RUN_UNTIL(w, x->applied == 21 || x->failed > 0);
+    assert_int_equal(x->failed, 0);
+    assert_int_equal(x->sum, w->nodes[1].sum);
+    world_close(w);
+}
+
 /* What is left of the segment is longer than a file may be; the entry that follows would have room in a new one. */
 static void test_a_cut_that_the_disk_refuses(void **state)
 {
@@ -389,6 +406,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_end_is_cut),
+        cmocka_unit_test(test_a_cut_while_the_process_is_stopped),
         cmocka_unit_test(test_a_cut_that_the_disk_refuses),
         cmocka_unit_test(test_a_cut_while_a_snapshot_is_written),
         cmocka_unit_test(test_a_snapshot_that_the_disk_refuses),
