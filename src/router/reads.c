@@ -2,8 +2,6 @@
 
 #include "router/session.h"
 
-enum { TRIES_MAX = 4 /* followers elsewhere that a session asks for in vain before the leader serves it */ };
-
 bool hf_reads_begin(struct hf_session *s)
 {
     enum hf_reads asked = hf_reads_asked(s->first, s->first_len);
@@ -41,9 +39,8 @@ bool hf_reads_seek(struct hf_session *s)
     }
     if (s->to_leader)
         return false;
-    if (elsewhere > TRIES_MAX)
-        elsewhere = TRIES_MAX;
-    if (atomic_load(&r->leader) == HF_LEADER_UNKNOWN || s->fruitless >= elsewhere)
+    /* Not "as many as there are": who may be asked again has changed since they were counted. The node says when none is left. */
+    if (atomic_load(&r->leader) == HF_LEADER_UNKNOWN || s->fruitless >= HF_READS_TRIES)
         elsewhere = 0; /* none that is worth a try */
     if (!here && elsewhere == 0)
         return false;

@@ -18,6 +18,7 @@
 
 struct hf_session;
 
+enum { HF_READS_TRIES = 4 /* followers elsewhere that a session asks for in vain before the leader serves it */ };
 enum hf_reads { HF_READS_UNSAID, HF_READS_LEADER, HF_READS_FOLLOWER, HF_READS_FRESH, HF_READS_BAD };
 
 /* Of a complete session startup packet. BAD: no such value, or it is said in a way that is not understood. */

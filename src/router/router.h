@@ -99,7 +99,7 @@ void hf_router_serve(struct hf_router *r, int fd, enum hf_router_to as);
 bool hf_router_is_readable(const struct hf_router *r);
 bool hf_router_gate_is_open(const struct hf_router *r); /* and takes new sessions */
 
-/* `id`: of the member that was reached. */
+/* `id`: of the member that was reached, or tried in vain; 0: there is none to try. */
 void hf_router_dialed(struct hf_router_dial *d, bool ok, uint64_t id);
 
 enum hf_refused {

@@ -291,7 +291,7 @@ void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id)
         hf_session_hold(s);
         hf_login_not_dialed(s);
         if (to_follower) {
-            s->fruitless++;
+            s->fruitless = id == 0 ? HF_READS_TRIES : s->fruitless + 1;
             hf_session_seek(s);
         }
     }
