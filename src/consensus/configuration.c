@@ -110,6 +110,12 @@ static bool cuts(const struct raft *r, const struct raft_append_entries *a, raft
     return false;
 }
 
+bool hf_consensus_would_cut(const struct hf_consensus *c, const struct raft_message *m)
+{
+    return m->type == RAFT_IO_INSTALL_SNAPSHOT ||
+           (m->type == RAFT_IO_APPEND_ENTRIES && cuts(&c->raft, &m->append_entries, UINT64_MAX));
+}
+
 void hf_consensus_take_back(struct hf_consensus *c, const struct raft_message *m)
 {
     struct raft *r = &c->raft;

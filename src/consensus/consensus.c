@@ -235,7 +235,7 @@ int hf_consensus_start(struct hf_consensus *c, struct hf_error *err)
 
 void hf_consensus_closed(struct hf_consensus *c)
 {
-    if (!c->closed || c->looking)
+    if (!c->closed || c->at_dir_now)
         return;
     if (c->close_done != NULL)
         c->close_done(c->close_arg);

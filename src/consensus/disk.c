@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "consensus/segments.h"
-
 enum {
     PATIENCE_MS = 20000, /* with a cut: it is several flushes of the disk, which may be slow */
     TICK_MOST_MS = 100,  /* a process that was stopped has not waited */
@@ -22,7 +20,7 @@ enum {
  * acknowledged, and a start reads it behind the entries that were to be cut off. The same goes for a snapshot that comes
  * in the log's place: libraft empties its log first, and of the same snapshot, when it comes again, it says that it has it
  * (replicationInstallSnapshot). So after either nothing is begun until the directory shows that it is done, and neither is
- * begun while a snapshot is written. */
+ * begun while a snapshot is written. Before either the directory is told what is to be done: segments.h. */
 struct write {
     struct hf_consensus *c;
     enum { ENTRIES, CUT, SNAPSHOT } what;
@@ -39,7 +37,7 @@ struct write {
     raft_io_snapshot_put_cb was_put;
     const struct raft_snapshot *snapshot;
     unsigned trailing; /* 0: it comes in the log's place */
-    bool put_done;
+    bool marked, put_done;
 };
 
 static void give_up_disk(struct hf_consensus *c, const char *what, const char *why)
@@ -109,36 +107,47 @@ static void not_done(struct write *x, const char *why)
     unwritten(x, RAFT_IOERR, x->what == CUT ? "cut the log in" : "put the leader's snapshot in the place of the log in", why);
 }
 
-static void look_cb(uv_work_t *work)
+static void begin_marked(struct write *x);
+
+static void at_dir_cb(uv_work_t *work)
 {
     struct hf_consensus *c = work->data;
 
-    c->left = hf_segments_from(c->dir, c->look_from, &c->look_err);
+    c->said = c->marks ? hf_segments_mark(c->dir, &c->mark, &c->said_err) : hf_segments_done(c->dir, c->mark.from, &c->said_err);
 }
 
-static void looked_cb(uv_work_t *work, int status)
+static void was_at_dir_cb(uv_work_t *work, int status)
 {
     struct hf_consensus *c = work->data;
     struct write *x = c->alone;
 
     (void)status; /* never cancelled */
-    c->looking = false;
-    if (x != NULL && c->left == 0) { /* 1: again at the next tick */
+    c->at_dir_now = false;
+    if (x != NULL && c->said < 0) {
+        not_done(x, c->said_err.text); /* to ask a disk again what it has refused once is to be lied to */
+    } else if (x != NULL && c->marks) {
+        x->marked = true;
+        if (!c->closing && !c->mute)
+            begin_marked(x);
+    } else if (x != NULL && c->said == 0) { /* 1: again at the next tick */
         c->alone = NULL;
         told(x, 0);
         hf_consensus_disk_go(c);
-    } else if (x != NULL && c->left < 0) {
-        not_done(x, c->look_err.text); /* to ask a disk again what it has refused once is to be lied to */
     }
     hf_consensus_closed(c);
 }
 
 /* On another thread: a directory may be as slow as its disk. */
-static void look(struct hf_consensus *c)
+static void at_dir(struct hf_consensus *c)
 {
-    c->look_from = c->alone->what == CUT ? c->alone->from : 0;
-    c->look.data = c;
-    c->looking = uv_queue_work(c->loop, &c->look, look_cb, looked_cb) == 0;
+    const struct write *x = c->alone;
+
+    c->marks = !x->marked;
+    c->mark = (struct hf_segments_mark){.from = x->from};
+    if (x->what == SNAPSHOT)
+        c->mark = (struct hf_segments_mark){0, x->snapshot->term, x->snapshot->index};
+    c->at_dir.data = c;
+    c->at_dir_now = uv_queue_work(c->loop, &c->at_dir, at_dir_cb, was_at_dir_cb) == 0;
 }
 
 void hf_consensus_disk_tick(struct hf_consensus *c)
@@ -147,15 +156,15 @@ void hf_consensus_disk_tick(struct hf_consensus *c)
     raft_time now = c->io_time(&c->io), since = now - c->alone_tick;
 
     c->alone_tick = now;
-    if (x == NULL || (x->what == SNAPSHOT && !x->put_done) || c->closing)
+    if (x == NULL || (x->what == SNAPSHOT && x->marked && !x->put_done) || c->closing)
         return;
     c->alone_ms += since < TICK_MOST_MS ? (unsigned)since : TICK_MOST_MS;
     if (c->writing > 0) /* to segments yet to be closed, and cut */
         c->alone_ms = 0;
     else if (c->alone_ms > c->patience_ms)
-        not_done(x, c->looking ? "it cannot be read in time" : "what is to go is still there");
-    else if (!c->looking)
-        look(c);
+        not_done(x, c->at_dir_now ? "it cannot be read in time" : "what is to go is still there");
+    else if (!c->at_dir_now)
+        at_dir(c);
 }
 
 static void put_cb(struct raft_io_snapshot_put *req, int status)
@@ -169,13 +178,22 @@ static void put_cb(struct raft_io_snapshot_put *req, int status)
         x->put_done = true;
         c->alone_ms = 0;
         if (!c->closing)
-            look(c);
+            at_dir(c);
     } else {
         c->snapshot = NULL;
         told(x, status);
         if (!c->closing)
             hf_consensus_soon(c); /* raft_uv is busy with it until this has returned */
     }
+}
+
+static void begin_marked(struct write *x)
+{
+    struct hf_consensus *c = x->c;
+    int rv = x->what == CUT ? c->io_truncate(&c->io, x->from) : c->io_snapshot_put(&c->io, x->trailing, &x->put, x->snapshot, put_cb);
+
+    if (rv != 0)
+        unwritten(x, rv, x->what == CUT ? "cut the log in" : "put the leader's snapshot into", raft_strerror(rv));
 }
 
 static void begin(struct write *x)
@@ -188,22 +206,16 @@ static void begin(struct write *x)
         rv = c->io_append(&c->io, &x->append, x->entries, x->n, written_cb);
         if (rv != 0) /* it may be in raft_uv's queue all the same, with a callback to come (uv_append.c, UvAppend) */
             unwritten(x, rv, "write to", c->io.errmsg);
-        return;
-    }
-    c->alone_ms = 0;
-    if (x->what == SNAPSHOT && x->trailing > 0)
+    } else if (x->what == SNAPSHOT && x->trailing > 0) {
         c->snapshot = x;
-    else
-        c->alone = x;
-    if (x->what == CUT) {
-        rv = c->io_truncate(&c->io, x->from);
+        rv = c->io_snapshot_put(&c->io, x->trailing, &x->put, x->snapshot, put_cb);
         if (rv != 0)
-            unwritten(x, rv, "cut the log in", raft_strerror(rv));
-        return;
+            put_cb(&x->put, rv);
+    } else {
+        c->alone = x;
+        c->alone_ms = 0;
+        at_dir(c);
     }
-    rv = c->io_snapshot_put(&c->io, x->trailing, &x->put, x->snapshot, put_cb);
-    if (rv != 0)
-        put_cb(&x->put, rv);
 }
 
 void hf_consensus_disk_go(struct hf_consensus *c)
@@ -236,6 +248,11 @@ static void due(struct write *x)
         at = &(*at)->next;
     *at = x;
     hf_consensus_disk_go(x->c);
+}
+
+bool hf_consensus_disk_owes(const struct hf_consensus *c)
+{
+    return c->writing > 0 || c->due != NULL || c->alone != NULL;
 }
 
 static int wrapped_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],

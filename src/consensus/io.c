@@ -75,12 +75,40 @@ static void wrapped_tick(struct raft_io *io)
     hf_consensus_watch(c);
 }
 
+static void drop_entries(struct raft_append_entries *a)
+{
+    for (unsigned i = 0; i < a->n_entries; i++)
+        if (i == 0 || a->entries[i].batch != a->entries[i - 1].batch)
+            raft_free(a->entries[i].batch);
+    raft_free(a->entries);
+    a->entries = NULL;
+    a->n_entries = 0;
+}
+
+/* To libraft a write is done when one is of an entry of that index and term (replication.c, appendFollowerCb), though that entry has
+ * been cut off and come again meanwhile: it would be acknowledged before it is written. So nothing is cut off while anything is
+ * unwritten; what asks for it is a heartbeat then, or lost, and comes again. True: lost. */
+static bool too_early(struct hf_consensus *c, struct raft_message *m)
+{
+    if (!hf_consensus_disk_owes(c) || !hf_consensus_would_cut(c, m))
+        return false;
+    if (m->type == RAFT_IO_APPEND_ENTRIES) {
+        drop_entries(&m->append_entries);
+        return false;
+    }
+    raft_free(m->install_snapshot.data.base);
+    raft_configuration_close(&m->install_snapshot.conf);
+    return true;
+}
+
 static void wrapped_recv(struct raft_io *io, struct raft_message *m)
 {
     struct hf_consensus *c = hf_consensus_of_io(io);
 
     if (hf_mend_second_vote(&c->raft, m))
         return; /* such a message owns no memory */
+    if (too_early(c, m))
+        return;
     hf_mend_received(&c->mend, m);
     hf_mend_counted(&c->early, &c->raft, m);
     hf_consensus_take_back(c, m);

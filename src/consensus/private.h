@@ -7,6 +7,7 @@
 
 #include "consensus/consensus.h"
 #include "consensus/mend.h"
+#include "consensus/segments.h"
 #include "consensus/transport.h"
 
 enum { TRANSFERS_KEPT = 16 };
@@ -72,11 +73,11 @@ struct hf_consensus {
     raft_time alone_tick; /* the last one */
     unsigned alone_ms;    /* that it has been waited for */
     unsigned patience_ms;
-    uv_work_t look; /* is `alone` done? */
-    bool looking;
-    int left; /* what hf_segments_from said */
-    raft_index look_from;
-    struct hf_error look_err;
+    uv_work_t at_dir; /* says in the log's directory what `alone` is to do, then looks whether it is done */
+    bool at_dir_now, marks;
+    struct hf_segments_mark mark;
+    int said; /* by hf_segments_mark, hf_segments_done */
+    struct hf_error said_err;
     struct sent *unsent;
     void (*close_done)(void *);
     void *close_arg;
@@ -116,6 +117,8 @@ void hf_consensus_give_up(struct hf_consensus *c, const char *text); /* the host
 void hf_consensus_wrap_disk(struct hf_consensus *c);
 void hf_consensus_disk_go(struct hf_consensus *c);   /* begins what can be */
 void hf_consensus_disk_tick(struct hf_consensus *c); /* now and then */
+/* Is the end of libraft's log yet to be written? */
+bool hf_consensus_disk_owes(const struct hf_consensus *c);
 void hf_consensus_tell_unwritten(struct hf_consensus *c);
 
 /* configuration.c */
@@ -124,6 +127,8 @@ void hf_consensus_loaded(struct hf_consensus *c, const struct raft_snapshot *sna
 void hf_consensus_loaded_end(struct hf_consensus *c);                 /* after raft_start */
 void hf_consensus_committed(struct hf_consensus *c);                  /* perhaps a newer one is */
 void hf_consensus_take_back(struct hf_consensus *c, const struct raft_message *m); /* before libraft gets it */
+/* Would libraft remove entries from its log for it? */
+bool hf_consensus_would_cut(const struct hf_consensus *c, const struct raft_message *m);
 
 /* request.c */
 void hf_consensus_request_free(struct request *r);

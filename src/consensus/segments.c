@@ -20,10 +20,12 @@ struct segment {
 struct listing {
     struct segment *closed;
     size_t n, cap;
-    bool begun;        /* an open one */
-    uint64_t snapshot; /* up to here goes the newest; 0: there is none */
-    uint64_t term;     /* its */
+    bool begun; /* an open one */
+    struct hf_segments_mark mark;
+    bool snapshot; /* the mark's is there */
 };
+
+static const char mark_name[] = "mark";
 
 static int fail(struct hf_error *err, const char *what, const char *dir, const char *name)
 {
@@ -73,11 +75,8 @@ static int take_note(struct listing *l, int dir_fd, const char *dir, const char 
     if (sscanf(name, "open-%" SCNu64 "%n", &index, &end) == 1 && name[end] == '\0')
         return look_into(dir_fd, dir, name, &l->begun, err);
     if (sscanf(name, "snapshot-%" SCNu64 "-%" SCNu64 "-%*[0-9]%n", &term, &index, &end) == 2 && name[end] == '\0' &&
-        (size_t)snprintf(meta, sizeof meta, "%s.meta", name) < sizeof meta && faccessat(dir_fd, meta, F_OK, 0) == 0 &&
-        (term > l->term || (term == l->term && index > l->snapshot))) {
-        l->term = term;
-        l->snapshot = index;
-    }
+        (size_t)snprintf(meta, sizeof meta, "%s.meta", name) < sizeof meta && faccessat(dir_fd, meta, F_OK, 0) == 0)
+        l->snapshot = l->snapshot || (term == l->mark.snapshot_term && index == l->mark.snapshot_index);
     if (sscanf(name, "%" SCNu64 "-%" SCNu64 "%n", &s.first, &s.last, &end) != 2 || name[end] != '\0' ||
         strlen(name) >= sizeof s.name)
         return 0;
@@ -85,13 +84,13 @@ static int take_note(struct listing *l, int dir_fd, const char *dir, const char 
     return add(l, &s, err);
 }
 
-static int list(const char *dir, struct listing *l, struct hf_error *err)
+static int list(const char *dir, const struct hf_segments_mark *mark, struct listing *l, struct hf_error *err)
 {
     DIR *d = opendir(dir);
     struct dirent *e;
     int rv = 0;
 
-    *l = (struct listing){0};
+    *l = (struct listing){.mark = *mark};
     if (d == NULL)
         return fail(err, "read", dir, "");
     while (rv == 0 && (errno = 0, e = readdir(d)) != NULL)
@@ -104,16 +103,16 @@ static int list(const char *dir, struct listing *l, struct hf_error *err)
     return rv;
 }
 
-int hf_segments_from(const char *dir, uint64_t index, struct hf_error *err)
+static int is_done(const char *dir, uint64_t from, struct hf_error *err)
 {
     /* Twice: who reads a directory while a file in it is renamed may see it under neither name. */
     for (unsigned i = 0; i < 2; i++) {
         struct listing l;
-        int rv = list(dir, &l, err);
+        int rv = list(dir, &(struct hf_segments_mark){0}, &l, err);
         if (rv != 0)
             return rv;
         for (size_t j = 0; j < l.n; j++)
-            l.begun = l.begun || l.closed[j].last >= index;
+            l.begun = l.begun || l.closed[j].last >= from;
         free(l.closed);
         if (l.begun)
             return 1;
@@ -121,32 +120,110 @@ int hf_segments_from(const char *dir, uint64_t index, struct hf_error *err)
     return hf_dir_sync(dir, err);
 }
 
-/* raft_uv cuts a segment by writing its first entries to another, and removes the whole one then, and all behind it. While
- * both are there nothing has been appended after the cut, which the leader will ask for again. So the whole one is right:
- * those behind it continue it, and nothing the shorter one. To raft_uv the two are a gap.
- * A snapshot that comes in the log's place is on the disk before the log's segments are removed. What they hold it holds
- * as well, and nothing holds what is between their end and its own: raft_uv refuses them, or, once enough entries follow
- * the snapshot in an open one, takes them to follow these.
- * If an open one is begun there is no telling what it follows: then all stays, for raft_uv to judge. */
-static bool left_behind(const struct listing *l, const struct segment *s)
-{
-    bool shortened = false, continued = false;
-    uint64_t end = 0;
+/* -- the mark -------------------------------------------------------------------------------------------------- */
 
-    for (size_t i = 0; i < l->n; i++) {
-        const struct segment *o = &l->closed[i];
-        shortened = shortened || (o->first == s->first && o->last > s->last);
-        continued = continued || o->first == s->last + 1;
-        end = o->last > end ? o->last : end;
-    }
-    return !l->begun && ((shortened && !continued) || end < l->snapshot);
+static int mark_path(char path[4096], const char *dir, struct hf_error *err)
+{
+    return snprintf(path, 4096, "%s/%s", dir, mark_name) < 4096 ? 0 : hf_fail(err, HF_EIO, "%s: the path is too long", dir);
 }
 
-int hf_segments_tidy(const char *dir, struct hf_error *err)
+int hf_segments_mark(const char *dir, const struct hf_segments_mark *mark, struct hf_error *err)
+{
+    char path[4096], text[128];
+    int n = snprintf(text, sizeof text, "from %" PRIu64 " snapshot %" PRIu64 "-%" PRIu64 "\n", mark->from, mark->snapshot_term,
+                     mark->snapshot_index);
+
+    return mark_path(path, dir, err) != 0 ? HF_EIO : hf_file_write(path, text, (size_t)n, 0600, err);
+}
+
+/* On the disk as well: what is appended next must not be taken for what was to go. */
+static int unmark(const char *dir, struct hf_error *err)
+{
+    char path[4096];
+    int rv = mark_path(path, dir, err);
+
+    if (rv != 0)
+        return rv;
+    if (unlink(path) != 0 && errno != ENOENT)
+        return fail(err, "remove", dir, mark_name);
+    return hf_dir_sync(dir, err);
+}
+
+/* 1: there is one. */
+static int marked(const char *dir, struct hf_segments_mark *mark, struct hf_error *err)
+{
+    char path[4096], *text;
+    size_t len;
+    int rv = mark_path(path, dir, err), end = 0;
+
+    if (rv != 0)
+        return rv;
+    if (access(path, F_OK) != 0)
+        return errno == ENOENT ? 0 : fail(err, "read", dir, mark_name);
+    rv = hf_file_read(path, 128, &text, &len, err);
+    if (rv != 0)
+        return rv;
+    if (sscanf(text, "from %" SCNu64 " snapshot %" SCNu64 "-%" SCNu64 "\n%n", &mark->from, &mark->snapshot_term,
+               &mark->snapshot_index, &end) != 3 ||
+        (size_t)end != len)
+        rv = hf_fail(err, HF_EIO, "%s does not say what was to be cut off Raft's log: the volume is damaged", path);
+    free(text);
+    return rv != 0 ? rv : 1;
+}
+
+int hf_segments_done(const char *dir, uint64_t from, struct hf_error *err)
+{
+    int rv = is_done(dir, from, err);
+
+    return rv != 0 ? rv : unmark(dir, err);
+}
+
+/* -- after a death ----------------------------------------------------------------------------------------------- */
+
+/* How far the log goes on from before the cut without a gap. */
+static uint64_t reach(const struct listing *l)
+{
+    uint64_t at = l->mark.from - 1;
+    bool more = true;
+
+    while (more) {
+        more = false;
+        for (size_t i = 0; i < l->n; i++) {
+            if (l->closed[i].first > at + 1 || l->closed[i].last <= at)
+                continue;
+            at = l->closed[i].last;
+            more = true;
+        }
+    }
+    return at;
+}
+
+static bool is_shortened(const struct listing *l, const struct segment *s)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (l->closed[i].first == s->first && l->closed[i].last > s->last)
+            return true;
+    return false;
+}
+
+/* raft_uv closes the open segment before either, so as long as one is begun nothing has been removed.
+ *
+ * It cuts a segment by writing its first entries to another, and removes the whole one then, and all behind it. The disk may do these
+ * in another order. While the mark is there nothing has been appended after the cut, which the leader will ask for again. So if the
+ * whole one is there it is right, as far as those behind it continue it, and nothing the shorter one. If it is gone the rest goes.
+ *
+ * A snapshot that comes in the log's place is on the disk before the log's segments are removed. None of these may be read behind it. */
+static bool left_behind(const struct listing *l, const struct segment *s)
+{
+    if (l->begun)
+        return false;
+    return l->mark.from == 0 ? l->snapshot : s->first > reach(l) || is_shortened(l, s);
+}
+
+static int remove_left_behind(const char *dir, const struct hf_segments_mark *mark, struct hf_error *err)
 {
     struct listing l;
-    bool any = false;
-    int rv = list(dir, &l, err);
+    int rv = list(dir, mark, &l, err);
 
     if (rv != 0)
         return rv;
@@ -154,11 +231,21 @@ int hf_segments_tidy(const char *dir, struct hf_error *err)
         char path[4096];
         if (!left_behind(&l, &l.closed[i]))
             continue;
-        any = true;
         (void)snprintf(path, sizeof path, "%s/%s", dir, l.closed[i].name);
         if (unlink(path) != 0)
             rv = fail(err, "remove", dir, l.closed[i].name);
     }
     free(l.closed);
-    return rv == 0 && any ? hf_dir_sync(dir, err) : rv;
+    return rv == 0 ? hf_dir_sync(dir, err) : rv;
+}
+
+int hf_segments_tidy(const char *dir, struct hf_error *err)
+{
+    struct hf_segments_mark mark;
+    int rv = marked(dir, &mark, err);
+
+    if (rv != 1)
+        return rv;
+    rv = remove_left_behind(dir, &mark, err);
+    return rv != 0 ? rv : unmark(dir, err);
 }

@@ -8,11 +8,20 @@
 
 #include "base/error.h"
 
-/* 0: no segment ends at or after `index` and none is open and begun, and that is on the disk; 1: not so, or not yet; or a
- * negative error. No entry may be appended meanwhile. */
-int hf_segments_from(const char *dir, uint64_t index, struct hf_error *err);
-/* Before raft_uv looks at them: removes those that a death in the midst of a cut, or of a snapshot that came in the log's
- * place, has left behind, and which raft_uv would be misled by. */
+/* What is to become of the log. A death in the midst of it leaves segments that continue nothing, and from these alone nobody could
+ * tell what was to go from what has been lost. So it is kept in a file beside them, `mark`, until it is done. */
+struct hf_segments_mark {
+    uint64_t from;                            /* a cut: this index and all behind it are to go; 0: */
+    uint64_t snapshot_term, snapshot_index; /* all of it is, for this snapshot comes in its place */
+};
+
+/* Before it is begun. */
+int hf_segments_mark(const char *dir, const struct hf_segments_mark *mark, struct hf_error *err);
+/* 0: it is done, on the disk, and the mark is gone: no segment ends at or after `from` and none is open and begun; 1: not yet;
+ * or a negative error. No entry may be appended meanwhile. */
+int hf_segments_done(const char *dir, uint64_t from, struct hf_error *err);
+/* Before raft_uv looks at them: if there is a mark, removes what a death in the midst has left behind and raft_uv would be misled
+ * by. */
 int hf_segments_tidy(const char *dir, struct hf_error *err);
 
 #endif

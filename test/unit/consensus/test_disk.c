@@ -23,10 +23,44 @@ static void limit_files(rlim_t bytes)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
+static raft_term last_term(const struct node *n)
+{
+    const struct raft_log *l = &n->c->raft.log;
+
+    return l->entries[(l->back + l->size - 1) % l->size].term;
+}
+
 /* -- an entry that nobody else has --------------------------------------------------------------------- */
 
+/* A disk that takes its time with entries. */
+static struct {
+    int (*append)(struct raft_io *, struct raft_io_append *, const struct raft_entry *, unsigned, raft_io_append_cb);
+    struct raft_io_append *req;
+    const struct raft_entry *entries;
+    unsigned n;
+    raft_io_append_cb cb;
+} slow;
+
+static int append_slowly(struct raft_io *io, struct raft_io_append *req, const struct raft_entry *entries, unsigned n,
+                         raft_io_append_cb cb)
+{
+    (void)io;
+    assert_null(slow.req); /* one is enough for who uses it */
+    slow.req = req;
+    slow.entries = entries;
+    slow.n = n;
+    slow.cb = cb;
+    return 0;
+}
+
+static void append_at_last(struct node *x)
+{
+    x->c->io_append = slow.append;
+    assert_int_equal(slow.append(&x->c->io, slow.req, slow.entries, slow.n, slow.cb), 0);
+}
+
 /* Node 0 leads alone, with an entry of its own behind `n` that all have; then node 1 leads, with another there. */
-static struct world *two_ends(unsigned n)
+static struct world *two_ends_of(unsigned n, bool slowly)
 {
     struct world *w = world_open(3, 3, NEVER_MS);
     raft_index last;
@@ -40,8 +74,12 @@ static struct world *two_ends(unsigned n)
     RUN_UNTIL(w, w->told == n && all_applied(w, n));
     leave_alone(w, 0);
     last = w->nodes[0].c->raft.last_stored;
+    slow.append = w->nodes[0].c->io_append;
+    slow.req = NULL;
+    if (slowly)
+        w->nodes[0].c->io_append = append_slowly;
     apply(w, &w->nodes[0], 1000000);
-    RUN_UNTIL(w, w->nodes[0].c->raft.last_stored == last + 1);
+    RUN_UNTIL(w, slowly ? slow.req != NULL : w->nodes[0].c->raft.last_stored == last + 1);
     node_again(w, 1, NEVER_MS); /* with segments that begin now */
     node_again(w, 2, NEVER_MS);
     hf_consensus_hint(w->nodes[1].c);
@@ -50,6 +88,11 @@ static struct world *two_ends(unsigned n)
     RUN_UNTIL(w, w->nodes[1].applied == n + 1 && w->nodes[2].applied == n + 1);
     assert_int_equal(w->nodes[0].applied, n);
     return w;
+}
+
+static struct world *two_ends(unsigned n)
+{
+    return two_ends_of(n, false);
 }
 
 static void test_an_end_is_cut(void **state)
@@ -78,6 +121,33 @@ static void test_a_cut_while_the_process_is_stopped(void **state)
     RUN_UNTIL(w, x->applied == 21 || x->failed > 0);
     assert_int_equal(x->failed, 0);
     assert_int_equal(x->sum, w->nodes[1].sum);
+    world_close(w);
+}
+
+/* What is still on its way to the disk is not cut off: coming again it would be taken for written when the first one is. */
+static void test_an_end_is_cut_when_it_is_written(void **state)
+{
+    struct world *w = two_ends_of(20, true);
+    struct node *x = &w->nodes[0];
+    raft_term of_its_own = last_term(x);
+    struct hf_error err = {0};
+
+    (void)state;
+    x->alone = false;
+    RUN_UNTIL(w, x->leader == 2);
+    apply(w, &w->nodes[1], 2000001); /* and several heartbeats */
+    RUN_UNTIL(w, w->nodes[2].applied == 22);
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t heard = w->nodes[1].c->raft.leader_state.progress[0].last_send;
+        RUN_UNTIL(w, w->nodes[1].c->raft.leader_state.progress[0].last_send > heard);
+    }
+    assert_int_equal(last_term(x), of_its_own);
+    assert_int_equal(hf_segments_tidy(x->dir, &err), 0); /* nothing is marked */
+    append_at_last(x);
+    RUN_UNTIL(w, x->applied == 22 && x->sum == w->nodes[1].sum);
+    assert_int_equal(x->failed, 0);
+    node_again(w, 0, NEVER_MS);
+    RUN_UNTIL(w, x->applied == 22 && x->sum == w->nodes[1].sum);
     world_close(w);
 }
 
@@ -131,13 +201,6 @@ static void hold_threads(struct node *n)
     n->at_apply = NULL;
     for (unsigned i = 0; i < THREADS; i++)
         assert_int_equal(uv_queue_work(&n->w->loop, &pool.work[i], wait_cb, NULL), 0);
-}
-
-static raft_term last_term(const struct node *n)
-{
-    const struct raft_log *l = &n->c->raft.log;
-
-    return l->entries[(l->back + l->size - 1) % l->size].term;
 }
 
 /* Node 0 hears from the next leader what is committed, and takes a snapshot; while that is written it is asked to cut. */
@@ -299,6 +362,13 @@ static bool is_there(const char *dir, const char *name)
 #define ZEROS "\0\0\0\0\0\0\0\0\0", 9
 #define BEGUN "\1\0\0\0\0\0\0\0\0", 9
 
+static void mark(const char *dir, uint64_t from, uint64_t term, uint64_t index)
+{
+    struct hf_error err = {0};
+
+    assert_int_equal(hf_segments_mark(dir, &(struct hf_segments_mark){from, term, index}, &err), 0);
+}
+
 static void test_what_a_directory_holds(void **state)
 {
     char dir[] = "/tmp/hf-segments-XXXXXX";
@@ -306,7 +376,7 @@ static void test_what_a_directory_holds(void **state)
 
     (void)state;
     assert_non_null(mkdtemp(dir));
-    assert_int_equal(hf_segments_from(dir, 0, &err), 0);
+    assert_int_equal(hf_segments_done(dir, 0, &err), 0);
     make(dir, "0000000000000001-0000000000000010", BEGUN);
     make(dir, "0000000000000011-0000000000000011", BEGUN);
     make(dir, "metadata1", BEGUN);
@@ -315,72 +385,145 @@ static void test_what_a_directory_holds(void **state)
     make(dir, "snapshot-2-9-12345.meta", BEGUN);
     make(dir, "open-7", ZEROS);
     make(dir, "open-8", "", 0);
-    assert_int_equal(hf_segments_from(dir, 12, &err), 0);
-    assert_int_equal(hf_segments_from(dir, 11, &err), 1);
-    assert_int_equal(hf_segments_from(dir, 0, &err), 1);
+    mark(dir, 12, 0, 0);
+    assert_int_equal(hf_segments_done(dir, 11, &err), 1);
+    assert_int_equal(hf_segments_done(dir, 0, &err), 1);
+    assert_true(is_there(dir, "mark"));
+    assert_int_equal(hf_segments_done(dir, 12, &err), 0);
+    assert_false(is_there(dir, "mark"));
     make(dir, "open-8", BEGUN);
-    assert_int_equal(hf_segments_from(dir, 12, &err), 1);
+    assert_int_equal(hf_segments_done(dir, 12, &err), 1);
     assert_int_equal(hf_dir_remove(dir, &err), 0);
-    assert_true(hf_segments_from(dir, 12, &err) < 0);
+    assert_true(hf_segments_done(dir, 12, &err) < 0);
     assert_non_null(strstr(err.text, dir));
 }
 
-/* A death in the midst of a cut at 8, with another segment behind it; and in the midst of a snapshot's coming. */
-static void test_what_is_left_behind_is_removed(void **state)
+/* What a start makes of the segments of `before`, a character each, when `mark` has been left: as in `after`. */
+static void tidied(const char *dir, const char *before, const char *after, bool begun)
+{
+    static const struct {
+        char is;
+        const char *name;
+    } all[] = {
+        {'a', "0000000000000001-0000000000000007"}, /* what a cut at 8 leaves of A */
+        {'A', "0000000000000001-0000000000000010"}, {'B', "0000000000000011-0000000000000020"},
+        {'C', "0000000000000021-0000000000000025"}, {'h', "0000000000000008-0000000000000008"},
+    };
+    struct hf_error err = {0};
+    bool was_marked = is_there(dir, "mark");
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (strchr(before, all[i].is) != NULL)
+            make(dir, all[i].name, BEGUN);
+    make(dir, "open-7", begun ? "\1\0\0\0\0\0\0\0\0" : "\0\0\0\0\0\0\0\0\0", 9);
+    assert_int_equal(hf_segments_tidy(dir, &err), 0);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        char path[512];
+        if (is_there(dir, all[i].name) != (strchr(after, all[i].is) != NULL))
+            fail_msg("%s%s: %s is%s there", before, was_marked ? ", marked" : "", all[i].name, is_there(dir, all[i].name) ? "" : " not");
+        (void)snprintf(path, sizeof path, "%s/%s", dir, all[i].name);
+        (void)unlink(path);
+    }
+    assert_false(is_there(dir, "mark"));
+    assert_true(is_there(dir, "open-7"));
+}
+
+/* A death anywhere in a cut; and what has been lost, which nobody may mistake for that. */
+static void test_what_a_cut_has_left_behind(void **state)
+{
+    static const struct {
+        const char *before, *after;
+    } cases[] = {{"ABC", "ABC"}, {"aABC", "ABC"}, {"aBC", "a"},  {"aC", "a"},  {"a", "a"},
+                 {"aAC", "A"} /* in another order */,           {"aAB", "AB"}, {"AC", "A"}, {"", ""}};
+    char dir[] = "/tmp/hf-segments-XXXXXX";
+    struct hf_error err = {0};
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        mark(dir, 8, 0, 0);
+        tidied(dir, cases[i].before, cases[i].after, false);
+        mark(dir, 8, 0, 0);
+        tidied(dir, cases[i].before, cases[i].before, true); /* it had not begun */
+        tidied(dir, cases[i].before, cases[i].before, false);
+    }
+    mark(dir, 11, 0, 0); /* where a segment begins */
+    tidied(dir, "ABC", "ABC", false);
+    mark(dir, 11, 0, 0);
+    tidied(dir, "AC", "A", false);
+    mark(dir, 1, 0, 0); /* all of it */
+    tidied(dir, "BC", "", false);
+    tidied(dir, "ahBC", "ahBC", false); /* appended after it, when the mark is gone */
+    assert_int_equal(hf_dir_remove(dir, &err), 0);
+}
+
+/* A death anywhere in a snapshot's coming in the log's place. */
+static void test_what_a_snapshot_has_left_behind(void **state)
 {
     char dir[] = "/tmp/hf-segments-XXXXXX";
     struct hf_error err = {0};
 
     (void)state;
     assert_non_null(mkdtemp(dir));
-    make(dir, "0000000000000001-0000000000000007", BEGUN);
-    make(dir, "0000000000000001-0000000000000010", BEGUN);
-    make(dir, "0000000000000011-0000000000000020", BEGUN);
-    make(dir, "snapshot-2-5-12345", BEGUN);
-    make(dir, "snapshot-2-5-12345.meta", BEGUN);
-    make(dir, "snapshot-2-50-12345", BEGUN); /* without its other half it is none */
-    make(dir, "open-7", BEGUN);
-    assert_int_equal(hf_segments_tidy(dir, &err), 0); /* which of them does this one follow? */
-    assert_true(is_there(dir, "0000000000000001-0000000000000007"));
-    make(dir, "open-7", ZEROS);
-    assert_int_equal(hf_segments_tidy(dir, &err), 0);
-    assert_false(is_there(dir, "0000000000000001-0000000000000007"));
-    assert_true(is_there(dir, "0000000000000001-0000000000000010"));
-    assert_true(is_there(dir, "0000000000000011-0000000000000020"));
-    make(dir, "0000000000000001-0000000000000007", BEGUN);
-    make(dir, "0000000000000008-0000000000000008", BEGUN);
-    assert_int_equal(hf_segments_tidy(dir, &err), 0); /* something was appended after the cut */
-    assert_true(is_there(dir, "0000000000000001-0000000000000007"));
-    make(dir, "snapshot-3-21-12345", BEGUN);
-    make(dir, "snapshot-3-21-12345.meta", BEGUN);
-    assert_int_equal(hf_segments_tidy(dir, &err), 0);
-    assert_int_equal(hf_segments_from(dir, 0, &err), 0);
-    assert_true(is_there(dir, "open-7"));
-    assert_true(is_there(dir, "snapshot-2-5-12345"));
+    make(dir, "snapshot-2-9-12345", BEGUN);
+    make(dir, "snapshot-2-9-12345.meta", BEGUN);
+    make(dir, "snapshot-3-15-12345", BEGUN); /* without its other half it is none */
+    mark(dir, 0, 3, 15);
+    tidied(dir, "ABC", "ABC", false);
+    make(dir, "snapshot-3-15-12345.meta", BEGUN);
+    mark(dir, 0, 3, 15);
+    tidied(dir, "ABC", "ABC", true);
+    mark(dir, 0, 3, 15);
+    tidied(dir, "ABC", "", false);
+    mark(dir, 0, 3, 15);
+    tidied(dir, "BC", "", false);
+    tidied(dir, "BC", "BC", false);
+    assert_true(is_there(dir, "snapshot-2-9-12345"));
+    make(dir, "mark", "from 8", 6);
+    assert_true(hf_segments_tidy(dir, &err) < 0);
+    assert_non_null(strstr(err.text, dir));
     assert_int_equal(hf_dir_remove(dir, &err), 0);
 }
 
-/* Beside the last of the closed segments what a cut begins with. raft_uv is not to look into it. */
-static void copy_shorter(const char *dir)
+/* Its closed segments, in their order; how many. */
+static unsigned closed_segments(const char *dir, unsigned long long first[8], unsigned long long last[8])
 {
-    unsigned long long first = 0, last = 0, a, b;
-    char from[512], to[512];
-    struct hf_error err = {0};
+    unsigned long long a, b;
     struct dirent *e;
     DIR *d = opendir(dir);
+    unsigned n = 0;
+
+    assert_non_null(d);
+    while ((e = readdir(d)) != NULL) {
+        unsigned i = n;
+        if (sscanf(e->d_name, "%llu-%llu", &a, &b) != 2)
+            continue;
+        assert_true(n++ < 8);
+        for (; i > 0 && first[i - 1] > a; i--) {
+            first[i] = first[i - 1];
+            last[i] = last[i - 1];
+        }
+        first[i] = a;
+        last[i] = b;
+    }
+    closedir(d);
+    return n;
+}
+
+/* Beside the last of the closed segments what a cut begins with. raft_uv is not to look into it. */
+static void half_a_cut(const char *dir)
+{
+    unsigned long long first[8], last[8];
+    unsigned n = closed_segments(dir, first, last);
+    char from[512], to[512];
+    struct hf_error err = {0};
     char *data;
     size_t len;
 
-    assert_non_null(d);
-    while ((e = readdir(d)) != NULL)
-        if (sscanf(e->d_name, "%llu-%llu", &a, &b) == 2 && b > last) {
-            first = a;
-            last = b;
-        }
-    closedir(d);
-    assert_true(last > first + 1);
-    (void)snprintf(from, sizeof from, "%s/%016llu-%016llu", dir, first, last);
-    (void)snprintf(to, sizeof to, "%s/%016llu-%016llu", dir, first, last - 1);
+    assert_true(n > 0 && last[n - 1] > first[n - 1] + 1);
+    mark(dir, last[n - 1], 0, 0);
+    (void)snprintf(from, sizeof from, "%s/%016llu-%016llu", dir, first[n - 1], last[n - 1]);
+    (void)snprintf(to, sizeof to, "%s/%016llu-%016llu", dir, first[n - 1], last[n - 1] - 1);
     assert_int_equal(hf_file_read(from, 1 << 20, &data, &len, &err), 0);
     assert_int_equal(hf_file_write(to, data, len, 0600, &err), 0);
     free(data);
@@ -396,9 +539,42 @@ static void test_a_start_after_half_a_cut(void **state)
         apply(w, &w->nodes[0], i);
     RUN_UNTIL(w, w->told_ok == 40);
     node_close(w, 0);
-    copy_shorter(w->nodes[0].dir);
+    half_a_cut(w->nodes[0].dir);
     node_again(w, 0, 200);
     RUN_UNTIL(w, w->nodes[0].applied == 40);
+    world_close(w);
+}
+
+/* Who dies between the removal of two segments starts again all the same, and gets what is missing from the others. */
+static void test_a_start_between_two_removals(void **state)
+{
+    struct world *w = world_open(3, 3, NEVER_MS);
+    struct node *x = &w->nodes[1];
+    unsigned long long first[8], last[8];
+    char path[512];
+    unsigned n;
+
+    (void)state;
+    lead(w, 0);
+    for (uint32_t i = 0; i < 60; i++) {
+        apply(w, &w->nodes[0], i);
+        RUN_UNTIL(w, w->told_ok == i + 1 && all_applied(w, i + 1));
+        if (i == 19 || i == 39)
+            node_again(w, 1, NEVER_MS); /* a segment ends */
+    }
+    node_close(w, 1);
+    n = closed_segments(x->dir, first, last);
+    assert_true(n >= 3);
+    mark(x->dir, first[n - 2], 0, 0);
+    (void)snprintf(path, sizeof path, "%s/%016llu-%016llu", x->dir, first[n - 2], last[n - 2]);
+    assert_int_equal(unlink(path), 0);
+    node_again(w, 1, NEVER_MS);
+    assert_int_equal(x->c->raft.last_stored, first[n - 2] - 1);
+    node_again(w, 0, NEVER_MS); /* the old leader knows that it had them */
+    node_again(w, 2, NEVER_MS);
+    lead(w, 2);
+    apply(w, &w->nodes[2], 60);
+    RUN_UNTIL(w, all_applied(w, 61) && x->sum == w->nodes[0].sum);
     world_close(w);
 }
 
@@ -406,14 +582,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_end_is_cut),
+        cmocka_unit_test(test_an_end_is_cut_when_it_is_written),
         cmocka_unit_test(test_a_cut_while_the_process_is_stopped),
         cmocka_unit_test(test_a_cut_that_the_disk_refuses),
         cmocka_unit_test(test_a_cut_while_a_snapshot_is_written),
         cmocka_unit_test(test_a_snapshot_that_the_disk_refuses),
         cmocka_unit_test(test_a_snapshot_beside_what_is_left),
         cmocka_unit_test(test_what_a_directory_holds),
-        cmocka_unit_test(test_what_is_left_behind_is_removed),
+        cmocka_unit_test(test_what_a_cut_has_left_behind),
+        cmocka_unit_test(test_what_a_snapshot_has_left_behind),
         cmocka_unit_test(test_a_start_after_half_a_cut),
+        cmocka_unit_test(test_a_start_between_two_removals),
     };
 
     (void)signal(SIGPIPE, SIG_IGN); /* as in the node */
