@@ -38,10 +38,17 @@ static void log_end(const struct conn *c, const char *text)
         hf_info("peer: messages %s %s ended: %s", c->dialed ? "to" : "from", c->dialed ? c->name : c->from.name, text);
 }
 
+static void known(struct conn *c)
+{
+    c->pump->n_strangers -= c->stranger;
+    c->stranger = false;
+}
+
 void hf_conn_close(struct conn *c, int status, const char *text)
 {
     if (c->state == CONN_CLOSED)
         return;
+    known(c);
     log_end(c, text);
     if (c->state == CONN_OPEN && c->watched && !c->dialed && c->watch.news)
         hf_pumps_tell_flushed(c); /* its last word may have waited */
@@ -199,6 +206,7 @@ static int hello_in(struct conn *c)
         return -1;
     }
     *c->tunnel = (struct hf_tunnel){c->pump, c};
+    known(c);
     (void)uv_timer_stop(&c->timer);
     c->state = CONN_HOST;
     hf_pumps_tell_hello(c, payload, len);
@@ -456,6 +464,20 @@ void hf_conn_dial(struct hf_pump *pump, struct conn *c)
     (void)uv_timer_start(&c->timer, impatient_cb, IMPATIENT_MS, 0);
 }
 
+/* Anybody may connect. Who is slow to say who it is makes room for the next, so that a node is never kept out for long; each of
+ * them costs a descriptor, and memory for TLS. */
+static void make_room(struct hf_pump *pump)
+{
+    struct conn *oldest = NULL;
+
+    if (pump->n_strangers < HF_STRANGERS_MAX)
+        return;
+    for (struct conn *c = pump->conns; c != NULL; c = c->next)
+        if (c->stranger)
+            oldest = c;
+    hf_conn_close(oldest, HF_EBUSY, "too many others");
+}
+
 void hf_conn_accept(struct hf_pump *pump, int fd)
 {
     struct conn *c = calloc(1, sizeof *c);
@@ -465,10 +487,13 @@ void hf_conn_accept(struct hf_pump *pump, int fd)
         close(fd);
         return;
     }
+    make_room(pump);
     hf_net_tcp_options(fd);
     c->fd = fd;
     c->plain = -1;
     c->state = CONN_FIRST;
+    c->stranger = true;
+    pump->n_strangers++;
     conn_begin(pump, c);
     conn_run(c);
 }

@@ -2,20 +2,22 @@
 #ifndef HF_PEER_CONN_H
 #define HF_PEER_CONN_H
 
+#include "base/listener.h"
 #include "base/tls.h"
 #include "peer/pump.h"
 #include "peer/resolve.h"
 #include "peer/walthin.h"
 #include "peer/walwatch.h"
 
-enum { HF_PUMPS = 2, HF_FRAME_MAX = 1024, HF_PIPE_BYTES = 32 * 1024 };
+enum { HF_PUMPS = 2, HF_FRAME_MAX = 1024, HF_PIPE_BYTES = 32 * 1024, HF_STRANGERS_MAX = 128 /* of a pump */ };
 
 struct hf_pump {
     struct hf_pumps *owner;
     uv_loop_t loop;
     uv_thread_t thread;
     struct hf_mailbox *mailbox;
-    struct conn *conns;
+    struct conn *conns; /* newest first */
+    unsigned n_strangers;
     bool stopping;
 };
 
@@ -30,12 +32,8 @@ struct hf_pumps {
     struct hf_peer_identity self;
     struct hf_pump pumps[HF_PUMPS];
     unsigned next;
-    struct hf_pumps_listener {
-        struct hf_pumps *p;
-        int fd;         /* -1: none */
-        uv_poll_t poll; /* on pumps[0] */
-    } tcp, beside;      /* beside: in the local runtime, what hf_net_beside() says */
-    bool closing;       /* control loop only: callbacks are over */
+    struct hf_listener tcp, beside; /* on pumps[0]; beside: in the local runtime, what hf_net_beside() says */
+    bool closing;                   /* control loop only: callbacks are over */
 };
 
 enum conn_state {
@@ -90,6 +88,7 @@ struct conn {
     socklen_t to_len;
 
     /* accepted */
+    bool stranger; /* it has not said who it is */
     struct hf_peer_identity from;
     struct hf_tunnel *tunnel;
     bool refuse;

@@ -10,8 +10,6 @@
 #include "base/net.h"
 #include "peer/conn.h"
 
-enum { ACCEPTS_PER_TURN = 64 };
-
 static void *must(void *p)
 {
     if (p == NULL)
@@ -237,23 +235,14 @@ static void accept_run(void *arg)
     free(o);
 }
 
-static void listen_cb(uv_poll_t *poll, int status, int events)
+static void arrived(void *ctx, int fd)
 {
-    const struct hf_pumps_listener *l = poll->data;
-    struct hf_pumps *p = l->p;
+    struct hf_pumps *p = ctx;
+    struct order *o = must(calloc(1, sizeof *o));
 
-    (void)status;
-    (void)events;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        struct order *o;
-        if (fd < 0)
-            return;
-        o = must(calloc(1, sizeof *o));
-        o->pump = &p->pumps[(unsigned)fd % HF_PUMPS];
-        o->fd = fd;
-        hf_mailbox_post(o->pump->mailbox, accept_run, o);
-    }
+    o->pump = &p->pumps[(unsigned)fd % HF_PUMPS];
+    o->fd = fd;
+    hf_mailbox_post(o->pump->mailbox, accept_run, o);
 }
 
 static void answer_run(void *arg)
@@ -371,21 +360,16 @@ static void pump_main(void *arg)
     (void)uv_run(&pump->loop, UV_RUN_DEFAULT);
 }
 
-static void listener_start(struct hf_pumps *p, struct hf_pumps_listener *l)
+static void listener_start(struct hf_pumps *p, struct hf_listener *l)
 {
-    l->p = p;
-    if (l->fd < 0)
-        return;
-    if (uv_poll_init(&p->pumps[0].loop, &l->poll, l->fd) != 0)
+    if (l->fd >= 0 && hf_listener_start(l, &p->pumps[0].loop, l->fd, "peer", arrived, p) != 0)
         abort();
-    l->poll.data = l;
-    (void)uv_poll_start(&l->poll, UV_READABLE, listen_cb);
 }
 
-static void listener_stop(struct hf_pumps_listener *l)
+static void listener_stop(struct hf_listener *l)
 {
     if (l->fd >= 0)
-        uv_close((uv_handle_t *)&l->poll, NULL);
+        hf_listener_stop(l, NULL);
 }
 
 static int listen_all(struct hf_pumps *p, const char *addr, struct hf_error *err)

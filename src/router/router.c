@@ -2,7 +2,6 @@
 #include "router/router.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +18,6 @@
 #include "router/share.h"
 
 enum {
-    ACCEPTS_PER_TURN = 64,
-    ACCEPT_PAUSE_MS = 100,
     HOLD_MS = 10000,
     LOGIN_MS = 60000, /* PostgreSQL's authentication_timeout */
     POOL_WAIT_MS = 60000,
@@ -68,38 +65,11 @@ bool hf_router_is_readable(const struct hf_router *r)
     return atomic_load(&r->readable) && !atomic_load(&r->behind);
 }
 
-static void listen_cb(uv_poll_t *poll, int status, int events);
-
-static void pause_over(uv_timer_t *timer)
+static void arrived(void *ctx, int fd)
 {
-    struct hf_listener *l = timer->data;
+    struct hf_router_port *port = ctx;
 
-    (void)uv_poll_start(&l->poll, UV_READABLE, listen_cb);
-}
-
-static void listen_cb(uv_poll_t *poll, int status, int events)
-{
-    struct hf_listener *l = poll->data;
-
-    (void)status;
-    (void)events;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            arrive(l->r, fd, l->read_only, false);
-            continue;
-        }
-        if (errno == EINTR || errno == ECONNABORTED)
-            continue;
-        if (errno == EAGAIN)
-            return;
-        /* Out of descriptors or memory: the connection stays in the queue and the poll would fire
-         * for ever. */
-        hf_warn("router: cannot accept: %s (hint: raise the limit of open files)", strerror(errno));
-        (void)uv_poll_stop(&l->poll);
-        (void)uv_timer_start(&l->pause, pause_over, ACCEPT_PAUSE_MS, 0);
-        return;
-    }
+    arrive(port->r, fd, port->read_only, false);
 }
 
 int hf_router_reload(struct hf_router *r, const char *tls_dir, struct hf_error *err)
@@ -291,35 +261,34 @@ static bool threads_allocate(struct hf_router *r)
     return r->threads != NULL;
 }
 
-static void freed(uv_handle_t *handle)
+static void router_free(struct hf_router *r)
 {
-    struct hf_listener *l = handle->data;
-    struct hf_router *r = l->r;
-
-    if (--r->handles > 0)
-        return;
     hf_client_tls_close(&r->tls); /* hf_router_reload() may come until here */
     threads_free(r);
     free(r);
 }
 
-static int listen_on(struct hf_router *r, uv_loop_t *loop, struct hf_listener *l, const char *addr,
+static void port_stopped(void *ctx)
+{
+    struct hf_router_port *port = ctx;
+
+    if (--port->r->ports_open == 0)
+        router_free(port->r);
+}
+
+static int listen_on(struct hf_router *r, uv_loop_t *loop, struct hf_router_port *port, const char *addr,
                      bool read_only, struct hf_error *err)
 {
     int fd = hf_net_listen(addr, err);
 
     if (fd < 0)
         return fd;
-    l->read_only = read_only;
-    if (uv_poll_init(loop, &l->poll, fd) != 0) {
+    port->read_only = read_only;
+    if (hf_listener_start(&port->listener, loop, fd, "router", arrived, port) != 0) {
         close(fd);
         return hf_fail(err, HF_EIO, "cannot poll the socket of %s", addr);
     }
-    l->fd = fd;
-    l->poll.data = l;
-    r->handles++;
-    if (uv_poll_start(&l->poll, UV_READABLE, listen_cb) != 0)
-        return hf_fail(err, HF_EIO, "cannot poll the socket of %s", addr);
+    r->ports_open++;
     return 0;
 }
 
@@ -344,9 +313,9 @@ static int open_parts(struct hf_router *r, uv_loop_t *loop, const struct hf_rout
     int rv = config->tls != HF_ROUTER_TLS_OFF ? hf_client_tls_load(&r->tls, config->tls_dir, err) : 0;
 
     if (rv == 0)
-        rv = listen_on(r, loop, &r->listeners[0], config->sql, false, err);
+        rv = listen_on(r, loop, &r->ports[0], config->sql, false, err);
     if (rv == 0)
-        rv = listen_on(r, loop, &r->listeners[1], config->read_only, true, err);
+        rv = listen_on(r, loop, &r->ports[1], config->read_only, true, err);
     if (rv == 0 && hf_canceller_open(&r->canceller, r, config->socket_dir) != 0)
         rv = hf_fail(err, HF_EIO, "router: cannot start a thread");
     if (rv == 0 && hf_asker_open(&r->asker, r, config->socket_dir) != 0)
@@ -414,11 +383,8 @@ int hf_router_open(struct hf_router **out, uv_loop_t *loop, const struct hf_rout
     if (config->allow != NULL)
         r->allow = *config->allow;
     for (int i = 0; i < 2; i++) {
-        struct hf_listener *l = &r->listeners[i];
-        *l = (struct hf_listener){.r = r, .fd = -1};
-        (void)uv_timer_init(loop, &l->pause);
-        l->pause.data = l;
-        r->handles++;
+        r->ports[i].r = r;
+        r->ports[i].listener.fd = -1;
     }
     raise_limit(r->max_clients);
     if ((size_t)snprintf(r->socket_path, sizeof r->socket_path, "%s/.s.PGSQL.5432",
@@ -461,12 +427,14 @@ void hf_router_close(struct hf_router *r)
     uv_mutex_destroy(&r->failures_lock);
     OPENSSL_cleanse(r->share_secret, sizeof r->share_secret);
     OPENSSL_cleanse(r->failures_secret, sizeof r->failures_secret);
-    for (int i = 0; i < 2; i++) {
-        struct hf_listener *l = &r->listeners[i];
-        if (l->fd >= 0) {
-            uv_close((uv_handle_t *)&l->poll, freed);
+    if (r->ports_open == 0)
+        router_free(r);
+    else
+        for (int i = 0; i < 2; i++) {
+            struct hf_listener *l = &r->ports[i].listener;
+            if (l->fd < 0)
+                continue;
+            hf_listener_stop(l, port_stopped);
             close(l->fd);
         }
-        uv_close((uv_handle_t *)&l->pause, freed);
-    }
 }

@@ -4,8 +4,9 @@
 
 #include <stdatomic.h>
 
-#include "base/mailbox.h"
 #include "base/allow.h"
+#include "base/listener.h"
+#include "base/mailbox.h"
 #include "router/asker.h"
 #include "router/cancel.h"
 #include "router/dialogue.h"
@@ -60,11 +61,9 @@ struct hf_thread {
         scratch[HF_ROUTER_READ_BYTES]; /* what is read goes here first: idle sessions own none */
 };
 
-struct hf_listener {
+struct hf_router_port {
     struct hf_router *r;
-    int fd; /* -1: closed or never opened */
-    uv_poll_t poll;
-    uv_timer_t pause; /* out of descriptors: try again a little later */
+    struct hf_listener listener;
     bool read_only;
 };
 
@@ -85,7 +84,7 @@ struct hf_router {
     struct hf_allow allow;
     struct hf_thread *threads; /* HF_ROUTER_THREADS */
     unsigned n_threads, next_thread;
-    struct hf_listener listeners[2];
+    struct hf_router_port ports[2];
     struct hf_canceller *canceller;
     struct hf_asker *asker;
     struct hf_fresh *freshness;
@@ -100,7 +99,7 @@ struct hf_router {
     struct hf_router_dial *dials; /* with the host */
     uint64_t openings, gate_epoch;
     unsigned drains;
-    unsigned handles;
+    unsigned ports_open;
     bool closing;
 
     /* Read by the threads whenever something is forwarded. */

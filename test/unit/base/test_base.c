@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -19,6 +20,7 @@
 #include "base/file.h"
 #include "base/fingerprint.h"
 #include "base/hash.h"
+#include "base/listener.h"
 #include "base/net.h"
 
 static char dir[] = "/tmp/hf-base-XXXXXX";
@@ -251,6 +253,73 @@ static void test_hashes(void **state)
     hf_hash_free(NULL);
 }
 
+/* -- a listener --------------------------------------------------------------------------------------------- */
+
+static unsigned turns, arrivals;
+
+static void turn_cb(uv_prepare_t *prepare)
+{
+    (void)prepare;
+    turns++;
+}
+
+static void arrived(void *ctx, int fd)
+{
+    (void)ctx;
+    arrivals++;
+    close(fd);
+}
+
+static void stopped(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+/* Without a descriptor left it does not go round and round, and accepts later what waits. */
+static void test_no_descriptor_left(void **state)
+{
+    bool over = false;
+    struct hf_listener l;
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    struct rlimit was, none;
+    uv_loop_t loop;
+    uv_prepare_t prepare;
+    int fd = hf_net_listen("127.0.0.1:0", NULL), client;
+    uint64_t began;
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(uv_loop_init(&loop), 0);
+    (void)uv_prepare_init(&loop, &prepare);
+    (void)uv_prepare_start(&prepare, turn_cb);
+    assert_int_equal(hf_listener_start(&l, &loop, fd, "test", arrived, &over), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    client = hf_net_connect((struct sockaddr *)&sa, len, NULL);
+    assert_true(client >= 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    none = was;
+    none.rlim_cur = 3;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    began = uv_hrtime();
+    while (turns < 4) /* it looks, it pauses, and looks again */
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    assert_true(uv_hrtime() - began > 50 * 1000000ull);
+    assert_int_equal(arrivals, 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    for (turns = 0; arrivals == 0 && turns < 10;)
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    assert_int_equal(arrivals, 1);
+    hf_listener_stop(&l, stopped);
+    close(fd);
+    uv_close((uv_handle_t *)&prepare, NULL);
+    while (uv_run(&loop, UV_RUN_ONCE) != 0)
+        ;
+    assert_true(over);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    close(client);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_a_port_in_use_is_named),
         cmocka_unit_test(test_hashes),
+        cmocka_unit_test(test_no_descriptor_left),
     };
 
     return cmocka_run_group_tests(tests, begin, end);

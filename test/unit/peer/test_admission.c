@@ -381,9 +381,42 @@ static void test_silence_is_noticed(void **state)
     pair_close(silence.p);
 }
 
+/* Connections of people who say nothing, more than a node keeps of those: the oldest go, and a node gets in at once. */
+static void test_many_strangers(void **state)
+{
+    enum { MANY = 300 };
+    struct pair *p = pair_open(false);
+    struct sockaddr_storage to;
+    socklen_t len;
+    struct dialed d = {0};
+    int fds[MANY], near, far, open = 0;
+    uint64_t began;
+
+    (void)state;
+    assert_int_equal(hf_net_resolve(p->b.addr, &to, &len, NULL), 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        fds[i] = hf_net_connect((struct sockaddr *)&to, len, NULL);
+        assert_true(fds[i] >= 0);
+    }
+    began = uv_hrtime();
+    hear_end(p, fds[0]); /* long before it would have had to say something */
+    assert_true(uv_hrtime() - began < 2500 * 1000000ull);
+    tunnel_open(p, HF_PURPOSE_SQL, &d, &near, &far);
+    for (unsigned i = 0; i < MANY; i++) {
+        char b;
+        open += recv(fds[i], &b, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
+        close(fds[i]);
+    }
+    assert_in_range(open, 100, 256);
+    close(near);
+    close(far);
+    pair_close(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_many_strangers),
         cmocka_unit_test(test_who_reads_slowly_is_not_cut_off),
         cmocka_unit_test(test_a_message_of_a_later_version),
         cmocka_unit_test(test_raft_is_told_of_the_vanished),

@@ -347,7 +347,7 @@ int client_connect(struct fixture *f, bool read_only)
 
     assert_true(fd >= 0);
     assert_int_equal(
-        getsockname(f->r->listeners[read_only ? 1 : 0].fd, (struct sockaddr *)&sa, &len), 0);
+        getsockname(f->r->ports[read_only ? 1 : 0].listener.fd, (struct sockaddr *)&sa, &len), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&sa, len), 0);
     return fd;
 }

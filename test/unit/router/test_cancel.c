@@ -126,7 +126,7 @@ static int setup(void **state)
             .sql = "127.0.0.1:0", .read_only = "127.0.0.1:0", .socket_dir = w->pg.dir};
         assert_int_equal(hf_router_open(&w->r, &w->loop, &config, &none, &err), 0);
     }
-    assert_int_equal(getsockname(w->r->listeners[0].fd, (struct sockaddr *)&sa, &len), 0);
+    assert_int_equal(getsockname(w->r->ports[0].listener.fd, (struct sockaddr *)&sa, &len), 0);
     assert_int_equal(
         getnameinfo((struct sockaddr *)&sa, len, NULL, 0, w->port, sizeof w->port, NI_NUMERICSERV),
         0);

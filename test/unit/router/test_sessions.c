@@ -116,7 +116,7 @@ static void port_in_use(void **state)
     struct hf_error err = {0};
 
     (void)state;
-    assert_int_equal(getsockname(f->r->listeners[0].fd, (struct sockaddr *)&sa, &len), 0);
+    assert_int_equal(getsockname(f->r->ports[0].listener.fd, (struct sockaddr *)&sa, &len), 0);
     assert_int_equal(
         getnameinfo((struct sockaddr *)&sa, len, NULL, 0, port, sizeof port, NI_NUMERICSERV), 0);
     (void)snprintf(addr, sizeof addr, "127.0.0.1:%s", port);
