@@ -86,9 +86,9 @@ int hf_pg_guard_settings(struct hf_pg *pg, struct hf_error *err)
 
     if (code != 0)
         return hf_fail(err, HF_EINVAL, "path too long: %s", pg->conf_dir);
-    code = hf_pg_write_file(path, "", err); /* ours is not among theirs */
-    if (code != 0 || pg->guard[0] == '\0')
-        return code;
+    if (pg->guard[0] == '\0')
+        return hf_pg_write_file(path, "", err);
+    /* The file is never without the guard, for a server may be starting. */
     code = hf_pg_configured(pg, "shared_preload_libraries", take_libraries, theirs, err);
     if (code != 0)
         return code;

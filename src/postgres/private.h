@@ -123,7 +123,7 @@ int hf_pg_path(char *out, size_t cap, const char *dir, const char *name);
 int hf_pg_settings_write(struct hf_pg *pg, struct hf_error *err);
 /* The inside of a quoted value in postgresql.conf, where backslashes escape and quotes double. */
 int hf_pg_quote_conf(char *out, size_t cap, const char *value);
-/* A setting as our files have it, given to `take`; not called if there is no extra file. */
+/* A setting as it would be but for what is decided before each start, given to `take`; not called if there is no extra file. */
 int hf_pg_configured(struct hf_pg *pg, const char *name, hf_pg_line_fn take, void *ctx,
                      struct hf_error *err);
 /* The same text as postgresql.conf at `path`, with another file of the user's. */

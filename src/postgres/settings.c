@@ -1,6 +1,6 @@
-/* PostgreSQL's settings, all outside PGDATA (S19): pg/postgresql.conf (rewritten at each open),
- * pg/rule.conf (the synchronous rule), pg/floor.conf (the five parameters, S10), pg/guard.conf (the
- * module, S11), pg/pg_hba.conf. */
+/* PostgreSQL's settings, all outside PGDATA (S19): pg/postgresql.conf (rewritten at each open), pg/rule.conf (the
+ * synchronous rule), pg/floor.conf (the five parameters, S10), pg/guard.conf (the module, S11), pg/asked.conf (without these
+ * three), pg/pg_hba.conf. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,7 +91,11 @@ static const char musts[] = "listen_addresses = ''\n"
                             "logging_collector = off\n"
                             "log_destination = 'stderr'\n";
 
-static int conf_text(const struct hf_pg *pg, const char *extra_conf, char *out, size_t cap)
+/* Included last, for it counts: what is decided before each start, and the rule. */
+static const char decided[] = "include_if_exists = 'floor.conf'\ninclude_if_exists = 'guard.conf'\n"
+                              "include_if_exists = 'rule.conf'\n";
+
+static int conf_text(const struct hf_pg *pg, const char *extra_conf, const char *last, char *out, size_t cap)
 {
     char host[HF_PG_PATH_MAX + 8], conninfo[2 * HF_PG_PATH_MAX], quoted[3 * HF_PG_PATH_MAX];
     char sock[2 * HF_PG_PATH_MAX], extra[2 * HF_PG_PATH_MAX], line[2 * HF_PG_PATH_MAX + 16] = "";
@@ -112,10 +116,9 @@ static int conf_text(const struct hf_pg *pg, const char *extra_conf, char *out, 
     n = snprintf(out, cap,
                  "%s%s%sunix_socket_directories = '\"%s\"'\ncluster_name = '%s'\n"
                  "primary_conninfo = '%s'\nwal_keep_size = %uMB\nmax_slot_wal_keep_size = %uMB\n"
-                 "%sinclude_if_exists = 'floor.conf'\ninclude_if_exists = 'guard.conf'\n"
-                 "include_if_exists = 'rule.conf'\n",
+                 "%s%s",
                  defaults, line, musts, sock, pg->name, quoted, pg->wal_keep_mb, pg->wal_keep_mb,
-                 pg->version >= 170000 ? "allow_alter_system = off\n" : "");
+                 pg->version >= 170000 ? "allow_alter_system = off\n" : "", last);
     return n > 0 && (size_t)n < cap ? 0 : HF_EINVAL;
 }
 
@@ -124,14 +127,14 @@ static int conf_path(const struct hf_pg *pg, const char *name, char out[HF_PG_PA
     return hf_pg_path(out, HF_PG_PATH_MAX, pg->conf_dir, name);
 }
 
-int hf_pg_settings_write_to(const struct hf_pg *pg, const char *path, const char *extra, struct hf_error *err)
+static int write_conf(const struct hf_pg *pg, const char *path, const char *extra, const char *last, struct hf_error *err)
 {
     char *text = malloc(65536);
     int code;
 
     if (text == NULL)
         return hf_fail(err, HF_ENOMEM, "no memory for the settings");
-    code = conf_text(pg, extra, text, 65536);
+    code = conf_text(pg, extra, last, text, 65536);
     if (code != 0)
         (void)hf_fail(err, code, "%s: cannot write settings: a path in %s is too long or strange",
                       pg->name, pg->node_dir);
@@ -141,6 +144,11 @@ int hf_pg_settings_write_to(const struct hf_pg *pg, const char *path, const char
     return code;
 }
 
+int hf_pg_settings_write_to(const struct hf_pg *pg, const char *path, const char *extra, struct hf_error *err)
+{
+    return write_conf(pg, path, extra, decided, err);
+}
+
 int hf_pg_settings_write(struct hf_pg *pg, struct hf_error *err)
 {
     char path[HF_PG_PATH_MAX];
@@ -148,6 +156,8 @@ int hf_pg_settings_write(struct hf_pg *pg, struct hf_error *err)
 
     if (code == 0)
         code = hf_pg_settings_write_to(pg, path, pg->extra_conf, err);
+    if (code == 0 && (code = conf_path(pg, "asked.conf", path)) == 0)
+        code = write_conf(pg, path, pg->extra_conf, "", err);
     if (code == 0 && (code = conf_path(pg, "pg_hba.conf", path)) == 0)
         code = hf_pg_write_file(path, hba, err);
     if (code == 0 && (code = conf_path(pg, "pg_ident.conf", path)) == 0)
@@ -206,7 +216,7 @@ int hf_pg_configured(struct hf_pg *pg, const char *name, hf_pg_line_fn take, voi
 
     if (pg->extra_conf[0] == '\0')
         return 0;
-    (void)snprintf(config, sizeof config, "config_file=%s/postgresql.conf", pg->conf_dir);
+    (void)snprintf(config, sizeof config, "config_file=%s/asked.conf", pg->conf_dir);
     return hf_pg_tool(pg, argv, 10000, take, ctx, NULL, err);
 }
 
@@ -231,8 +241,6 @@ static int write_floor(struct hf_pg *pg, const struct hf_pg_control *c, struct h
     pthread_mutex_unlock(&pg->lock);
     if (conf_path(pg, "floor.conf", path) != 0)
         code = hf_fail(err, HF_EINVAL, "path too long: %s", pg->conf_dir);
-    if (code == 0)
-        code = hf_pg_write_file(path, "", err);
     for (size_t i = 0; code == 0 && i < sizeof five / sizeof *five; i++) {
         int have = five[i].ours;
         code = hf_pg_configured(pg, five[i].name, take_number, &have, err);
@@ -240,7 +248,7 @@ static int write_floor(struct hf_pg *pg, const struct hf_pg_control *c, struct h
             n += (size_t)snprintf(text + n, sizeof text - n, "%s = %d\n", five[i].name,
                                   five[i].needed);
     }
-    return code != 0 || n == 0 ? code : hf_pg_write_file(path, text, err);
+    return code != 0 ? code : hf_pg_write_file(path, text, err);
 }
 
 int hf_pg_settings_prepare(struct hf_pg *pg, const struct hf_pg_control *control, struct hf_error *err)

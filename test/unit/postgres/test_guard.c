@@ -562,6 +562,57 @@ static void test_settings_before_there_are_data(void **state)
     server_end(&fresh);
 }
 
+struct reader {
+    char path[200];
+    atomic_bool over;
+    unsigned looks, without;
+};
+
+static void *read_again_and_again(void *arg)
+{
+    struct reader *r = arg;
+    char text[4096];
+
+    for (; !atomic_load(&r->over); r->looks++) {
+        FILE *f = fopen(r->path, "r");
+        size_t n = f != NULL ? fread(text, 1, sizeof text - 1, f) : 0;
+        text[n] = '\0';
+        r->without += strstr(text, "/holdfast_guard_") == NULL;
+        if (f != NULL)
+            (void)fclose(f);
+    }
+    return NULL;
+}
+
+/* Whenever a server starts, also while its settings change, it is told to load the guard. */
+static void test_no_moment_without_the_guard(void **state)
+{
+    static char path[160];
+    struct server fresh;
+    struct hf_error err = {0};
+    struct reader reader = {0};
+    pthread_t thread;
+
+    (void)state;
+    server_make(&fresh, "fresh2");
+    hf_pg_close(fresh.pg);
+    (void)snprintf(path, sizeof path, "%s/extra.conf", fresh.dir);
+    fresh.extra_conf = path;
+    server_reopen(&fresh, "fresh2");
+    assert_int_equal(hf_pg_user_settings_take(fresh.pg, "shared_preload_libraries = 'pg_stat_statements'\n", &err), 0);
+    (void)snprintf(reader.path, sizeof reader.path, "%s/guard.conf", fresh.pg->conf_dir);
+    assert_int_equal(pthread_create(&thread, NULL, read_again_and_again, &reader), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        const char *text = i % 2 == 0 ? "shared_preload_libraries = 'auto_explain'\n" : "work_mem = 5MB\n";
+        assert_int_equal(hf_pg_user_settings_take(fresh.pg, text, &err), 0);
+    }
+    atomic_store(&reader.over, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(reader.looks > 10);
+    assert_int_equal(reader.without, 0);
+    server_end(&fresh);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest without[] = {
@@ -575,6 +626,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_the_rule_is_emptied),
         cmocka_unit_test(test_required_and_not_there),
         cmocka_unit_test(test_settings_before_there_are_data),
+        cmocka_unit_test(test_no_moment_without_the_guard),
         cmocka_unit_test(test_a_fast_stop_does_not_hang),
     };
     const struct CMUnitTest configured[] = {
