@@ -444,10 +444,10 @@ static void on_dial(void *ctx, struct hf_router_dial *d, int fd, enum hf_router_
     struct sql_dial *s = calloc(1, sizeof *s);
     struct hf_dial dial = {.arg = s, .opened = sql_opened};
     char name[HF_NAME_MAX], addr[HF_ADDR_MAX];
+    bool any = to == HF_TO_FOLLOWER && id == 0;
 
     if (n->decide != NULL && s != NULL) {
         struct hf_view v = hf_decide_view(n->decide);
-        bool any = to == HF_TO_FOLLOWER && id == 0;
         if (to == HF_TO_LEADER)
             id = v.leader;
         else if (any)
@@ -460,7 +460,9 @@ static void on_dial(void *ctx, struct hf_router_dial *d, int fd, enum hf_router_
     }
     free(s);
     close(fd);
-    hf_router_dialed(d, false, 0);
+    if (any && id != 0)
+        hf_node_reads_had(n, id, false);
+    hf_router_dialed(d, false, id);
 }
 
 static void on_drained(void *ctx)

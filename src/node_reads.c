@@ -46,15 +46,19 @@ void hf_node_reads_had(struct hf_node *n, hf_node_id id, bool ok)
     n->reads.others[place_of(&n->reads, id)].no_ns = ok ? 0 : hf_clock_ns();
 }
 
+static bool is_there(struct hf_node *n, const struct hf_view *v, hf_node_id id)
+{
+    return id != v->leader && id != v->durable->self && !n->reads.others[place_of(&n->reads, id)].gone;
+}
+
 static bool may_serve(struct hf_node *n, const struct hf_view *v, hf_node_id id, uint64_t now_ns)
 {
-    unsigned i;
+    uint64_t no_ns;
 
-    if (id == v->leader || id == v->durable->self)
+    if (!is_there(n, v, id))
         return false;
-    i = place_of(&n->reads, id);
-    return !n->reads.others[i].gone &&
-           (n->reads.others[i].no_ns == 0 || now_ns - n->reads.others[i].no_ns >= NO_MS * HF_MS);
+    no_ns = n->reads.others[place_of(&n->reads, id)].no_ns;
+    return no_ns == 0 || now_ns - no_ns >= NO_MS * HF_MS;
 }
 
 hf_node_id hf_node_reads_next(struct hf_node *n, const struct hf_view *v)
@@ -81,11 +85,13 @@ void hf_node_reads_route(struct hf_node *n, const struct hf_view *v)
 {
     uint64_t now = hf_clock_ns();
     bool behind = n->streaming && too_far_behind(n, now);
-    unsigned others = 0;
+    unsigned others = 0, all = 0;
 
-    for (unsigned i = 0; i < v->cluster->n_members; i++)
+    for (unsigned i = 0; i < v->cluster->n_members; i++) {
         others += may_serve(n, v, v->cluster->members[i].id, now);
-    hf_router_followers(n->router, others);
+        all += is_there(n, v, v->cluster->members[i].id);
+    }
+    hf_router_followers(n->router, others, all);
     if (behind == n->reads.behind)
         return;
     n->reads.behind = behind;

@@ -60,7 +60,8 @@ int hf_consensus_bootstrap(struct hf_consensus *c, const struct hf_consensus_ser
                            unsigned n, struct hf_error *err);
 /* Loads, restores, and takes part. */
 int hf_consensus_start(struct hf_consensus *c, struct hf_error *err);
-/* Frees everything once the loop has run on; then calls `done`. */
+/* Frees everything once the loop has run on; then calls `done`. For tests: a node ends with its process. Not while the log is being cut,
+ * which raft_uv does not wait for (uv_append.c, uvBarrierClose). */
 void hf_consensus_close(struct hf_consensus *c, void (*done)(void *arg), void *arg);
 
 /* Results: `ok` is false when the request was lost with the leadership; what it asked for may happen

@@ -125,11 +125,11 @@ static void was_at_dir_cb(uv_work_t *work, int status)
     c->at_dir_now = false;
     if (x != NULL && c->said < 0) {
         not_done(x, c->said_err.text); /* to ask a disk again what it has refused once is to be lied to */
-    } else if (x != NULL && c->marks) {
+    } else if (x != NULL && c->marks && c->said == 0) {
         x->marked = true;
         if (!c->closing && !c->mute)
             begin_marked(x);
-    } else if (x != NULL && c->said == 0) { /* 1: again at the next tick */
+    } else if (x != NULL && c->said == 0) { /* 1, of either: again at the next tick */
         c->alone = NULL;
         told(x, 0);
         hf_consensus_disk_go(c);
@@ -145,7 +145,7 @@ static void at_dir(struct hf_consensus *c)
     c->marks = !x->marked;
     c->mark = (struct hf_segments_mark){.from = x->from};
     if (x->what == SNAPSHOT)
-        c->mark = (struct hf_segments_mark){0, x->snapshot->term, x->snapshot->index};
+        c->mark = (struct hf_segments_mark){.snapshot_term = x->snapshot->term, .snapshot_index = x->snapshot->index};
     c->at_dir.data = c;
     c->at_dir_now = uv_queue_work(c->loop, &c->at_dir, at_dir_cb, was_at_dir_cb) == 0;
 }
@@ -156,14 +156,14 @@ void hf_consensus_disk_tick(struct hf_consensus *c)
     raft_time now = c->io_time(&c->io), since = now - c->alone_tick;
 
     c->alone_tick = now;
-    if (x == NULL || (x->what == SNAPSHOT && x->marked && !x->put_done) || c->closing)
+    if (x == NULL || c->closing)
         return;
     c->alone_ms += since < TICK_MOST_MS ? (unsigned)since : TICK_MOST_MS;
     if (c->writing > 0) /* to segments yet to be closed, and cut */
         c->alone_ms = 0;
     else if (c->alone_ms > c->patience_ms)
-        not_done(x, c->at_dir_now ? "it cannot be read in time" : "what is to go is still there");
-    else if (!c->at_dir_now)
+        not_done(x, c->at_dir_now ? "it cannot be read in time" : "it is not done in time");
+    else if (!c->at_dir_now && (x->what == CUT || !x->marked || x->put_done))
         at_dir(c);
 }
 
@@ -172,6 +172,8 @@ static void put_cb(struct raft_io_snapshot_put *req, int status)
     struct write *x = req->data;
     struct hf_consensus *c = x->c;
 
+    if (x->status != 0)
+        return; /* known */
     if (c->alone == x && status != 0) {
         unwritten(x, status, "put the leader's snapshot into", raft_strerror(status));
     } else if (c->alone == x) {

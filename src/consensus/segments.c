@@ -13,14 +13,15 @@
 #include "base/file.h"
 
 struct segment {
-    uint64_t first, last;
+    uint64_t first, last; /* 0: an open one, which is begun */
     char name[48];
 };
 
 struct listing {
-    struct segment *closed;
+    struct segment *all;
     size_t n, cap;
-    bool begun; /* an open one */
+    unsigned begun; /* how many open ones are */
+    uint64_t closed_to;
     struct hf_segments_mark mark;
     bool snapshot; /* the mark's is there */
 };
@@ -47,7 +48,7 @@ static int look_into(int dir_fd, const char *dir, const char *name, bool *begun,
     close(fd);
     if (n < 0)
         return fail(err, "read", dir, name);
-    *begun = *begun || format != 0;
+    *begun = format != 0;
     return 0;
 }
 
@@ -55,13 +56,15 @@ static int add(struct listing *l, const struct segment *s, struct hf_error *err)
 {
     if (l->n == l->cap) {
         size_t cap = l->cap != 0 ? 2 * l->cap : 16;
-        struct segment *more = realloc(l->closed, cap * sizeof *more);
+        struct segment *more = realloc(l->all, cap * sizeof *more);
         if (more == NULL)
             return hf_fail(err, HF_ENOMEM, "cannot list Raft's log: out of memory");
-        l->closed = more;
+        l->all = more;
         l->cap = cap;
     }
-    l->closed[l->n++] = *s;
+    l->all[l->n++] = *s;
+    l->closed_to = s->last > l->closed_to ? s->last : l->closed_to;
+    l->begun += s->last == 0;
     return 0;
 }
 
@@ -70,17 +73,21 @@ static int take_note(struct listing *l, int dir_fd, const char *dir, const char 
     struct segment s = {0};
     uint64_t term, index;
     char meta[256];
-    int end = 0;
+    int end = 0, rv;
 
-    if (sscanf(name, "open-%" SCNu64 "%n", &index, &end) == 1 && name[end] == '\0')
-        return look_into(dir_fd, dir, name, &l->begun, err);
     if (sscanf(name, "snapshot-%" SCNu64 "-%" SCNu64 "-%*[0-9]%n", &term, &index, &end) == 2 && name[end] == '\0' &&
         (size_t)snprintf(meta, sizeof meta, "%s.meta", name) < sizeof meta && faccessat(dir_fd, meta, F_OK, 0) == 0)
         l->snapshot = l->snapshot || (term == l->mark.snapshot_term && index == l->mark.snapshot_index);
-    if (sscanf(name, "%" SCNu64 "-%" SCNu64 "%n", &s.first, &s.last, &end) != 2 || name[end] != '\0' ||
-        strlen(name) >= sizeof s.name)
+    if (strlen(name) >= sizeof s.name)
         return 0;
     memcpy(s.name, name, strlen(name));
+    if (sscanf(name, "open-%" SCNu64 "%n", &index, &end) == 1 && name[end] == '\0') {
+        bool begun = false;
+        rv = look_into(dir_fd, dir, name, &begun, err);
+        return rv == 0 && begun ? add(l, &s, err) : rv;
+    }
+    if (sscanf(name, "%" SCNu64 "-%" SCNu64 "%n", &s.first, &s.last, &end) != 2 || name[end] != '\0')
+        return 0;
     return add(l, &s, err);
 }
 
@@ -99,7 +106,7 @@ static int list(const char *dir, const struct hf_segments_mark *mark, struct lis
         rv = fail(err, "read", dir, "");
     closedir(d);
     if (rv != 0)
-        free(l->closed);
+        free(l->all);
     return rv;
 }
 
@@ -111,10 +118,8 @@ static int is_done(const char *dir, uint64_t from, struct hf_error *err)
         int rv = list(dir, &(struct hf_segments_mark){0}, &l, err);
         if (rv != 0)
             return rv;
-        for (size_t j = 0; j < l.n; j++)
-            l.begun = l.begun || l.closed[j].last >= from;
-        free(l.closed);
-        if (l.begun)
+        free(l.all);
+        if (l.begun > 0 || (l.n > 0 && l.closed_to >= from))
             return 1;
     }
     return hf_dir_sync(dir, err);
@@ -130,10 +135,18 @@ static int mark_path(char path[4096], const char *dir, struct hf_error *err)
 int hf_segments_mark(const char *dir, const struct hf_segments_mark *mark, struct hf_error *err)
 {
     char path[4096], text[128];
-    int n = snprintf(text, sizeof text, "from %" PRIu64 " snapshot %" PRIu64 "-%" PRIu64 "\n", mark->from, mark->snapshot_term,
-                     mark->snapshot_index);
+    struct listing l;
+    int n, rv = list(dir, mark, &l, err);
 
-    return mark_path(path, dir, err) != 0 ? HF_EIO : hf_file_write(path, text, (size_t)n, 0600, err);
+    if (rv != 0)
+        return rv;
+    free(l.all);
+    if (l.begun > 1)
+        return 1;
+    n = snprintf(text, sizeof text, "from %" PRIu64 " of %" PRIu64 " snapshot %" PRIu64 "-%" PRIu64 "\n", mark->from, l.closed_to,
+                 mark->snapshot_term, mark->snapshot_index);
+    rv = mark_path(path, dir, err);
+    return rv != 0 ? rv : hf_file_write(path, text, (size_t)n, 0600, err);
 }
 
 /* On the disk as well: what is appended next must not be taken for what was to go. */
@@ -163,8 +176,8 @@ static int marked(const char *dir, struct hf_segments_mark *mark, struct hf_erro
     rv = hf_file_read(path, 128, &text, &len, err);
     if (rv != 0)
         return rv;
-    if (sscanf(text, "from %" SCNu64 " snapshot %" SCNu64 "-%" SCNu64 "\n%n", &mark->from, &mark->snapshot_term,
-               &mark->snapshot_index, &end) != 3 ||
+    if (sscanf(text, "from %" SCNu64 " of %" SCNu64 " snapshot %" SCNu64 "-%" SCNu64 "\n%n", &mark->from, &mark->closed_to,
+               &mark->snapshot_term, &mark->snapshot_index, &end) != 4 ||
         (size_t)end != len)
         rv = hf_fail(err, HF_EIO, "%s does not say what was to be cut off Raft's log: the volume is damaged", path);
     free(text);
@@ -189,9 +202,9 @@ static uint64_t reach(const struct listing *l)
     while (more) {
         more = false;
         for (size_t i = 0; i < l->n; i++) {
-            if (l->closed[i].first > at + 1 || l->closed[i].last <= at)
+            if (l->all[i].first > at + 1 || l->all[i].last <= at)
                 continue;
-            at = l->closed[i].last;
+            at = l->all[i].last;
             more = true;
         }
     }
@@ -201,23 +214,25 @@ static uint64_t reach(const struct listing *l)
 static bool is_shortened(const struct listing *l, const struct segment *s)
 {
     for (size_t i = 0; i < l->n; i++)
-        if (l->closed[i].first == s->first && l->closed[i].last > s->last)
+        if (l->all[i].first == s->first && l->all[i].last > s->last)
             return true;
     return false;
 }
 
-/* raft_uv closes the open segment before either, so as long as one is begun nothing has been removed.
- *
- * It cuts a segment by writing its first entries to another, and removes the whole one then, and all behind it. The disk may do these
- * in another order. While the mark is there nothing has been appended after the cut, which the leader will ask for again. So if the
- * whole one is there it is right, as far as those behind it continue it, and nothing the shorter one. If it is gone the rest goes.
+/* raft_uv closes the open segment first, and goes on if it cannot. It cuts a segment by writing its first entries to another, and
+ * removes the whole one then, and all behind it. The disk may do these in another order. While the mark is there nothing has been
+ * appended after the cut, which the leader will ask for again. So if the whole one is there it is right, as far as those behind it continue
+ * it, and nothing the shorter one. If it is gone the rest goes, an open one, too, whose entries came behind all of these: at the next
+ * start they would be taken to follow what is left.
  *
  * A snapshot that comes in the log's place is on the disk before the log's segments are removed. None of these may be read behind it. */
 static bool left_behind(const struct listing *l, const struct segment *s)
 {
-    if (l->begun)
-        return false;
-    return l->mark.from == 0 ? l->snapshot : s->first > reach(l) || is_shortened(l, s);
+    if (l->mark.from == 0)
+        return l->snapshot;
+    if (s->last == 0)
+        return reach(l) < l->mark.closed_to;
+    return s->first > reach(l) || is_shortened(l, s);
 }
 
 static int remove_left_behind(const char *dir, const struct hf_segments_mark *mark, struct hf_error *err)
@@ -227,15 +242,16 @@ static int remove_left_behind(const char *dir, const struct hf_segments_mark *ma
 
     if (rv != 0)
         return rv;
+    rv = hf_dir_sync(dir, err); /* what is taken as done stays so */
     for (size_t i = 0; i < l.n && rv == 0; i++) {
         char path[4096];
-        if (!left_behind(&l, &l.closed[i]))
+        if (!left_behind(&l, &l.all[i]))
             continue;
-        (void)snprintf(path, sizeof path, "%s/%s", dir, l.closed[i].name);
+        (void)snprintf(path, sizeof path, "%s/%s", dir, l.all[i].name);
         if (unlink(path) != 0)
-            rv = fail(err, "remove", dir, l.closed[i].name);
+            rv = fail(err, "remove", dir, l.all[i].name);
     }
-    free(l.closed);
+    free(l.all);
     return rv == 0 ? hf_dir_sync(dir, err) : rv;
 }
 

@@ -286,9 +286,10 @@ void hf_router_follower_behind(struct hf_router *r, bool yes)
         hf_thread_wake(r);
 }
 
-void hf_router_followers(struct hf_router *r, unsigned n)
+void hf_router_followers(struct hf_router *r, unsigned n, unsigned all)
 {
     atomic_store(&r->followers, n);
+    atomic_store(&r->followers_all, all);
 }
 
 void hf_router_read_asked(struct hf_router *r, uint64_t from, uint64_t epoch, uint64_t seq, uint64_t sent_ns)

@@ -39,8 +39,7 @@ bool hf_reads_seek(struct hf_session *s)
     }
     if (s->to_leader)
         return false;
-    /* Not "as many as there are": who may be asked again has changed since they were counted. The node says when none is left. */
-    if (atomic_load(&r->leader) == HF_LEADER_UNKNOWN || s->fruitless >= HF_READS_TRIES)
+    if (atomic_load(&r->leader) == HF_LEADER_UNKNOWN || s->fruitless >= HF_READS_TRIES || s->fruitless >= atomic_load(&r->followers_all))
         elsewhere = 0; /* none that is worth a try */
     if (!here && elsewhere == 0)
         return false;

@@ -88,8 +88,9 @@ void hf_router_lease(struct hf_router *r, uint64_t deadline_ns); /* CLOCK_BOOTTI
 void hf_router_follower_readable(struct hf_router *r, bool yes);
 /* While it may: is it too far behind for new readers? Those it has stay. */
 void hf_router_follower_behind(struct hf_router *r, bool yes);
-/* How many followers elsewhere may be worth a dial: readers go around among them and this node. */
-void hf_router_followers(struct hf_router *r, unsigned n);
+/* How many followers elsewhere may be worth a dial: readers go around among them and this node. Of `all` that are connected, since others may
+ * be asked again by the time a reader has been refused. */
+void hf_router_followers(struct hf_router *r, unsigned n, unsigned all);
 /* Reads that are not older than their asking (fresh.h). Member `from`, a follower in `epoch`, asks how far the WAL goes here. */
 void hf_router_read_asked(struct hf_router *r, uint64_t from, uint64_t epoch, uint64_t seq, uint64_t sent_ns);
 /* The leader of the epoch that is followed here, still, has said so. Only while hf_router_follower_readable(). */

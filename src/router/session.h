@@ -108,7 +108,7 @@ struct hf_router {
     atomic_uint hold; /* answers of the gate are withheld while above 0 (S11) */
     atomic_bool draining, readable;
     atomic_bool behind;     /* readable, but too far behind for new readers */
-    atomic_uint followers;  /* elsewhere, that may be readable */
+    atomic_uint followers, followers_all; /* elsewhere: that may be readable, that are connected */
     atomic_uint turn;       /* of the next reader */
     atomic_uint_least64_t reads_here, reads_elsewhere, reads_leader, reads_waited, reads_given_up;
     atomic_bool unfurnished; /* the roles that clients log in as are being made */

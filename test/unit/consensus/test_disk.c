@@ -337,6 +337,10 @@ static void test_a_snapshot_beside_what_is_left(void **state)
     x->alone = false;
     RUN_UNTIL(w, x->failed > 0);
     assert_int_equal(x->restored, 0);
+    node_again(w, 3, NEVER_MS); /* the snapshot is there: that segment is not read behind it */
+    assert_int_not_equal(access(path, F_OK), 0);
+    apply(w, &w->nodes[0], ENTRIES);
+    RUN_UNTIL(w, x->applied == ENTRIES + 1 && x->sum == w->nodes[0].sum);
     world_close(w);
 }
 
@@ -366,7 +370,7 @@ static void mark(const char *dir, uint64_t from, uint64_t term, uint64_t index)
 {
     struct hf_error err = {0};
 
-    assert_int_equal(hf_segments_mark(dir, &(struct hf_segments_mark){from, term, index}, &err), 0);
+    assert_int_equal(hf_segments_mark(dir, &(struct hf_segments_mark){from, term, index, 0}, &err), 0);
 }
 
 static void test_what_a_directory_holds(void **state)
@@ -398,34 +402,51 @@ static void test_what_a_directory_holds(void **state)
     assert_non_null(strstr(err.text, dir));
 }
 
-/* What a start makes of the segments of `before`, a character each, when `mark` has been left: as in `after`. */
-static void tidied(const char *dir, const char *before, const char *after, bool begun)
+static const struct {
+    char is;
+    const char *name;
+} segments[] = {
+    {'a', "0000000000000001-0000000000000007"}, /* what a cut at 8 leaves of A */
+    {'A', "0000000000000001-0000000000000010"},
+    {'B', "0000000000000011-0000000000000020"},
+    {'C', "0000000000000021-0000000000000025"},
+    {'h', "0000000000000008-0000000000000008"}, /* appended after it */
+    {'o', "open-7"},                            /* begun */
+};
+
+static void there_are(const char *dir, const char *which)
 {
-    static const struct {
-        char is;
-        const char *name;
-    } all[] = {
-        {'a', "0000000000000001-0000000000000007"}, /* what a cut at 8 leaves of A */
-        {'A', "0000000000000001-0000000000000010"}, {'B', "0000000000000011-0000000000000020"},
-        {'C', "0000000000000021-0000000000000025"}, {'h', "0000000000000008-0000000000000008"},
-    };
+    for (size_t i = 0; i < sizeof segments / sizeof segments[0]; i++) {
+        char path[512];
+        (void)snprintf(path, sizeof path, "%s/%s", dir, segments[i].name);
+        (void)unlink(path);
+        if (strchr(which, segments[i].is) != NULL)
+            make(dir, segments[i].name, BEGUN);
+    }
+}
+
+/* What a start makes of the segments of `before`, a character each: `after`. */
+static void tidied(const char *dir, const char *before, const char *after)
+{
     struct hf_error err = {0};
     bool was_marked = is_there(dir, "mark");
 
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (strchr(before, all[i].is) != NULL)
-            make(dir, all[i].name, BEGUN);
-    make(dir, "open-7", begun ? "\1\0\0\0\0\0\0\0\0" : "\0\0\0\0\0\0\0\0\0", 9);
+    there_are(dir, before);
+    make(dir, "open-8", ZEROS);
     assert_int_equal(hf_segments_tidy(dir, &err), 0);
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        char path[512];
-        if (is_there(dir, all[i].name) != (strchr(after, all[i].is) != NULL))
-            fail_msg("%s%s: %s is%s there", before, was_marked ? ", marked" : "", all[i].name, is_there(dir, all[i].name) ? "" : " not");
-        (void)snprintf(path, sizeof path, "%s/%s", dir, all[i].name);
-        (void)unlink(path);
-    }
+    for (size_t i = 0; i < sizeof segments / sizeof segments[0]; i++)
+        if (is_there(dir, segments[i].name) != (strchr(after, segments[i].is) != NULL))
+            fail_msg("%s%s: %s is%s there", before, was_marked ? ", marked" : "", segments[i].name,
+                     is_there(dir, segments[i].name) ? "" : " not");
     assert_false(is_there(dir, "mark"));
-    assert_true(is_there(dir, "open-7"));
+    assert_true(is_there(dir, "open-8"));
+}
+
+static void cut_tidied(const char *dir, uint64_t from, const char *marked, const char *before, const char *after)
+{
+    there_are(dir, marked);
+    mark(dir, from, 0, 0);
+    tidied(dir, before, after);
 }
 
 /* A death anywhere in a cut; and what has been lost, which nobody may mistake for that. */
@@ -433,27 +454,30 @@ static void test_what_a_cut_has_left_behind(void **state)
 {
     static const struct {
         const char *before, *after;
-    } cases[] = {{"ABC", "ABC"}, {"aABC", "ABC"}, {"aBC", "a"},  {"aC", "a"},  {"a", "a"},
-                 {"aAC", "A"} /* in another order */,           {"aAB", "AB"}, {"AC", "A"}, {"", ""}};
+    } cases[] = {{"ABC", "ABC"}, {"aABC", "ABC"}, {"aBC", "a"}, {"aC", "a"},   {"a", "a"}, {"aAC", "A"} /* in another order */,
+                 {"aAB", "AB"},  {"AC", "A"},     {"", ""},
+                 {"ABCo", "ABCo"} /* it could not be closed, and nothing has been removed */, {"aABCo", "ABCo"},
+                 {"aBCo", "a"} /* nor could it here, and it follows nothing any more */, {"ao", "a"}, {"aABo", "AB"}};
     char dir[] = "/tmp/hf-segments-XXXXXX";
     struct hf_error err = {0};
 
     (void)state;
     assert_non_null(mkdtemp(dir));
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        mark(dir, 8, 0, 0);
-        tidied(dir, cases[i].before, cases[i].after, false);
-        mark(dir, 8, 0, 0);
-        tidied(dir, cases[i].before, cases[i].before, true); /* it had not begun */
-        tidied(dir, cases[i].before, cases[i].before, false);
+        cut_tidied(dir, 8, "ABCo", cases[i].before, cases[i].after);
+        tidied(dir, cases[i].before, cases[i].before); /* without a mark */
     }
-    mark(dir, 11, 0, 0); /* where a segment begins */
-    tidied(dir, "ABC", "ABC", false);
-    mark(dir, 11, 0, 0);
-    tidied(dir, "AC", "A", false);
-    mark(dir, 1, 0, 0); /* all of it */
-    tidied(dir, "BC", "", false);
-    tidied(dir, "ahBC", "ahBC", false); /* appended after it, when the mark is gone */
+    cut_tidied(dir, 8, "AB", "ABC", "ABC"); /* C was the open one, and has been closed */
+    cut_tidied(dir, 8, "AB", "aC", "a");
+    cut_tidied(dir, 11, "ABC", "ABC", "ABC"); /* where a segment begins */
+    cut_tidied(dir, 11, "ABC", "AC", "A");
+    cut_tidied(dir, 22, "ABo", "ABo", "ABo"); /* all of it in the open one, which could not be closed */
+    cut_tidied(dir, 1, "ABC", "BC", ""); /* all there is */
+    tidied(dir, "ahBC", "ahBC");
+    make(dir, "open-9", BEGUN);
+    there_are(dir, "ABo");
+    assert_int_equal(hf_segments_mark(dir, &(struct hf_segments_mark){8, 0, 0, 0}, &err), 1); /* another is still to be closed */
+    assert_false(is_there(dir, "mark"));
     assert_int_equal(hf_dir_remove(dir, &err), 0);
 }
 
@@ -469,15 +493,15 @@ static void test_what_a_snapshot_has_left_behind(void **state)
     make(dir, "snapshot-2-9-12345.meta", BEGUN);
     make(dir, "snapshot-3-15-12345", BEGUN); /* without its other half it is none */
     mark(dir, 0, 3, 15);
-    tidied(dir, "ABC", "ABC", false);
+    tidied(dir, "ABCo", "ABCo");
     make(dir, "snapshot-3-15-12345.meta", BEGUN);
     mark(dir, 0, 3, 15);
-    tidied(dir, "ABC", "ABC", true);
+    tidied(dir, "ABC", "");
     mark(dir, 0, 3, 15);
-    tidied(dir, "ABC", "", false);
+    tidied(dir, "BC", "");
     mark(dir, 0, 3, 15);
-    tidied(dir, "BC", "", false);
-    tidied(dir, "BC", "BC", false);
+    tidied(dir, "o", ""); /* it could not be closed: its entries would be read behind the snapshot */
+    tidied(dir, "BCo", "BCo");
     assert_true(is_there(dir, "snapshot-2-9-12345"));
     make(dir, "mark", "from 8", 6);
     assert_true(hf_segments_tidy(dir, &err) < 0);

@@ -368,7 +368,7 @@ static void front_of_a_late_one(void **state)
 
     (void)state;
     hf_router_leader(f->r, HF_LEADER_ELSEWHERE, 1);
-    hf_router_followers(f->r, 1);
+    hf_router_followers(f->r, 1, 1);
     client_prove(f, hello(fd), NULL);
     RUN_UNTIL(f, f->dial != NULL);
     leader = dial_take(f);

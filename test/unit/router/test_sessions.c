@@ -341,7 +341,7 @@ static void readers_elsewhere(void **state)
     (void)state;
     fixture_open_gate(f, 1);
     hf_router_leader(f->r, HF_LEADER_HERE, 1);
-    hf_router_followers(f->r, 2);
+    hf_router_followers(f->r, 2, 2);
     fd = client_start(f, true);
     run_until(f, &f->dials, 1);
     assert_int_equal(f->dial_to, HF_TO_FOLLOWER);
@@ -415,7 +415,7 @@ static void readers_on_the_leader(void **state)
     f->arg = seen;
     fixture_open_gate(f, 1);
     hf_router_leader(f->r, HF_LEADER_HERE, 1);
-    hf_router_followers(f->r, 1); /* when they were counted: another one may be asked again since */
+    hf_router_followers(f->r, 1, 3); /* when they were counted: another one may be asked again since */
     fd = client_start(f, true);
     for (unsigned i = 1; i <= 3; i++) {
         run_until(f, &f->dials, i);

@@ -732,7 +732,7 @@ static void reader(void **state)
     hear_ready(f, fd, 'I');
     done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
     ask(f, fd, server, "SELECT f()");
-    hf_router_followers(f->r, 1);
+    hf_router_followers(f->r, 1, 1);
     hf_router_follower_readable(f->r, false);
     run_until(f, &f->readers_gone, 1);
     hear_plain_error(f, fd, "40001");
