@@ -56,6 +56,11 @@ void hf_params_set(struct hf_params *p, const uint8_t *body, size_t n)
     p->len += n;
 }
 
+bool hf_params_same(const struct hf_params *a, const struct hf_params *b)
+{
+    return a->len == b->len && (a->len == 0 || memcmp(a->bytes, b->bytes, a->len) == 0);
+}
+
 size_t hf_params_differ(const struct hf_params *before, const struct hf_params *now, uint8_t *out, size_t cap)
 {
     size_t used = 0;

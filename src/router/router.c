@@ -200,6 +200,7 @@ static void stop_run(void *arg)
     uv_close((uv_handle_t *)&t->timer, NULL);
     uv_close((uv_handle_t *)&t->turn, NULL);
     hf_mailbox_close(t->mailbox);
+    hf_poller_close(t);
 }
 
 static int thread_open(struct hf_router *r, struct hf_thread *t)
@@ -214,6 +215,12 @@ static int thread_open(struct hf_router *r, struct hf_thread *t)
     if (t->mailbox == NULL) {
         (void)uv_loop_close(&t->loop);
         return HF_ENOMEM;
+    }
+    if (!hf_poller_open(t)) {
+        hf_mailbox_close(t->mailbox);
+        (void)uv_run(&t->loop, UV_RUN_DEFAULT);
+        (void)uv_loop_close(&t->loop);
+        return HF_EIO;
     }
     hf_share_thread_open(t, (unsigned)(t - r->threads));
     hf_silent_thread_open(t);

@@ -3,6 +3,7 @@
 #define HF_ROUTER_SESSION_H
 
 #include <stdatomic.h>
+#include <sys/epoll.h>
 
 #include "base/allow.h"
 #include "base/listener.h"
@@ -27,15 +28,28 @@ enum {
     HF_ROUTER_READ_BYTES = 64 * 1024, /* one read; the most that one direction of a session keeps */
     HF_ROUTER_CLIENT_BYTES = HF_ROUTER_READ_BYTES - HF_SHARE_PREFIX_MAX, /* of a client's: what is said in front of it has room, too */
     HF_ROUTER_TIMER_MS = 10,
+    HF_ROUTER_NEWS = 128, /* of sockets, told in one turn of a loop */
     HF_ROUTER_SQL_BYTES = 4 * 1024 * 1024, /* verdicts about statements, each thread */
     HF_ROUTER_STACK_BYTES = 8 * 1024 * 1024, /* the grammar descends with what a text nests; not by ulimit -s */
 };
 
 struct hf_round;
+struct hf_end;
+
+/* The ends of a thread's sessions: end.c. */
+struct hf_poller {
+    int fd; /* epoll(7)'s */
+    uv_poll_t poll;
+    uv_prepare_t tidy;
+    struct epoll_event news[HF_ROUTER_NEWS];
+    int n, at; /* of them; the one that is told */
+    struct hf_end *gone; /* freed when nobody is in the middle of one */
+};
 
 struct hf_thread {
     struct hf_router *r;
     uv_loop_t loop;
+    struct hf_poller poller;
     uv_thread_t id;
     struct hf_mailbox *mailbox;
     uv_timer_t timer; /* runs while n_waiting > 0 */
@@ -144,13 +158,15 @@ struct hf_flow {
     size_t at, len;
 };
 
-/* An end that can be exchanged while the session lives: libuv closes handles later. */
+/* An end that can be exchanged while the session lives. */
 struct hf_end {
-    uv_poll_t poll; /* first: freed by its address */
+    struct hf_thread *t;
+    struct hf_session *s;
     int fd;
     int events;
     bool empty; /* the last look has found all of it: the loop says when there is more */
     struct hf_session *last; /* freed with it: the session whose front this was */
+    struct hf_end *next;     /* in gone */
 };
 
 /* What the startup packet says, perhaps cut; for people. */
@@ -270,6 +286,8 @@ void hf_startup_begin(struct hf_session *s);
 void hf_startup_read(struct hf_session *s); /* something has come, or can be written */
 
 /* end.c */
+bool hf_poller_open(struct hf_thread *t);
+void hf_poller_close(struct hf_thread *t); /* the last of the thread's: all ends are closed */
 struct hf_end *hf_end_open(struct hf_session *s,
                            int fd);             /* NULL: out of memory; fd is closed then */
 void hf_end_close(struct hf_end *e);            /* with its descriptor */

@@ -33,6 +33,8 @@ static bool tell_params(struct hf_session *s, const struct hf_params *now)
     uint8_t out[HF_PARAMS_MAX * 2];
     size_t n;
 
+    if (hf_params_same(&sv->told, now)) /* as a rule */
+        return true;
     hf_share_hide(s, now);
     n = hf_params_differ(&sv->told, now, out, sizeof out);
     if (n == 0)
@@ -184,7 +186,7 @@ static void attach(struct hf_session *s, struct hf_server *v)
     s->share->own = false;
     hf_end_close(s->back); /* the tunnel that the role was asked about in */
     s->back = v->end;
-    s->back->poll.data = s;
+    s->back->s = s;
     s->opening = v->opening;
     s->leader_epoch = v->leader_epoch;
     s->taken = v->taken;

@@ -323,6 +323,7 @@ static void pinned(void **state)
     hear_type(t.f, t.a, 'A');
     hear_nothing(t.f, t.b, 20);
     close(t.a); /* it goes with its connection, and the other gets one of its own */
+    t.a = -1;
     {
         int second = server_accept(t.f);
         server_log_in(second);
