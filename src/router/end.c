@@ -2,7 +2,10 @@
  *
  * By an epoll of the thread's own, in its loop as one descriptor. libuv's takes a descriptor out and puts it in again whenever something else is
  * waited for (uv_poll_start), and that is twice in each transaction of a session that waits for a server connection: four system calls, a
- * seventh of all that a router did then. */
+ * seventh of all that a router did then. Here a change costs one, and none as a rule, for epoll says each thing once (EPOLLET): what it has said
+ * and nobody has done is known here, and what is not waited for needs not be taken out. It is asked again for what was left.
+ *
+ * OpenSSL reads and writes by itself, so it is not known here what it has left: of TLS each thing is said as long as it is so. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -22,6 +25,58 @@ static int told(uint32_t events)
            ((events & EPOLLRDHUP) != 0 ? UV_DISCONNECT : 0);
 }
 
+static bool is_tls(const struct hf_end *e)
+{
+    return e == e->s->front && e->s->tls != NULL;
+}
+
+/* Has it been said already, and not been done? */
+static bool is_left(const struct hf_end *e, int events)
+{
+    return ((events & UV_READABLE) != 0 && !e->empty) || (events & UV_WRITABLE) != 0 || ((events & UV_DISCONNECT) != 0 && e->hup);
+}
+
+static void control(struct hf_end *e, int what)
+{
+    struct epoll_event is = {.events = e->armed, .data.ptr = e};
+
+    if (epoll_ctl(e->t->poller.fd, what, e->fd, &is) != 0)
+        abort(); /* nobody would be told of this one again; or it is not ours any more */
+}
+
+static void arm(struct hf_end *e)
+{
+    bool known = e->armed != 0;
+
+    e->armed = asked(e->events);
+    if (!is_tls(e)) /* the end comes with something to read */
+        e->armed |= EPOLLET | ((e->armed & EPOLLIN) != 0 ? (uint32_t)EPOLLRDHUP : 0);
+    e->again = true;
+    control(e, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD);
+}
+
+/* Can what is waited for now be heard of as it is armed? Room to write is told as often as there is some more. */
+static bool is_armed_for(const struct hf_end *e, uint32_t events)
+{
+    return (e->armed & EPOLLET) != 0 && !is_tls(e) && (events & ~e->armed) == 0 && (e->armed & ~events & EPOLLOUT) == 0;
+}
+
+void hf_end_want(struct hf_end *e, int events)
+{
+    int was;
+
+    if (e == NULL || (e->events == events && events == 0))
+        return;
+    was = e->events;
+    e->events = events;
+    if (events == 0) {
+        control(e, EPOLL_CTL_DEL);
+        e->armed = 0;
+    } else if (!is_armed_for(e, asked(events)) ? was != events || e->armed == 0 : is_left(e, events)) {
+        arm(e);
+    }
+}
+
 /* What epoll says without being asked to stands for all that is waited for: to do it shows what is the matter. */
 static void tell(struct hf_end *e, uint32_t events)
 {
@@ -29,6 +84,9 @@ static void tell(struct hf_end *e, uint32_t events)
     uint32_t wanted = asked(e->events);
     bool broken = (events & EPOLLERR) != 0;
 
+    e->hup = e->hup || (events & (EPOLLRDHUP | EPOLLHUP)) != 0;
+    if (broken || e->hup || (events & EPOLLIN) != 0 || is_tls(e)) /* TLS may read once it could write */
+        e->empty = false;
     if ((events & EPOLLHUP) != 0)
         events |= wanted;
     events &= wanted;
@@ -36,9 +94,10 @@ static void tell(struct hf_end *e, uint32_t events)
         hf_end_want(e, 0);
     else if (events == 0)
         return;
-    if (broken || (events & EPOLLIN) != 0 || (e == s->front && s->tls != NULL)) /* TLS may read once it could write */
-        e->empty = false;
+    e->again = false;
     hf_session_event(s, e == s->front, broken, broken ? 0 : told(events));
+    if (!e->again && (e->armed & EPOLLET) != 0 && is_left(e, e->events))
+        arm(e);
 }
 
 /* -- all of a thread's ---------------------------------------------------------------------------------- */
@@ -126,17 +185,6 @@ void hf_end_close(struct hf_end *e)
         close(hf_end_take(e));
 }
 
-void hf_end_want(struct hf_end *e, int events)
-{
-    struct epoll_event is = {.events = asked(events), .data.ptr = e};
-
-    if (e == NULL || e->events == events)
-        return;
-    if (epoll_ctl(e->t->poller.fd, events == 0 ? EPOLL_CTL_DEL : e->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, e->fd, &is) != 0)
-        abort(); /* nobody would be told of this one again; or it is not ours any more */
-    e->events = events;
-}
-
 static ssize_t receive(int fd, uint8_t *p, size_t n, int flags)
 {
     ssize_t got;
@@ -154,7 +202,7 @@ ssize_t hf_end_read(struct hf_end *e, uint8_t *p, size_t n)
 {
     ssize_t got = e->empty ? 0 : receive(e->fd, p, n, 0);
 
-    e->empty = got >= 0 && (size_t)got < n;
+    e->empty = got >= 0 && (size_t)got < n && !e->hup;
     return got;
 }
 

@@ -164,6 +164,9 @@ struct hf_end {
     struct hf_session *s;
     int fd;
     int events;
+    uint32_t armed; /* what epoll knows of it; 0: nothing */
+    bool again;     /* it has been asked since it said something */
+    bool hup;       /* the other end has ended, and there may be something to read before that */
     bool empty; /* the last look has found all of it: the loop says when there is more */
     struct hf_session *last; /* freed with it: the session whose front this was */
     struct hf_end *next;     /* in gone */
