@@ -27,6 +27,7 @@ static void listen_cb(uv_poll_t *poll, int status, int events)
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
+            l->told = false;
             l->arrived(l->ctx, fd);
             continue;
         }
@@ -34,7 +35,10 @@ static void listen_cb(uv_poll_t *poll, int status, int events)
             continue;
         if (errno == EAGAIN)
             return;
-        hf_warn("%s: cannot accept: %s (hint: raise the limit of open files)", l->who, strerror(errno));
+        if (!l->told)
+            hf_warn("%s: cannot accept: %s%s", l->who, strerror(errno),
+                    errno == EMFILE || errno == ENFILE ? " (hint: raise the limit of open files)" : "");
+        l->told = true;
         (void)uv_poll_stop(&l->poll);
         (void)uv_timer_start(&l->pause, pause_over, PAUSE_MS, 0);
         return;

@@ -3,6 +3,8 @@
 #ifndef HF_BASE_LISTENER_H
 #define HF_BASE_LISTENER_H
 
+#include <stdbool.h>
+
 #include <uv.h>
 
 struct hf_listener {
@@ -10,6 +12,7 @@ struct hf_listener {
     uv_poll_t poll;
     uv_timer_t pause;
     const char *who; /* for the log */
+    bool told;       /* that it cannot accept */
     void (*arrived)(void *ctx, int fd);
     void (*stopped)(void *ctx);
     void *ctx;

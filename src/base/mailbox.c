@@ -14,7 +14,7 @@ struct hf_mailbox {
     struct letter *first, **end;
 };
 
-static void run_all(struct hf_mailbox *m)
+void hf_mailbox_run(struct hf_mailbox *m)
 {
     struct letter *l;
 
@@ -33,7 +33,7 @@ static void run_all(struct hf_mailbox *m)
 
 static void async_cb(uv_async_t *async)
 {
-    run_all(async->data);
+    hf_mailbox_run(async->data);
 }
 
 struct hf_mailbox *hf_mailbox_open(uv_loop_t *loop)
@@ -80,6 +80,6 @@ static void closed_cb(uv_handle_t *handle)
 
 void hf_mailbox_close(struct hf_mailbox *m)
 {
-    run_all(m);
+    hf_mailbox_run(m);
     uv_close((uv_handle_t *)&m->async, closed_cb);
 }

@@ -464,18 +464,18 @@ void hf_conn_dial(struct hf_pump *pump, struct conn *c)
     (void)uv_timer_start(&c->timer, impatient_cb, IMPATIENT_MS, 0);
 }
 
-/* Anybody may connect. Who is slow to say who it is makes room for the next, so that a node is never kept out for long; each of
- * them costs a descriptor, and memory for TLS. */
+/* Anybody may connect, and each costs a descriptor, and memory for TLS. Who has said least of who it is makes room for the next, and of
+ * those who has had longest. */
 static void make_room(struct hf_pump *pump)
 {
-    struct conn *oldest = NULL;
+    struct conn *goes = NULL;
 
     if (pump->n_strangers < HF_STRANGERS_MAX)
         return;
-    for (struct conn *c = pump->conns; c != NULL; c = c->next)
-        if (c->stranger)
-            oldest = c;
-    hf_conn_close(oldest, HF_EBUSY, "too many others");
+    for (struct conn *c = pump->conns; c != NULL; c = c->next) /* the newest is the first; states are in their order */
+        if (c->stranger && (goes == NULL || c->state <= goes->state))
+            goes = c;
+    hf_conn_close(goes, HF_EBUSY, "too many others");
 }
 
 void hf_conn_accept(struct hf_pump *pump, int fd)

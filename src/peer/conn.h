@@ -33,6 +33,7 @@ struct hf_pumps {
     struct hf_pump pumps[HF_PUMPS];
     unsigned next;
     struct hf_listener tcp, beside; /* on pumps[0]; beside: in the local runtime, what hf_net_beside() says */
+    unsigned arrivals;              /* pumps[0] counts them */
     bool closing;                   /* control loop only: callbacks are over */
 };
 

@@ -240,7 +240,7 @@ static void arrived(void *ctx, int fd)
     struct hf_pumps *p = ctx;
     struct order *o = must(calloc(1, sizeof *o));
 
-    o->pump = &p->pumps[(unsigned)fd % HF_PUMPS];
+    o->pump = &p->pumps[p->arrivals++ % HF_PUMPS];
     o->fd = fd;
     hf_mailbox_post(o->pump->mailbox, accept_run, o);
 }

@@ -33,26 +33,27 @@ static bool is_tls(const struct hf_end *e)
 /* Has it been said already, and not been done? */
 static bool is_left(const struct hf_end *e, int events)
 {
-    return ((events & UV_READABLE) != 0 && !e->empty) || (events & UV_WRITABLE) != 0 || ((events & UV_DISCONNECT) != 0 && e->hup);
+    return ((events & UV_READABLE) != 0 && !e->empty) || (events & UV_WRITABLE) != 0 || ((events & UV_DISCONNECT) != 0 && e->hup) ||
+           (events != 0 && e->broken);
 }
 
-static void control(struct hf_end *e, int what)
+static bool control(struct hf_end *e, int what)
 {
     struct epoll_event is = {.events = e->armed, .data.ptr = e};
 
-    if (epoll_ctl(e->t->poller.fd, what, e->fd, &is) != 0)
-        abort(); /* nobody would be told of this one again; or it is not ours any more */
+    return epoll_ctl(e->t->poller.fd, what, e->fd, &is) == 0;
 }
 
 static void arm(struct hf_end *e)
 {
-    bool known = e->armed != 0;
-
     e->armed = asked(e->events);
-    if (!is_tls(e)) /* the end comes with something to read */
-        e->armed |= EPOLLET | ((e->armed & EPOLLIN) != 0 ? (uint32_t)EPOLLRDHUP : 0);
+    if (!is_tls(e) || e->events == 0)
+        e->armed |= EPOLLET;
+    if (!is_tls(e) && (e->armed & EPOLLIN) != 0)
+        e->armed |= EPOLLRDHUP; /* the end comes with something to read */
     e->again = true;
-    control(e, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD);
+    if (!control(e, EPOLL_CTL_MOD))
+        abort(); /* it takes no memory: this descriptor is not ours any more */
 }
 
 /* Can what is waited for now be heard of as it is armed? Room to write is told as often as there is some more. */
@@ -65,16 +66,12 @@ void hf_end_want(struct hf_end *e, int events)
 {
     int was;
 
-    if (e == NULL || (e->events == events && events == 0))
+    if (e == NULL)
         return;
     was = e->events;
     e->events = events;
-    if (events == 0) {
-        control(e, EPOLL_CTL_DEL);
-        e->armed = 0;
-    } else if (!is_armed_for(e, asked(events)) ? was != events || e->armed == 0 : is_left(e, events)) {
+    if (!is_armed_for(e, asked(events)) ? was != events : is_left(e, events))
         arm(e);
-    }
 }
 
 /* What epoll says without being asked to stands for all that is waited for: to do it shows what is the matter. */
@@ -82,33 +79,37 @@ static void tell(struct hf_end *e, uint32_t events)
 {
     struct hf_session *s = e->s;
     uint32_t wanted = asked(e->events);
-    bool broken = (events & EPOLLERR) != 0;
 
     e->hup = e->hup || (events & (EPOLLRDHUP | EPOLLHUP)) != 0;
-    if (broken || e->hup || (events & EPOLLIN) != 0 || is_tls(e)) /* TLS may read once it could write */
+    e->broken = e->broken || (events & EPOLLERR) != 0;
+    if (e->broken || e->hup || (events & EPOLLIN) != 0 || is_tls(e)) /* TLS may read once it could write */
         e->empty = false;
     if ((events & EPOLLHUP) != 0)
         events |= wanted;
     events &= wanted;
-    if (broken)
-        hf_end_want(e, 0);
-    else if (events == 0)
+    if (e->events == 0 || (events == 0 && !e->broken))
         return;
+    if (e->broken)
+        hf_end_want(e, 0);
     e->again = false;
-    hf_session_event(s, e == s->front, broken, broken ? 0 : told(events));
+    hf_session_event(s, e == s->front, e->broken, e->broken ? 0 : told(events));
     if (!e->again && (e->armed & EPOLLET) != 0 && is_left(e, e->events))
         arm(e);
 }
 
 /* -- all of a thread's ---------------------------------------------------------------------------------- */
 
+/* Letters first: whoever has been cancelled, and says something then, has it done. The other way round that would be cancelled. */
 static void poll_cb(uv_poll_t *poll, int status, int events)
 {
-    struct hf_poller *p = poll->data;
+    struct hf_thread *t = poll->data;
+    struct hf_poller *p = &t->poller;
 
     (void)status;
     (void)events;
     p->n = epoll_wait(p->fd, p->news, HF_ROUTER_NEWS, 0);
+    p->at = -1;
+    hf_mailbox_run(t->mailbox);
     for (p->at = 0; p->at < p->n; p->at++)
         if (p->news[p->at].data.ptr != NULL)
             tell(p->news[p->at].data.ptr, p->news[p->at].events);
@@ -138,7 +139,8 @@ bool hf_poller_open(struct hf_thread *t)
         return false;
     }
     (void)uv_prepare_init(&t->loop, &p->tidy);
-    p->poll.data = p->tidy.data = p;
+    p->poll.data = t;
+    p->tidy.data = p;
     (void)uv_poll_start(&p->poll, UV_READABLE, poll_cb);
     (void)uv_prepare_start(&p->tidy, tidy_cb);
     return true;
@@ -158,19 +160,23 @@ struct hf_end *hf_end_open(struct hf_session *s, int fd)
 {
     struct hf_end *e = calloc(1, sizeof *e);
 
-    if (e == NULL) {
-        close(fd);
-        return NULL;
+    if (e != NULL) {
+        *e = (struct hf_end){.t = s->t, .s = s, .fd = fd, .armed = EPOLLIN | EPOLLRDHUP | EPOLLET, .empty = true};
+        if (control(e, EPOLL_CTL_ADD))
+            return e;
     }
-    *e = (struct hf_end){.t = s->t, .s = s, .fd = fd};
-    return e;
+    free(e);
+    close(fd);
+    return NULL;
 }
 
 int hf_end_take(struct hf_end *e)
 {
     struct hf_poller *p = &e->t->poller;
 
-    hf_end_want(e, 0);
+    e->events = 0;
+    if (!control(e, EPOLL_CTL_DEL))
+        abort(); /* not ours any more */
     for (int i = p->at + 1; i < p->n; i++)
         if (p->news[i].data.ptr == e)
             p->news[i].data.ptr = NULL;
@@ -202,8 +208,14 @@ ssize_t hf_end_read(struct hf_end *e, uint8_t *p, size_t n)
 {
     ssize_t got = e->empty ? 0 : receive(e->fd, p, n, 0);
 
-    e->empty = got >= 0 && (size_t)got < n && !e->hup;
+    e->empty = got >= 0 && (size_t)got < n && !e->hup && !e->broken;
     return got;
+}
+
+bool hf_end_wait(struct hf_end *e)
+{
+    e->empty = !e->hup && !e->broken;
+    return e->empty;
 }
 
 void hf_end_look(struct hf_end *e)

@@ -54,7 +54,7 @@ static bool is_paused(const struct hf_session *s)
 /* Is nothing taken from the client now? */
 static bool is_quiet(const struct hf_session *s)
 {
-    return is_paused(s) || hf_login_is_under_way(s) || hf_fresh_waits(s) ||
+    return is_paused(s) || hf_login_is_under_way(s) || hf_fresh_waits(s) || (s->down.len > 0 && hf_survive_is_filtering(s)) ||
            (s->fresh && !s->from_tunnel && !s->dialogue.started); /* what came before could not wait for its turn */
 }
 
@@ -180,7 +180,7 @@ static int up_once(struct hf_session *s)
 
     if (s->up.len > 0 && !up_flush(s))
         deafen(s);
-    if (s->up.len > 0 || s->deaf || is_quiet(s) || (s->down.len > 0 && hf_survive_is_filtering(s)) || hf_share_is_due(s))
+    if (s->up.len > 0 || s->deaf || is_quiet(s) || hf_share_is_due(s))
         return 0;
     n = client_read(s);
     if (n <= 0)

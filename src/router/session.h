@@ -164,9 +164,10 @@ struct hf_end {
     struct hf_session *s;
     int fd;
     int events;
-    uint32_t armed; /* what epoll knows of it; 0: nothing */
-    bool again;     /* it has been asked since it said something */
+    uint32_t armed; /* what epoll has been asked to say of it */
+    bool again;     /* and that since it said something */
     bool hup;       /* the other end has ended, and there may be something to read before that */
+    bool broken;
     bool empty; /* the last look has found all of it: the loop says when there is more */
     struct hf_session *last; /* freed with it: the session whose front this was */
     struct hf_end *next;     /* in gone */
@@ -298,6 +299,7 @@ int hf_end_take(struct hf_end *e);              /* closes all but the descriptor
 void hf_end_want(struct hf_end *e, int events); /* UV_READABLE...; NULL is fine */
 ssize_t hf_end_read(struct hf_end *e, uint8_t *p, size_t n); /* 0: nothing now, which costs no system call if it is known; -1: over */
 ssize_t hf_end_peek(struct hf_end *e, uint8_t *p, size_t n); /* the same, and they stay; always looks */
+bool hf_end_wait(struct hf_end *e); /* what a peek has shown is not enough: until there is more. False: there will be no more */
 void hf_end_look(struct hf_end *e); /* the next read looks, too, whatever the loop has said: for what must not be missed by one turn */
 
 /* front.c: the client's end, plain or through TLS. */

@@ -22,6 +22,7 @@ void hf_share_answer_cancelled(struct hf_session *s)
     if (rest == 0) {
         if (s->survive->filter == HF_FILTER_CANCEL && s->survive->client.have == 0)
             s->survive->filter = HF_FILTER_NONE; /* there was no statement: what comes next is not meant */
+        hf_end_want(s->front, hf_front_events(s, UV_READABLE));
         return;
     }
     if (!hf_survive_keep(s, bytes, rest))

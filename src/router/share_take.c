@@ -379,7 +379,7 @@ int hf_share_swallow(struct hf_session *s, size_t *most)
         n = hf_end_peek(s->back, b, sizeof b);
         len = n >= 5 ? hf_wire_length(b) : 0;
         if (n <= 0 || len < 5)
-            return n < 0 || n >= 5 ? -1 : 0;
+            return n < 0 || n >= 5 || !hf_end_wait(s->back) ? -1 : 0;
         if (b[0] != (uint8_t)awaits[0]) {
             *most = len < *most ? len : *most;
             return memchr("NSA^", b[0], 4) != NULL ? 1 : -1; /* the server's or the gate's own, or it is not certain what this is */
@@ -387,7 +387,7 @@ int hf_share_swallow(struct hf_session *s, size_t *most)
         if (len > sizeof b)
             return -1;
         if ((size_t)n < len)
-            return 0;
+            return hf_end_wait(s->back) ? 0 : -1;
         if (hf_end_read(s->back, b, len) != (ssize_t)len || (b[0] == 'Z' && (len != 6 || b[5] != 'I')))
             return -1;
         memmove(awaits, awaits + 1, sizeof s->share->awaits - 1);
