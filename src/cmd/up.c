@@ -35,6 +35,7 @@ struct up {
     pid_t supervisor; /* started by us; 0: ran already */
     unsigned long begun_ms;
     char shown[LINE_MAX_CHARS];
+    char locked_out[256]; /* why nobody can log in by the application's account; "": it can be used */
     char dir_hint[HF_PATH_MAX + 8]; /* " --dir X" if a person has to say it to the other verbs */
 };
 
@@ -219,15 +220,14 @@ static bool hopeless(const struct up *u)
     return bad * 2 > u->local.replicas;
 }
 
-/* The first leader makes the roles and the database just after its gate has opened. */
-static bool can_write(const struct hf_local *l, unsigned leader, char *why, size_t cap)
+static bool can_write(const struct hf_local *l, unsigned leader, bool admin, char *why, size_t cap)
 {
     char uri[HF_URI_MAX];
     PGconn *c;
     PGresult *r = NULL;
     bool ok;
 
-    hf_cmd_uri_text(l, leader, leader, false, false, uri, sizeof uri);
+    hf_cmd_uri_text(l, leader, leader, false, admin, uri, sizeof uri);
     c = PQconnectdb(uri);
     if (PQstatus(c) == CONNECTION_OK)
         r = PQexec(c, "SELECT pg_current_xact_id()");
@@ -237,6 +237,22 @@ static bool can_write(const struct hf_local *l, unsigned leader, char *why, size
     PQclear(r);
     PQfinish(c);
     return ok;
+}
+
+/* The first leader makes the roles and the database just after its gate has opened. Later they are the administrator's, who may have
+ * changed the application's password, or taken its login away. */
+static bool takes_writes(struct up *u, unsigned leader, char *why, size_t cap)
+{
+    char unheard[256];
+
+    if (can_write(&u->local, leader, false, why, cap))
+        return true;
+    if (u->made || !can_write(&u->local, leader, true, unheard, sizeof unheard))
+        return false;
+    if (!can_write(&u->local, leader, false, u->locked_out, sizeof u->locked_out)) /* still: it was not the gate */
+        return true;
+    u->locked_out[0] = '\0';
+    return true;
 }
 
 static int wait_for_writes(struct up *u, struct hf_error *err)
@@ -251,7 +267,7 @@ static int wait_for_writes(struct up *u, struct hf_error *err)
         open = v.leader >= 0 && v.open;
         show_progress(u, &v);
         hf_cmd_look_free(&v);
-        if (open && can_write(&u->local, (unsigned)v.leader, why, sizeof why)) {
+        if (open && takes_writes(u, (unsigned)v.leader, why, sizeof why)) {
             if (u->terminal)
                 printf("\r\033[K");
             return 0;
@@ -320,6 +336,10 @@ static void tell(const struct up *u, const char *leader, json_int_t epoch)
     printf("  read and write   psql '%s'\n", uri);
     hf_cmd_uri_text(l, 0, l->replicas - 1, true, false, uri, sizeof uri);
     printf("  read only        psql '%s'\n\n", uri);
+    if (u->locked_out[0] != '\0')
+        printf("note: %s cannot log in by what `holdfast uri` says%s%s"
+               "hint: that password is of the day when the cluster was made; `holdfast sql --admin%s` can set it again\n\n",
+               l->accounts.app_role, u->locked_out, strchr(u->locked_out, '\n') != NULL ? "" : "\n", dir);
     printf("Try next:\n"
            "  %1$s sql%2$s -c 'SELECT version()'\n"
            "  %1$s status%2$s --watch\n"

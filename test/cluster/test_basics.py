@@ -299,6 +299,20 @@ def test_up_twice_is_harmless(cluster):
     assert cluster.execute("SELECT count(*) FROM ledger WHERE n = %s", (n,)) == [(1,)]
 
 
+def test_up_although_the_applications_password_is_another_now(fresh):
+    cluster = fresh(replicas=1)
+    user, password, _ = cluster.login()
+    cluster.run("sql", "--admin", "-c", f"ALTER ROLE {user} PASSWORD 'another'")
+    cluster.down()
+    begun = time.monotonic()
+    done = cluster.up()
+    assert time.monotonic() - begun < 30
+    assert f"note: {user} cannot log in" in done.stdout and "--admin" in done.stdout
+    cluster.run("sql", "--admin", "-c", f"ALTER ROLE {user} PASSWORD '{password}'")
+    cluster.down()
+    assert "note: " + user not in cluster.up().stdout
+
+
 def test_status_says_which_node_it_cannot_reach(cluster):
     gone = cluster.followers()[0]
     cluster.kill_down(gone)
