@@ -318,8 +318,8 @@ class Cluster:
                     n = self.ledger.take()
                     try:
                         cur.execute("INSERT INTO ledger VALUES (%s)", (n,))
-                    except psycopg2.Error:
-                        self.ledger.note(n, False)
+                    except psycopg2.Error as e:
+                        self.ledger.note(n, False, e)
                         raise
                     self.ledger.note(n, True)
         finally:

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import re
 import threading
 import time
 
@@ -11,11 +12,26 @@ import suite
 
 
 RECENT = 4000
+# With these PostgreSQL or the router says that a statement by itself was not done (docs/clients.md).
+NOT_DONE = ("40001", "25006", "57P03", "53300")
+# What a client may be told while nodes die, disks fill, and followers replay. Anything else was not caused by that.
+MAY_BE_TOLD = re.compile("40001|40P01|57P0[1-5]|08...|25006|53...|58030")
+GARBLED = re.compile("lost synchronization|message contents do not agree|unexpected (response|message|asyn)|no results to fetch")
+
+
+def strange(error):
+    """Why an error of psycopg2's is none that a fault can cause; None: it can."""
+    code, text = error.pgcode, str(error)
+    if GARBLED.search(text):
+        return f"{type(error).__name__}: {text.strip()}"
+    if code is None: # the connection could not be made, or has ended
+        return None if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) else repr(error)
+    return None if MAY_BE_TOLD.fullmatch(code) else f"{code}: {text.strip()}"
 
 
 class Ledger:
     """What clients were told. A row is `acked` once COMMIT's answer came, `unknown` when the
-    connection ended in between (it may be there or not, but never twice)."""
+    connection ended in between (it may be there or not, but never twice), and `denied` when it was told that it was not done."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -25,6 +41,7 @@ class Ledger:
         # (row, monotonic time of its acknowledgement), the last few seconds' worth
         self._recent = collections.deque(maxlen=RECENT)
         self.unknown = set()
+        self.denied = set()
         self.refused = 0
 
     def take(self):
@@ -32,12 +49,14 @@ class Ledger:
             self.newest = next(self._next)
             return self.newest
 
-    def note(self, n, ok):
+    def note(self, n, ok, error=None):
         with self._lock:
             if ok:
                 self.acked.add(n)
                 self.unknown.discard(n)
                 self._recent.append((n, time.monotonic()))
+            elif error is not None and error.pgcode in NOT_DONE:
+                self.denied.add(n)
             else:
                 self.unknown.add(n)
 
@@ -60,23 +79,33 @@ class Ledger:
     def check(self, counts):
         """`counts`: row -> how often it was found."""
         with self._lock:
-            acked, unknown = set(self.acked), set(self.unknown)
+            acked, unknown, denied = set(self.acked), set(self.unknown), set(self.denied)
         lost = sorted(n for n in acked if counts.get(n, 0) == 0)
         double = sorted(n for n, k in counts.items() if k > 1)
-        strange = sorted(n for n in counts if n not in acked and n not in unknown)
+        done = sorted(denied & set(counts))
+        unheard = sorted(n for n in counts if n not in acked and n not in unknown and n not in denied)
         assert not lost, f"{len(lost)} acknowledged rows LOST: {lost[:20]}"
         assert not double, f"rows found more than once: {double[:20]}"
-        assert not strange, f"rows nobody wrote: {strange[:20]}"
+        assert not done, f"rows that are there, and whose client was told that they were not written: {done[:20]}"
+        assert not unheard, f"rows nobody wrote: {unheard[:20]}"
 
 
 class Workers:
     """Threads that work until stop(), or the end of a `with`. One that does not end then has a statement that neither
-    returned nor failed. `works`: each thread's function and its arguments."""
+    returned nor failed; one that has died has had an answer that it could not understand. `works`: each thread's function and its
+    arguments."""
 
     def __init__(self, what, works, end_s=30):
         self._what, self._end_s = what, end_s
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=work, args=args, daemon=True) for work, *args in works]
+        self._died = []
+        self._threads = [threading.Thread(target=self._work, args=(work, *args), daemon=True) for work, *args in works]
+
+    def _work(self, work, *args):
+        try:
+            work(*args)
+        except BaseException as e:  # pylint: disable=broad-exception-caught
+            self._died.append(e)
 
     def __enter__(self):
         for t in self._threads:
@@ -91,6 +120,8 @@ class Workers:
         for t in self._threads:
             t.join(self._end_s)
             assert not t.is_alive(), f"{self._what} hangs: a statement neither returned nor failed"
+        if self._died:
+            raise AssertionError(f"{self._what} died: {self._died[0]!r}") from self._died[0]
 
 
 class WriteLoop(Workers):
@@ -129,7 +160,7 @@ class WriteLoop(Workers):
                         cur.execute("INSERT INTO ledger VALUES (%s)", (n,))
                         ledger.note(n, True)
                     except psycopg2.Error as e:
-                        ledger.note(n, False)
+                        ledger.note(n, False, e)
                         self.errors.append(e)
                         return
                     if self.pause:

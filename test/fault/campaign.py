@@ -1,5 +1,7 @@
 """One run: a cluster, a load, the faults of a schedule, and all checkers."""
 
+import collections
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -39,6 +41,7 @@ class Result:
     spans: list = None                 # gates
     acks: list = None                  # wall clock of each acknowledged row
     counts: dict = dataclasses.field(default_factory=dict)
+    missed: int = 0                    # of the events: who was to be hit was not there, or could not be
     recovery_s: float = None
     anomalies: list = dataclasses.field(default_factory=list)
     trouble: str = ""                  # what kept the run from its end
@@ -67,7 +70,7 @@ class Result:
     def facts(self):
         """For programs."""
         return {"seed": self.seed, "verdict": self.verdict, "passed": self.passed, "seconds": self.seconds, "nodes": self.nodes,
-                "pool": self.pool, "version": self.version, "recovery_s": self.recovery_s, "bound_s": self.bound_s, **self.counts,
+                "pool": self.pool, "version": self.version, "faults": len(self.events) - self.missed, "recovery_s": self.recovery_s, "bound_s": self.bound_s, **self.counts,
                 "anomalies": list(map(repr, self.anomalies)), "trouble": self.trouble}
 
     def _back(self):
@@ -88,7 +91,7 @@ class Result:
         c = self.counts
         numbers = (f"{c['rows']} rows, {c['transactions']} transactions, {c['register operations']} register operations,"
                    f" {c['follower reads']} follower reads, {c['epochs']} epochs" if c else "")
-        return (f"{self.verdict:6} seed {self.seed}  {self.nodes} nodes, {self._shared()}, {len(self.events)} faults, {numbers};"
+        return (f"{self.verdict:6} seed {self.seed}  {self.nodes} nodes, {self._shared()}, {len(self.events) - self.missed} faults, {numbers};"
                 f" {self._back()}")
 
 
@@ -107,8 +110,8 @@ class Rows(load.Ledger):
         super().__init__()
         self.times = []
 
-    def note(self, n, ok):
-        super().note(n, ok)
+    def note(self, n, ok, error=None):
+        super().note(n, ok, error)
         if ok:
             self.times.append(time.time())
 
@@ -139,27 +142,41 @@ class Load:
         self.parts = (self.rows, self.appends, self.registers, self.followers, self.fresh)
 
     def __enter__(self):
-        for part in self.parts:
-            part.__enter__()
+        with contextlib.ExitStack() as stack:
+            for part in self.parts:
+                stack.enter_context(part)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *what):
-        for part in self.parts:
-            part.__exit__(*what)
+        self._stack.__exit__(*what)
 
     def check(self):
         """Anomalies of everything that clients saw."""
         lists = {k: list(v) for k, v in self.lab.execute("SELECT k, v FROM lists")}
         registers = {k: (v, n) for k, v, n in self.lab.execute("SELECT k, v, version FROM registers")}
         ops = self.appends.history.of()
-        return (check_append.check(ops, lists)
+        return (self.strange() + check_append.check(ops, lists)
                 + check_append.check_followers(self.followers.history.of("follower"), ops, lists)
                 + check_register.check(self.registers.history.of() + self.fresh.history.of("fresh"), registers))
+
+    def strange(self):
+        """What clients were told, and no fault can be the cause of."""
+        told = [text for part in (self.appends, self.registers, self.followers, self.fresh) for text in part.strange]
+        told += [f"a writer: {why}" for why in map(load.strange, self.rows.errors) if why is not None]
+        return [check_append.Anomaly("strange", f"{text} ({n} times)") for text, n in collections.Counter(told).items()]
+
+    def idle(self):
+        """What has not been tested at all."""
+        c = self.counts()
+        need = ["rows", "transactions", "register operations", "follower reads"] + (["fresh reads"] if len(self.lab.names()) <= 3 else [])
+        return [what for what in need if not c[what]]
 
     def counts(self):
         ok = [op for op in self.appends.history.of() if op.fate == "ok"]
         return {
             "rows": len(self.lab.ledger.acked), "rows of unknown fate": len(self.lab.ledger.unknown),
+            "rows told as not written": len(self.lab.ledger.denied),
             "transactions": len(ok),
             "transactions of unknown fate": sum(
                 op.fate == "info" for op in self.appends.history.of()),
@@ -210,7 +227,7 @@ def _play(lab, seed, events, result):
     try:
         with load_:
             load_.rows.wait_for_ack()
-            faults.play(lab, events)
+            result.missed = faults.play(lab, events)
             result.recovery_s = faults.recover(lab)
         lab.verify_no_crash()
     finally:
@@ -224,8 +241,8 @@ def _play(lab, seed, events, result):
     result.anomalies += load_.check()
     lab.stop_keeper()
     result.anomalies += check_copies.check(lab)
-    if not result.counts["rows"] or not result.counts["transactions"] or not result.spans:
-        result.trouble = f"nothing was tested: {result.counts}"
+    if load_.idle() or not result.spans:
+        result.trouble = f"not tested: {', '.join(load_.idle()) or 'gates'}: {result.counts}"
 
 
 def leave_tidily():

@@ -14,7 +14,10 @@ were rolled back (G1a), states in the middle of a transaction (G1b), elements tw
 other or the transaction's own writes, and acknowledged appends that are gone.
 
 A transaction of unknown fate (`info`) happened if anybody saw an element of it; else it is left out, which is what
-not having happened looks like. It never ends, so no `rt` edge leaves it."""
+not having happened looks like. It never ends, so no `rt` edge leaves it. At the end all of it is there, or nothing.
+
+What was read in a transaction that did not commit has been read all the same: it must be a beginning of what the list became, and hold
+everything that was acknowledged before that transaction began."""
 
 import collections
 
@@ -62,6 +65,8 @@ class Check:
             self._inside(op)
         self._lists(good)
         self._lost(good)
+        self._halves()
+        self._unfinished(good)
         self._graph(good)
         return self.anomalies
 
@@ -139,6 +144,33 @@ class Check:
             if gone:
                 self._found("lost", f"key {key} lacks {gone[:5]}, which somebody read")
 
+    def _halves(self):
+        for op in self.ops:
+            there = [s[2] in self.final.get(s[1], []) for s in op.steps if s[0] == "append"]
+            if op.fate == "info" and any(there) and not all(there):
+                self._found("half", f"a part of {_name(op)} is there at the end")
+
+    def _unfinished(self, good):
+        acked = collections.defaultdict(list)  # key -> (ended, element)
+        for op in good:
+            for s in op.steps:
+                if s[0] == "append":
+                    acked[s[1]].append((op.ended, s[2]))
+        for op in self.ops:
+            if op.fate == "ok":
+                continue
+            own = {(s[1], s[2]) for s in op.steps if s[0] == "append"}
+            for s in op.steps:
+                if s[0] != "r" or s[2] is None:
+                    continue
+                value = [e for e in s[2] if (s[1], e) not in own]
+                if value != self.order.get(s[1], [])[:len(value)]:
+                    self._found("incompatible-order", f"{_name(op)} read key {s[1]} as {value[-5:]} (length {len(value)}), elsewhere"
+                                                      f" {self.order.get(s[1], [])[:len(value)][-5:]}")
+                missing = {e for ended, e in acked[s[1]] if ended < op.begun} - set(value)
+                if missing:
+                    self._found("stale-read", f"{_name(op)} read key {s[1]} without {sorted(missing)[:5]}, acknowledged before it began")
+
     # ---- the graph ----
 
     def _edge(self, a, b, kind):
@@ -211,8 +243,8 @@ def check(ops, final):
 
 def check_followers(reads, ops, final):
     """Snapshots from read-only ports: old ones are fine, and so are commits that were never acknowledged and a
-    change of leader took back; torn ones are not. Of the acknowledged transactions, a snapshot shows all of one or
-    nothing of it (of the lists that it holds), and none without those that were over before it began."""
+    change of leader took back; torn ones are not. A snapshot shows all of a transaction or nothing of it (of the lists that it holds),
+    and no acknowledged one without those that were over before it began."""
     found = []
     writes = collections.defaultdict(dict)  # id(op) -> {key: last element}
     writer = {}
@@ -223,15 +255,13 @@ def check_followers(reads, ops, final):
                 writes[id(op)][s[1]] = s[2]
     acked = sorted((op for op in ops if op.fate == "ok" and writes[id(op)]), key=lambda op: op.ended)
     for read in reads:
-        if read.fate != "ok":
-            continue
-        lists = {s[1]: s[2] for s in read.steps}
+        lists = {s[1]: s[2] for s in read.steps if s[2] is not None}  # answered, whatever became of the transaction
         found += _follower_lists(read, lists, writer, final)
         shown = [(k, e) for k, v in lists.items() for e in v]
         inside = {id(writer[x]): writer[x] for x in shown if x in writer}
         for op in inside.values():
             torn = [k for k, e in writes[id(op)].items() if k in lists and e not in lists[k]]
-            if torn and op.fate == "ok":
+            if torn and op.fate != "fail":
                 found.append(Anomaly("torn-snapshot", f"{_name(read)} shows a part of {_name(op)}"))
         newest = max((op.begun for op in inside.values()), default=None)
         for op in acked:

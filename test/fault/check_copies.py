@@ -27,12 +27,15 @@ def tool(name):
 
 
 def _steady(look):
-    """A busy machine may have an election while we look, for which PostgreSQL is restarted: that is no damage. All is looked at again."""
+    """A busy machine may have an election while we look, for which PostgreSQL is restarted: that is no damage. All is looked at again. What has
+    been found by then stays found, though whoever had it may be copied anew meanwhile."""
     @functools.wraps(look)
     def again(cluster):
+        found = []
         for n in range(LOOKS):
             try:
-                return look(cluster)
+                look(cluster, found)
+                return list({repr(x): x for x in found}.values())
             except psycopg2.OperationalError as e:
                 if n + 1 == LOOKS or not GONE.search(str(e)):
                     raise
@@ -107,23 +110,21 @@ def amcheck(cluster, node):
 
 
 @_steady
-def check(cluster):
+def check(cluster, found):
     """The cluster is whole and nobody writes."""
     leader = cluster.leader()
     cluster.super(leader, "CREATE EXTENSION IF NOT EXISTS amcheck")
     lsn = cluster.lsn(leader)
     for node in cluster.names():
         cluster.wait_replayed(node, lsn)
-    found = list(compare({node: dump(cluster, node) for node in cluster.names()}, leader))
+    found += compare({node: dump(cluster, node) for node in cluster.names()}, leader)
     for node in cluster.names():
         found += amcheck(cluster, node)
-    return found
 
 
 @_steady
-def ledger(cluster):
+def ledger(cluster, found):
     """Every acknowledged row exactly once, through the gate and inside every node."""
-    found = []
     lsn = cluster.lsn(cluster.leader())
     for node in (None, *cluster.names()):
         if node is not None:
@@ -132,4 +133,3 @@ def ledger(cluster):
             cluster.ledger.check(cluster.ledger_counts(node))
         except AssertionError as e:
             found.append(Anomaly("ledger", f"{node or 'through the gate'}: {e}"))
-    return found

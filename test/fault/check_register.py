@@ -3,7 +3,10 @@
 Each write took the next version number out of the row it wrote, in the same statement, and each read tells value and
 version. So the order of all operations on a register is known, and linearisable means: versions are dense and
 unique, every read shows what the write of its version wrote, and versions never run against real time. A fresh read from a
-follower may be ahead of the leader, so nobody else has to have seen what it has."""
+follower may be ahead of the leader, so nobody else has to have seen what it has.
+
+A read counts when it was answered, whatever becomes of its transaction: a client has seen it, and a gate that shuts is where one may be
+stale. At the end no version may be without a write that can have made it."""
 
 import collections
 
@@ -18,7 +21,11 @@ def _rows(ops):
         if s[0] == "w" and s[3] is not None:
             yield s[1], (op.begun, op.ended, s[3], s[2], True, op)
         elif s[0] == "r" and s[2] is not None:
-            yield s[1], (op.begun, op.ended, s[2][1], s[2][0], False, op)
+            yield s[1], (op.begun, op.answered or op.ended, s[2][1], s[2][0], False, op)
+
+
+def _counts(row):
+    return not row[4] or row[5].fate == "ok"
 
 
 def check(ops, final=None):
@@ -30,7 +37,8 @@ def check(ops, final=None):
     for key, rows in sorted(registers.items()):
         found += _one(key, rows, fate_of)
     for key, (value, version) in (final or {}).items():
-        acked = [(r[2], r[3]) for r in registers[key] if r[5].fate == "ok"]
+        found += _written(key, version, ops)
+        acked = [(r[2], r[3]) for r in registers[key] if _counts(r)]
         newest = max(acked, default=(0, 0))
         if newest[0] > version or (newest[0] == version and version and newest[1] != value):
             found.append(Anomaly("lost", f"register {key}: version {newest[0]} (value {newest[1]}) was acknowledged or"
@@ -38,11 +46,24 @@ def check(ops, final=None):
     return found
 
 
+def _written(key, version, ops):
+    """As many versions as writes: none done twice, none that was not done."""
+    writes = collections.Counter(op.fate for op in ops if op.steps[0][0] == "w" and op.steps[0][1] == key)
+    if version > writes["ok"] + writes["info"]:
+        yield Anomaly("doubled", f"register {key}: version {version} after {writes['ok']} acknowledged writes and"
+                                 f" {writes['info']} of unknown fate")
+    if version < writes["ok"]:
+        yield Anomaly("lost", f"register {key}: version {version} after {writes['ok']} acknowledged writes")
+
+
 def _one(key, rows, fate_of):
-    meant = {}  # version -> value, by acknowledged operations
-    for _, _, version, value, write, op in rows:
-        if op.fate != "ok":
+    meant, made = {}, {}  # version -> value, value -> version, by what was answered
+    for row in rows:
+        _, _, version, value, write, op = row
+        if not _counts(row):
             continue
+        if value and made.setdefault(value, version) != version:
+            yield Anomaly("doubled", f"register {key}: value {value} is version {made[value]} and {version}")
         if meant.setdefault(version, value) != value:
             yield Anomaly("split", f"register {key}: version {version} is {meant[version]} and {value}")
         if not write and value:
@@ -55,7 +76,7 @@ def _one(key, rows, fate_of):
     for version, n in writes.items():
         if n > 1:
             yield Anomaly("lost-update", f"register {key}: {n} acknowledged writes made version {version}")
-    yield from _against_time(key, [r for r in rows if r[5].fate == "ok"])
+    yield from _against_time(key, [r for r in rows if _counts(r)])
 
 
 def _against_time(key, rows):

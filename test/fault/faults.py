@@ -1,5 +1,6 @@
 """The faults, by name: each function begins one and returns what ends it (or None)."""
 
+import collections
 import signal
 import threading
 import time
@@ -12,6 +13,9 @@ class Faults:
         self.lab = lab
         self._leader = lab.names()[0]
         self.restarts = []  # threads
+        self._lock = threading.Lock()
+        self._held = collections.defaultdict(list)  # what -> the values that faults which last have given it, the newest last
+        self.missed = 0  # faults that hit nobody
 
     # ---- whom ----
 
@@ -48,16 +52,43 @@ class Faults:
 
         return finish
 
+    def nobody(self, node):
+        self.missed += 1
+        self.lab.note(node, "nobody was there")
+
+    # ---- what lasts: when two faults do the same, its end is the end of both ----
+
+    def _hold(self, what, value, apply):
+        with self._lock:
+            self._held[what].append((value, apply))
+            apply(value)
+
+    def _release(self, what, value, none=0):
+        with self._lock:
+            held = self._held[what]
+            apply = held[-1][1]
+            del held[[v for v, _ in held].index(value)]
+            apply(held[-1][0] if held else none)
+
+    def _again(self):
+        """After what ends more than its own: a host's return mends all its wires."""
+        with self._lock:
+            for held in self._held.values():
+                if held:
+                    value, apply = held[-1]
+                    apply(value)
+
     # ---- wires ----
 
     def _set(self, ways, **values):
         """Sets now; the end sets back what was set."""
-        for a, b in ways:
-            self.lab.net.set(a, b, **values)
+        each = [((a, b, key), value) for a, b in ways for key, value in values.items()]
+        for (a, b, key), value in each:
+            self._hold((a, b, key), value, lambda v, a=a, b=b, key=key: self.lab.net.set(a, b, **{key: v}))
 
         def end():
-            for a, b in ways:
-                self.lab.net.set(a, b, **dict.fromkeys(values, 0))
+            for what, value in each:
+                self._release(what, value)
 
         return end
 
@@ -94,9 +125,9 @@ class Faults:
 
         def run():
             while not over.wait(0.3):
-                self._set(ways, cut=1)
+                mend = self._set(ways, cut=1)
                 over.wait(0.4)
-                self._set(ways, cut=0)
+                mend()
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -104,7 +135,6 @@ class Faults:
         def end():
             over.set()
             thread.join()
-            self._set(ways, cut=0)
 
         return end
 
@@ -120,50 +150,57 @@ class Faults:
         p = self.lab.node_process(nodes[0])
         if p:
             self.lab.kill(nodes[0], p)
+        else:
+            self.nobody(nodes[0])
+
+    def _signal(self, node, process, number):
+        if process is None or not process.send(number):
+            self.nobody(node)
 
     def kill_sentinel(self, nodes, _):
-        p = self.lab.sentinel(nodes[0])
-        if p:
-            p.send(signal.SIGKILL)
+        self._signal(nodes[0], self.lab.sentinel(nodes[0]), signal.SIGKILL)
 
     def kill_postgres(self, nodes, _):
-        p = self.lab.postmaster(nodes[0])
-        if p:
-            p.send(signal.SIGKILL)
+        self._signal(nodes[0], self.lab.postmaster(nodes[0]), signal.SIGKILL)
 
     def kill_backend(self, nodes, _):
-        for p in self.lab.backends(nodes[0], "app app")[:1]:
-            p.send(signal.SIGKILL)
+        self._signal(nodes[0], next(iter(self.lab.backends(nodes[0], "app app")), None), signal.SIGKILL)
 
-    def _stop(self, processes):
-        stopped = [p for p in processes if p is not None and p.send(signal.SIGSTOP)]
+    def _stop(self, node, processes):
+        """Each process that is there goes on when the last of those faults ends that have stopped it."""
+        found = [p for p in processes if p is not None and p.alive()]
+        for p in found:
+            self._hold(p, signal.SIGSTOP, p.send)
+        if not found:
+            self.nobody(node)
 
         def end():
-            for p in stopped:
-                p.send(signal.SIGCONT)
+            for p in found:
+                self._release(p, signal.SIGSTOP, signal.SIGCONT)
 
         return end
 
     def stop_node(self, nodes, _):
-        return self._stop([self.lab.node_process(nodes[0])])
+        return self._stop(nodes[0], [self.lab.node_process(nodes[0])])
 
     def stop_sentinel(self, nodes, _):
-        return self._stop([self.lab.sentinel(nodes[0])])
+        return self._stop(nodes[0], [self.lab.sentinel(nodes[0])])
 
     def stop_postgres(self, nodes, _):
-        return self._stop([self.lab.postmaster(nodes[0]), *self.lab.backends(nodes[0], "")])
+        return self._stop(nodes[0], [self.lab.postmaster(nodes[0]), *self.lab.backends(nodes[0], "")])
 
     def stop_host(self, nodes, _):
-        return self._stop(self.lab.all_processes(nodes[0]))
+        return self._stop(nodes[0], self.lab.all_processes(nodes[0]))
 
     def sigterm(self, nodes, _):
-        p = self.lab.sentinel(nodes[0])
-        if p:
-            p.send(signal.SIGTERM)
+        self._signal(nodes[0], self.lab.sentinel(nodes[0]), signal.SIGTERM)
 
     def switchover(self, nodes, _):
-        threading.Thread(target=self.lab.ask, args=(nodes[0], "switchover", 15), kwargs={"to": ""},
-                         daemon=True).start()
+        def run():
+            answer = self.lab.ask(nodes[0], "switchover", 15, to="")
+            self.lab.note(nodes[0], f"switchover: {answer}")
+
+        threading.Thread(target=run, daemon=True).start()
 
     def rolling_restart(self, nodes, _):
         """As a StatefulSet does it: the highest ordinal first, each only when the one before is ready. Whether
@@ -191,13 +228,21 @@ class Faults:
 
     # ---- hosts ----
 
+    def _back(self, nodes):
+        def end():
+            for n in nodes:
+                self.lab.return_host(n)
+            self._again()
+
+        return end
+
     def host_gone(self, nodes, _):
         self.lab.kill_host(nodes[0])
-        return lambda: self.lab.return_host(nodes[0])
+        return self._back(nodes[:1])
 
     def pod_killed(self, nodes, _):
         self.lab.stop_host(nodes[0])
-        return lambda: self.lab.return_host(nodes[0])
+        return self._back(nodes[:1])
 
     def all_hosts(self, nodes, _):
         self.lab.down |= set(nodes)
@@ -206,7 +251,9 @@ class Faults:
             p.send(signal.SIGSTOP)
         for n in nodes:
             self.lab.kill(n, *[p for m, p in found if m == n])
-        return lambda: [self.lab.return_host(n) for n in nodes]
+        for n in nodes:
+            self.lab.cut_power(n)
+        return self._back(nodes)
 
     def volume_lost(self, nodes, _):
         """Only when every copy is whole: to lose a second one before the first is back is more than a majority
@@ -214,10 +261,11 @@ class Faults:
         status = self.lab.status()
         # pylint: disable=protected-access
         if not self.lab._healthy(status) or self.lab.down:
+            self.missed += 1
             self.lab.note(nodes[0], "not now: not every copy is whole")
             return None
         self.lab.lose_volume(nodes[0])
-        return lambda: self.lab.return_host(nodes[0])
+        return self._back(nodes[:1])
 
     # ---- disks and clocks ----
 
@@ -226,9 +274,10 @@ class Faults:
         return lambda: self.lab.empty_disk(nodes[0])
 
     def _trouble(self, nodes, **values):
-        for n in nodes:
-            self.lab.trouble[n].set(**values)
-        return lambda: [self.lab.trouble[n].set(**dict.fromkeys(values, 0)) for n in nodes]
+        each = [((n, key), value) for n in nodes for key, value in values.items()]
+        for (n, key), value in each:
+            self._hold((n, key), value, lambda v, n=n, key=key: self.lab.trouble[n].set(**{key: v}))
+        return lambda: [self._release(what, value) for what, value in each]
 
     def disk_slow(self, nodes, event):
         return self._trouble(nodes, **event.values)
@@ -241,7 +290,7 @@ class Faults:
 
 
 def play(lab, events, stop=None):
-    """Does to `lab` what the events say, at their times. Returns when the last one has ended."""
+    """Does to `lab` what the events say, at their times. Returns when the last one has ended: how many hit nobody."""
     faults, ends, begun = Faults(lab), [], time.monotonic()
     todo = list(events)
     while todo or ends:
@@ -259,6 +308,7 @@ def play(lab, events, stop=None):
             try:
                 end = faults.begin(event)
             except AssertionError as e:
+                faults.missed += 1
                 lab.note(event.target, f"{event.fault} was not possible: {e}")
                 continue
             if end is not None:
@@ -266,6 +316,7 @@ def play(lab, events, stop=None):
     for _, end in ends:
         end()
     faults.finish()
+    return faults.missed
 
 
 def recover(lab, wait_s=60.0):

@@ -3,12 +3,14 @@ histories without one pass. No cluster is needed."""
 
 import hashlib
 
+import psycopg2
 import pytest
 
 import check_append
 import check_gates
 import check_register
 import cycles
+import load
 import schedule
 from workload import Op
 
@@ -191,6 +193,35 @@ def test_followers_never_show_another_order():
     assert "no-prefix" in followers(op(5, 6, r(1, 11)), ops, {1: [10, 11]})
 
 
+def test_follower_snapshot_shows_half_of_what_nobody_knows():
+    ops = [op(1, 2, a(1, 10), a(2, 20), fate="info")]
+    assert followers(op(3, 4, r(1, 10), r(2)), ops, {1: [10], 2: [20]}) == ["torn-snapshot"]
+
+
+def test_follower_that_was_answered_before_its_transaction_failed():
+    ops = [op(1, 2, a(1, 10), a(2, 20))]
+    read = op(3, 4, r(1, 10), r(2), ("r", 3, None), fate="fail")
+    assert followers(read, ops, {1: [10], 2: [20]}) == ["torn-snapshot"]
+
+
+def test_half_of_a_transaction_of_unknown_fate():
+    ops = [op(1, 2, a(1, 10), a(2, 20), fate="info")]
+    assert kinds(ops, {1: [10]}) == ["half"]
+    assert kinds(ops, {1: [10], 2: [20]}) == []
+    assert kinds(ops, {}) == []
+
+
+@pytest.mark.parametrize("fate", ["fail", "info"])
+def test_read_in_a_transaction_that_came_to_nothing(fate):
+    """A gate that shuts: the answer has been seen, whatever becomes of the COMMIT."""
+    ops = [op(1, 2, a(1, 10)), op(3, 4, a(1, 11))]
+    assert kinds([*ops, op(5, 6, r(1, 10), fate=fate)], {1: [10, 11]}) == ["stale-read"]
+    assert kinds([*ops, op(3.5, 6, r(1, 10), fate=fate)], {1: [10, 11]}) == []
+    assert "incompatible-order" in kinds([*ops, op(5, 6, r(1, 11, 10), fate=fate)], {1: [10, 11]})
+    own = op(5, 6, r(1, 10, 11), a(1, 12), r(1, 10, 11, 12), ("r", 2, None), fate="fail")
+    assert kinds([*ops, own], {1: [10, 11]}) == []
+
+
 # ---- registers ----------------------------------------------------------------------------------------
 
 
@@ -214,6 +245,21 @@ def test_register_clean():
 
 def test_register_stale_read():
     assert registers([op(1, 2, w(7, 1)), op(3, 4, rr(0, 0))]) == ["stale-read"]
+
+
+@pytest.mark.parametrize("fate", ["fail", "info"])
+def test_register_stale_read_in_a_transaction_that_came_to_nothing(fate):
+    assert registers([op(1, 2, w(7, 1)), op(3, 4, rr(0, 0), fate=fate)]) == ["stale-read"]
+    early = op(3, 6, rr(0, 0), fate=fate)
+    early.answered = 3.5  # what has become of it by 6 is not what it is about
+    assert registers([early, op(4, 5, w(7, 1))]) == []
+
+
+def test_register_doubled():
+    assert registers([op(1, 2, w(7, 2))], {1: (7, 2)}) == ["doubled"]
+    assert registers([op(1, 2, w(7, 2)), op(1, 2, w(8, None), fate="info")], {1: (7, 2)}) == []
+    assert "doubled" in registers([op(1, 2, w(7, 1)), op(3, 4, rr(7, 2))])
+    assert "lost" in registers([op(1, 2, w(7, 1)), op(3, 4, w(8, 2)), op(5, 6, w(9, 3))], {1: (9, 2)})
 
 
 def test_register_stale_after_another_read():
@@ -250,6 +296,44 @@ def test_register_aborted_and_unborn():
 def test_register_lost():
     assert registers([op(1, 2, w(7, 1)), op(3, 4, w(8, 2))], {1: (7, 1)}) == ["lost"]
     assert registers([op(1, 2, w(7, 1))], {1: (9, 1)}) == ["lost"]
+
+
+# ---- what clients are told ------------------------------------------------------------------------------
+
+
+class Told(psycopg2.Error):
+    def __init__(self, code, text=""):
+        super().__init__(text)
+        self.code = code
+
+    @property
+    def pgcode(self):
+        return self.code
+
+
+def test_what_no_fault_can_cause():
+    assert load.strange(psycopg2.OperationalError("server closed the connection unexpectedly")) is None
+    assert all(load.strange(Told(code)) is None for code in ("40001", "08007", "57P01", "57P03", "53100", "25006"))
+    assert all(load.strange(Told(code)) for code in ("42P01", "25P02", "XX000", "22023", "57014"))
+    assert load.strange(psycopg2.ProgrammingError("no results to fetch"))
+    assert load.strange(psycopg2.OperationalError("lost synchronization with server: got message type"))
+
+
+def test_row_that_was_denied_and_is_there():
+    ledger = load.Ledger()
+    for n, code in ((1, None), (2, "08007"), (3, "40001")):
+        ledger.note(n, code is None, Told(code))
+    ledger.check({1: 1})
+    ledger.check({1: 1, 2: 1})
+    with pytest.raises(AssertionError, match="told that they were not written: .3."):
+        ledger.check({1: 1, 3: 1})
+
+
+def test_client_that_does_not_understand_its_answer():
+    clients = load.Workers("a client", [(lambda: None,), (lambda: [][0],)])
+    clients.__enter__()
+    with pytest.raises(AssertionError, match="a client died: IndexError"):
+        clients.stop()
 
 
 # ---- gates --------------------------------------------------------------------------------------------

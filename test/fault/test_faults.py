@@ -126,3 +126,83 @@ def test_all_hosts_at_once(lab):
     lab.wait_healthy(30)
     lab.verify()
     assert n in lab.ledger_counts()
+
+
+def test_a_host_without_power_has_what_was_flushed_and_nothing_else(lab):
+    node = follower(lab)
+    kept, lost = lab.path(node, "kept"), lab.path(node, "lost")
+    with open(kept, "w", encoding="ascii") as f:
+        f.write("x" * 5000)
+        f.flush()
+        os.fsync(f.fileno())
+    with open(lost, "w", encoding="ascii") as f:
+        f.write("x" * 5000)
+    n = lab.insert(count=20)
+    end = begin(lab, "host_gone", "follower-" + str([m for m in lab.names() if m != lab.leader()].index(node)))
+    assert os.path.getsize(kept) == 5000
+    assert not os.path.exists(lost) or not os.path.getsize(lost)
+    assert "starting PostgreSQL" in lab.log_text(node, "postgresql.log")  # which is evidence, and not the product's
+    end()
+    lab.heal()
+    lab.wait_replayed(node, lab.lsn(lab.leader()))
+    assert lab.ledger_counts(node)[n] == 1
+    os.remove(kept)
+
+
+class Recorder:
+    """Stands for a laboratory: what is set, and when it is unset."""
+
+    def __init__(self):
+        self.net, self.trouble = self, {"a": self}
+        self.now = {}
+
+    @staticmethod
+    def names():
+        return ["a", "b", "c"]
+
+    @staticmethod
+    def status():
+        return None
+
+    @staticmethod
+    def open_leader(_):
+        return "a"
+
+    def note(self, *_):
+        pass
+
+    def set(self, *where, **values):
+        for key, value in values.items():
+            self.now[*where, key] = value
+
+    def return_host(self, node):
+        for other in self.names():
+            self.now[node, other, "cut"] = self.now[other, node, "cut"] = 0
+
+    def stop_host(self, node):
+        pass
+
+
+def test_faults_that_overlap_last_until_their_own_end():
+    lab = Recorder()
+    many = faults.Faults(lab)
+
+    def cut(a, b):
+        return lab.now.get((a, b, "cut"), 0)
+
+    isolated = many.begin(Event(0, 1, "isolate", "leader", {}))
+    out = many.begin(Event(0, 1, "cut_out", "leader", {}))
+    killed = many.begin(Event(0, 1, "pod_killed", "leader", {}))
+    killed()  # a host that returns has all its wires whole
+    assert cut("a", "b") and cut("b", "a")
+    isolated()
+    assert cut("a", "b") and not cut("b", "a")
+    out()
+    assert not cut("a", "b")
+    slow = many.begin(Event(0, 1, "disk_slow", "leader", {"flush_delay_us": 7}))
+    slower = many.begin(Event(0, 1, "disk_slow", "leader", {"flush_delay_us": 9}))
+    assert lab.now["flush_delay_us",] == 9
+    slower()
+    assert lab.now["flush_delay_us",] == 7
+    slow()
+    assert lab.now["flush_delay_us",] == 0

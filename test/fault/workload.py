@@ -24,7 +24,7 @@ ABORTED = ("40001", "40P01")  # serialisation failure, deadlock: PostgreSQL says
 @dataclasses.dataclass
 class Op:
     """One transaction. `steps`: ["r", key, list or None] and ["append", key, element]; for registers ["r", key,
-    (value, version) or None] and ["w", key, value, version or None]."""
+    (value, version) or None] and ["w", key, value, version or None]. `answered`: when the last of these was."""
 
     process: int
     begun: float
@@ -34,6 +34,7 @@ class Op:
     node: str = ""
     via: str = "gate"
     error: str = ""
+    answered: float = None
 
 
 class History:
@@ -56,6 +57,7 @@ class Clients(load.Workers):
     def __init__(self, lab, count, pause, seed):
         self.lab, self.pause = lab, pause
         self.history = History()
+        self.strange = []  # errors that no fault can cause
         self._serial = itertools.count()
         works = [(self._run, i, random.Random(f"client {seed} {i}")) for i in range(count)]
         super().__init__("a client", works, end_s=40)
@@ -94,11 +96,15 @@ class Clients(load.Workers):
             with conn.cursor() as cur:
                 for step in op.steps:
                     self.do(cur, step)
+                    op.answered = time.monotonic()
             committing = True
             conn.commit()
             op.fate = "ok"
         except psycopg2.Error as e:
             op.error = f"{e.pgcode} {str(e).strip()[:80]}"
+            why = load.strange(e)
+            if why is not None:
+                self.strange.append(f"{self.via} through {node}: {why}")
             op.fate = "fail" if not committing or e.pgcode in ABORTED else "info"
         op.ended = time.monotonic()
         self.history.add(op)
