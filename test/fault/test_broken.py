@@ -93,7 +93,7 @@ def test_a_gate_without_a_lease_is_seen(mutation):
         for op, p in zip(reads, asked):
             assert p.wait(30), "a question hangs"
             op.ended, op.fate = time.monotonic(), "ok" if p.succeeded else "fail"
-            op.steps = [["r", KEY, list(p.rows[0][0]) if p.rows else []]]
+            op.steps = [["r", KEY, (list(p.rows[0][0]) if p.rows else []) if p.succeeded else None]]
         for op in [append, *reads]:
             stage.load.appends.history.add(op)
     if mutation is None:
