@@ -46,7 +46,7 @@ class Copies:
     def __init__(self, monkeypatch):
         self.dumps = {n: (0, DUMP) for n in self.names()}
         self.amchecks = {n: (0, "") for n in self.names()}
-        self.waited = []
+        self.waited, self.epochs, self.calm = [], [5], lambda: None
         monkeypatch.setattr(check_copies, "_run", self.tool)
 
     def tool(self, _, args):
@@ -72,6 +72,12 @@ class Copies:
     @staticmethod
     def lsn(_):
         return "0/7"
+
+    def epoch(self):
+        return self.epochs.pop(0) if len(self.epochs) > 1 else self.epochs[0]
+
+    def wait_healthy(self):
+        self.calm()
 
     @staticmethod
     def path(node, _):
@@ -119,6 +125,16 @@ def test_copies_a_table_that_is_not_everywhere(copies):
 def test_copies_of_a_leader_that_differs_from_all(copies):
     copies.say("b", "2\ttwo", "2\ttow")
     assert copies.found() == [("copies-differ", f"app.public.words on {n} and on b") for n in ("a", "c")]
+
+
+def test_copies_while_there_is_an_election(copies):
+    copies.say("c", "2\ttwo", "2\ttow")
+    copies.epochs, copies.calm = [5, 6, 6], lambda: copies.dumps.update(c=(0, DUMP))
+    assert copies.found() == []
+    copies.say("c", "2\ttwo", "2\ttow")
+    copies.epochs = [6, 7, 7]
+    copies.calm = lambda: None
+    assert copies.found() == [("copies-differ", "app.public.words on c and on b")]
 
 
 def test_copies_that_pg_amcheck_finds_damaged(copies):
