@@ -24,7 +24,7 @@ struct raw {
     unsigned replicas;
 };
 
-enum { OPTIONS_MAX = 48, CREDENTIALS_MAX = 64 * 1024, SETTINGS_MAX = 32 * 1024, SETTING_NAME_MAX = 64 };
+enum { OPTIONS_MAX = 48, CREDENTIALS_MAX = 64 * 1024, SETTING_NAME_MAX = 64 };
 
 static unsigned options(struct hf_option *o, struct hf_node_config *c, struct raw *r)
 {
@@ -468,35 +468,38 @@ static int setting_line(FILE *f, const char *item, struct hf_error *err)
     return 0;
 }
 
-static int write_settings(struct hf_node_config *c, const struct hf_option_list *list,
-                          struct hf_error *err)
+static int take_settings(struct hf_node_config *c, const struct hf_option_list *list, struct hf_error *err)
 {
-    char *text = NULL, flags[HF_PATH_MAX + 32];
-    size_t len = 0;
     FILE *f;
+    bool full;
     int rv = 0;
 
-    (void)snprintf(flags, sizeof flags, "%s/%s.conf", c->dir, c->settings_file[0] != '\0' ? "flags" : "settings");
-    if (c->settings_file[0] != '\0') {
+    if (list->n > 0 || c->settings_file[0] != '\0')
         (void)snprintf(c->extra_conf, sizeof c->extra_conf, "%s/settings.conf", c->dir);
-        (void)unlink(flags); /* of an earlier start */
-    }
     if (list->n == 0)
         return 0;
-    f = open_memstream(&text, &len);
+    f = fmemopen(c->flag_settings, sizeof c->flag_settings, "w");
     if (f == NULL)
         return hf_fail(err, HF_ENOMEM, "-c: out of memory");
     for (unsigned i = 0; i < list->n && rv == 0; i++)
         rv = setting_line(f, list->items[i], err);
-    if (fclose(f) != 0 && rv == 0)
-        rv = hf_fail(err, HF_ENOMEM, "-c: out of memory");
-    if (rv == 0 && len > SETTINGS_MAX)
-        rv = hf_fail(err, HF_EINVAL, "-c: more than %d bytes of settings", SETTINGS_MAX);
-    (void)snprintf(c->extra_conf, sizeof c->extra_conf, "%s/settings.conf", c->dir);
-    if (rv == 0)
-        rv = hf_file_write(flags, text, len, 0600, err);
-    free(text);
+    full = fflush(f) != 0 || ferror(f);
+    if ((fclose(f) != 0 || full) && rv == 0)
+        rv = hf_fail(err, HF_EINVAL, "-c: more than %d bytes of settings", HF_FLAG_SETTINGS_MAX);
     return rv;
+}
+
+int hf_node_config_write(const struct hf_node_config *c, struct hf_error *err)
+{
+    char path[HF_PATH_MAX + 32];
+
+    (void)snprintf(path, sizeof path, "%s/%s.conf", c->dir, c->settings_file[0] != '\0' ? "flags" : "settings");
+    if (c->flag_settings[0] != '\0')
+        return hf_file_write(path, c->flag_settings, strlen(c->flag_settings), 0600, err);
+    /* Of an earlier start. settings.conf without flags is not included (extra_conf), or is the settings file's. */
+    if (c->settings_file[0] != '\0' && unlink(path) != 0 && errno != ENOENT)
+        return hf_fail(err, HF_EIO, "cannot remove %s: %s", path, strerror(errno));
+    return 0;
 }
 
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err)
@@ -526,7 +529,7 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
         (rv = take_addresses(c, &r, err)) == 0 && (rv = take_dir(c, &r, err)) == 0 &&
         (rv = take_allow(c, &r, err)) == 0 &&
         (rv = read_credentials(c, r.credentials, err)) == 0)
-        rv = write_settings(c, &r.settings, err);
+        rv = take_settings(c, &r.settings, err);
     return rv;
 }
 

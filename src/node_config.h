@@ -30,6 +30,7 @@ enum {
     HF_CLIENTS_DEFAULT = 1000,
     HF_LOGIN_MS_DEFAULT = 60000,
     HF_WAL_KEEP_MB_DEFAULT = 1024,
+    HF_FLAG_SETTINGS_MAX = 32 * 1024,
 };
 
 /* Where to find a node before the cluster state names it. */
@@ -78,6 +79,7 @@ struct hf_node_config {
     char bindir[HF_PATH_MAX];     /* "": find PostgreSQL by itself */
     char extra_conf[HF_PATH_MAX]; /* a file of PostgreSQL settings in force; "": none */
     char settings_file[HF_PATH_MAX]; /* where they come from, if they may change; "": nowhere */
+    char flag_settings[HF_FLAG_SETTINGS_MAX + 1]; /* of -c, as lines of postgresql.conf; "": none */
     enum hf_pg_guard guard;
     enum hf_router_tls client_tls;
     char client_tls_dir[HF_PATH_MAX]; /* of the certificate that clients are shown */
@@ -85,10 +87,11 @@ struct hf_node_config {
     enum hf_log_level log_level;
 };
 
-/* argv[0] is the verb. Reads the credentials file, writes <dir>/settings.conf if there are -c flags,
- * and logs nothing. 1: --help was asked for. HF_EINVAL: wrong usage (exit status 2); any other failure:
- * exit status 1. */
+/* argv[0] is the verb. Reads the credentials file, changes nothing in the node's directory (another node may run in it),
+ * and logs nothing. 1: --help was asked for. HF_EINVAL: wrong usage (exit status 2); any other failure: exit status 1. */
 int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct hf_error *err);
+/* Puts what -c said into <dir>/settings.conf, or <dir>/flags.conf beside a settings file. By who holds node.lock. */
+int hf_node_config_write(const struct hf_node_config *c, struct hf_error *err);
 /* Whether NAME=VALUE, as -c takes it, is a setting that people may make. HF_EINVAL, with the reason: it is not. */
 int hf_node_setting_check(const char *item, struct hf_error *err);
 /* The flags and variables, for --help and docs/operations.md. */

@@ -84,6 +84,8 @@ int hf_cmd_node(int argc, char **argv)
     }
     if (rv == 0)
         rv = take_lock(&r, &err);
+    if (rv == 0)
+        rv = hf_node_config_write(&r.config, &err);
     if (rv == 0) {
         sentinel.lease_ms = r.config.lease_ms;
         rv = hf_sentinel_run(&sentinel, &err);

@@ -72,6 +72,22 @@ def test_directory_that_is_something_else_is_refused(fresh):
     assert os.listdir(c.dir) == ["thesis.txt"]
 
 
+def test_a_second_node_in_a_directory_changes_nothing(fresh):
+    """Whoever starts it by mistake gives it other flags, too."""
+    c = fresh(replicas=1, start=False)
+    c.options += ["-c", "work_mem=5MB"]
+    c.up()
+    settings = c.path("demo-0", "settings.conf")
+    with open(settings, encoding="ascii") as f:
+        before = f.read()
+    assert "work_mem = '5MB'" in before
+    done = subprocess.run([harness.BINARY, "node", "--name", "demo-0", "--dir", c.path("demo-0"), "-c", "work_mem=1GB"],
+                          capture_output=True, text=True, timeout=30 * harness.PATIENCE, check=False)
+    assert done.returncode == 1 and "another `holdfast node` runs" in done.stderr, done.stderr
+    with open(settings, encoding="ascii") as f:
+        assert f.read() == before
+
+
 def test_postgresql_missing(fresh):
     c = fresh(start=False)
     done = c.up(check=False, env={"HOLDFAST_PG_BINDIR": "/nonexistent"})

@@ -174,7 +174,9 @@ static void flags(struct input *in)
     argv[n] = NULL;
     files = in;
     rv = hf_node_config_parse(&c, (int)n, argv, &err);
-    MUST(rv <= 1);
+    MUST(rv <= 1 && written == NULL);
+    if (rv == 0)
+        rv = hf_node_config_write(&c, &err);
     if (rv == 0)
         check_config(&c);
     else if (rv < 0)

@@ -162,11 +162,64 @@ static void files(void **s)
     assert_string_equal(c.accounts.app_role, "shop");
     assert_string_equal(c.accounts.app_database, "shopdb");
     assert_string_equal(c.accounts.admin_password, "q");
+    assert_int_equal(access(c.extra_conf, F_OK), -1);
+    assert_int_equal(hf_node_config_write(&c, &err), 0);
     assert_int_equal(hf_file_read(c.extra_conf, 4096, &conf, &len, &err), 0);
     assert_string_equal(conf, "work_mem = '4MB'\nlog_line_prefix = 'it''s \\\\ %m'\n");
     free(conf);
     assert_int_equal(hf_file_write(path, "{", 1, 0600, &err), 0);
     assert_int_equal(parse("--name", "demo-0", "--credentials", path), HF_ECORRUPT);
+}
+
+static void content_of(const char *name, char out[64])
+{
+    char path[128], *text;
+    size_t len;
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    strcpy(out, "(none)");
+    if (access(path, F_OK) != 0)
+        return;
+    assert_int_equal(hf_file_read(path, 63, &text, &len, NULL), 0);
+    strcpy(out, text);
+    free(text);
+}
+
+/* Another node may run in the directory: that is known only when the lock is held, after the flags were read. */
+static void flags_are_written_when_told(void **s)
+{
+    struct hf_error err;
+    char text[64], *longest = malloc(HF_FLAG_SETTINGS_MAX);
+
+    (void)s;
+    assert_non_null(longest);
+    assert_int_equal(parse("--name", "demo-0", "--settings-file", "/tmp/x", "-c", "work_mem=4MB"), 0);
+    assert_int_equal(hf_node_config_write(&c, &err), 0);
+    content_of("flags.conf", text);
+    assert_string_equal(text, "work_mem = '4MB'\n");
+    assert_int_equal(parse("--name", "demo-0", "--settings-file", "/tmp/x", "-c", "work_mem=1GB"), 0);
+    content_of("flags.conf", text);
+    assert_string_equal(text, "work_mem = '4MB'\n");
+    assert_int_equal(hf_node_config_write(&c, &err), 0);
+    content_of("flags.conf", text);
+    assert_string_equal(text, "work_mem = '1GB'\n");
+    assert_int_equal(parse("--name", "demo-0", "--settings-file", "/tmp/x"), 0);
+    content_of("flags.conf", text);
+    assert_string_equal(text, "work_mem = '1GB'\n");
+    assert_int_equal(hf_node_config_write(&c, &err), 0);
+    content_of("flags.conf", text);
+    assert_string_equal(text, "(none)");
+    assert_int_equal(hf_node_config_write(&c, &err), 0);
+    content_of("settings.conf", text);
+    assert_string_equal(text, "(none)");
+    memset(longest, 'x', HF_FLAG_SETTINGS_MAX - 1);
+    memcpy(longest, "a.b=", 4);
+    longest[HF_FLAG_SETTINGS_MAX - 1] = '\0';
+    assert_int_equal(parse("--name", "demo-0", "-c", longest), HF_EINVAL);
+    longest[HF_FLAG_SETTINGS_MAX - 8] = '\0'; /* and " = '", "'\n" */
+    assert_int_equal(parse("--name", "demo-0", "-c", longest), 0);
+    assert_int_equal(strlen(c.flag_settings), HF_FLAG_SETTINGS_MAX - 3);
+    free(longest);
 }
 
 /* Their place in the file is before Holdfast's own, but not all of them have one there. */
@@ -199,6 +252,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(wrong_usage, setup, teardown),
         cmocka_unit_test_setup_teardown(directory, setup, teardown),
         cmocka_unit_test_setup_teardown(files, setup, teardown),
+        cmocka_unit_test_setup_teardown(flags_are_written_when_told, setup, teardown),
         cmocka_unit_test_setup_teardown(settings_that_are_holdfasts, setup, teardown),
     };
 
