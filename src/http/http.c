@@ -9,8 +9,9 @@
 
 #include "base/mailbox.h"
 #include "base/net.h"
+#include "http/connections.h"
 
-enum { PATH_LEN = 128, OPTION_LEN = 32 };
+enum { PATH_LEN = 128, OPTION_LEN = 32, AGE_MS = 1000 };
 
 struct hf_http {
     hf_http_fn fn;
@@ -19,6 +20,8 @@ struct hf_http {
     struct hf_mailbox *mailbox; /* to the host's loop */
     bool closing;               /* host's loop only */
     int fd;
+    uv_timer_t age;
+    struct hf_http_connections connections;
 };
 
 /* Owned by two threads; the last one frees it. */
@@ -73,6 +76,8 @@ static enum MHD_Result reply(struct MHD_Connection *c, unsigned status, const ch
         return MHD_NO;
     (void)MHD_add_response_header(r, "Content-Type", type);
     (void)MHD_add_response_header(r, "Cache-Control", "no-store");
+    /* Who asks again connects again: a connection that waits for its next question is one that others lack. */
+    (void)MHD_add_response_header(r, "Connection", "close");
     rv = MHD_queue_response(c, status, r);
     MHD_destroy_response(r);
     return rv;
@@ -135,6 +140,37 @@ static enum MHD_Result answer(void *arg, struct MHD_Connection *c, const char *p
     return rv;
 }
 
+/* On the daemon's thread; `gone` comes before the descriptor is closed. */
+static void came_or_gone(void *arg, struct MHD_Connection *c, void **context, enum MHD_ConnectionNotificationCode what)
+{
+    struct hf_http *h = arg;
+    const union MHD_ConnectionInfo *fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *from = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+    (void)context;
+    if (fd == NULL)
+        return;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED)
+        hf_http_connections_came(&h->connections, fd->connect_fd, from != NULL ? from->client_addr : NULL, uv_hrtime());
+    else
+        hf_http_connections_gone(&h->connections, fd->connect_fd);
+}
+
+static void age(uv_timer_t *t)
+{
+    struct hf_http *h = t->data;
+
+    hf_http_connections_age(&h->connections, uv_hrtime());
+}
+
+static void closed(uv_handle_t *t)
+{
+    struct hf_http *h = t->data;
+
+    hf_http_connections_destroy(&h->connections);
+    free(h);
+}
+
 int hf_http_open(struct hf_http **out, uv_loop_t *loop, const char *listen, hf_http_fn fn, void *ctx,
                  struct hf_error *err)
 {
@@ -151,18 +187,24 @@ int hf_http_open(struct hf_http **out, uv_loop_t *loop, const char *listen, hf_h
         free(h);
         return rv;
     }
+    hf_http_connections_init(&h->connections);
+    (void)uv_timer_init(loop, &h->age);
+    h->age.data = h;
     h->mailbox = hf_mailbox_open(loop);
     if (h->mailbox != NULL)
         h->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, answer, h, MHD_OPTION_LISTEN_SOCKET,
-                                     h->fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HF_HTTP_CONNECTIONS_MAX,
-                                     MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HF_HTTP_IDLE_S, MHD_OPTION_END);
+                                     h->fd, MHD_OPTION_CONNECTION_LIMIT,
+                                     (unsigned)(HF_HTTP_CONNECTIONS_MAX + HF_HTTP_ENDING_MAX),
+                                     MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HF_HTTP_IDLE_S,
+                                     MHD_OPTION_NOTIFY_CONNECTION, came_or_gone, h, MHD_OPTION_END);
     if (h->daemon == NULL) {
         close(h->fd);
         if (h->mailbox != NULL)
             hf_mailbox_close(h->mailbox);
-        free(h);
+        uv_close((uv_handle_t *)&h->age, closed);
         return hf_fail(err, HF_EIO, "http: cannot serve on %s", listen);
     }
+    (void)uv_timer_start(&h->age, age, AGE_MS, AGE_MS);
     *out = h;
     return 0;
 }
@@ -173,5 +215,5 @@ void hf_http_close(struct hf_http *h)
     h->closing = true;
     MHD_stop_daemon(h->daemon); /* waits HF_HTTP_PATIENCE_MS at the most, and closes the socket */
     hf_mailbox_close(h->mailbox); /* runs what was asked meanwhile */
-    free(h);
+    uv_close((uv_handle_t *)&h->age, closed);
 }

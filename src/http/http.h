@@ -1,7 +1,8 @@
 /* The operations port: health, status and metrics over HTTP. No user data, and nothing can be changed by it.
  *
  * libmicrohttpd serves it on a thread of its own. Each request is answered on the host's loop, so an answer is
- * also the proof that the loop turns; when it does not within HF_HTTP_PATIENCE_MS, the client gets 503. */
+ * also the proof that the loop turns; when it does not within HF_HTTP_PATIENCE_MS, the client gets 503. A connection is
+ * for one request, and nobody keeps a newcomer out (http/connections.h). */
 #ifndef HF_HTTP_HTTP_H
 #define HF_HTTP_HTTP_H
 
@@ -10,7 +11,7 @@
 
 #include "base/error.h"
 
-enum { HF_HTTP_PATIENCE_MS = 1000, HF_HTTP_CONNECTIONS_MAX = 64, HF_HTTP_IDLE_S = 10 };
+enum { HF_HTTP_PATIENCE_MS = 1000, HF_HTTP_IDLE_S = 10 };
 
 struct hf_http;
 
