@@ -64,17 +64,12 @@ static int write_all(int fd, const char *data, size_t len)
     return 0;
 }
 
-int hf_file_write(const char *path, const void *data, size_t len, mode_t mode, struct hf_error *err)
+/* Takes `fd`, a new file at `tmp`, which takes the place of `path`; `rv`: what has failed so far. */
+static int put_in_place(int fd, const char *tmp, const char *path, const void *data, size_t len, int rv, struct hf_error *err)
 {
-    char tmp[PATH_MAX_BYTES], dir[PATH_MAX_BYTES];
-    int fd, rv = 0;
+    char dir[PATH_MAX_BYTES];
 
-    if ((size_t)snprintf(tmp, sizeof tmp, "%s.tmp", path) >= sizeof tmp)
-        return hf_fail(err, HF_EINVAL, "path too long: %s", path);
-    fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-    if (fd < 0)
-        return fail_errno(err, "write", tmp);
-    if (fchmod(fd, mode) != 0 || write_all(fd, data, len) != 0 || fsync(fd) != 0)
+    if (rv == 0 && (write_all(fd, data, len) != 0 || fsync(fd) != 0))
         rv = fail_errno(err, "write", tmp);
     if (close(fd) != 0 && rv == 0)
         rv = fail_errno(err, "write", tmp);
@@ -86,6 +81,43 @@ int hf_file_write(const char *path, const void *data, size_t len, mode_t mode, s
     }
     parent_of(path, dir);
     return hf_dir_sync(dir, err);
+}
+
+int hf_file_write(const char *path, const void *data, size_t len, mode_t mode, struct hf_error *err)
+{
+    char tmp[PATH_MAX_BYTES];
+    int fd, rv = 0;
+
+    if ((size_t)snprintf(tmp, sizeof tmp, "%s.tmp", path) >= sizeof tmp)
+        return hf_fail(err, HF_EINVAL, "path too long: %s", path);
+    fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    if (fd < 0)
+        return fail_errno(err, "write", tmp);
+    if (fchmod(fd, mode) != 0)
+        rv = fail_errno(err, "write", tmp);
+    return put_in_place(fd, tmp, path, data, len, rv, err);
+}
+
+int hf_file_rewrite(const char *path, const void *data, size_t len, struct hf_error *err)
+{
+    char *real = realpath(path, NULL), tmp[PATH_MAX_BYTES];
+    struct stat st;
+    int fd, rv = 0;
+
+    if (real == NULL || stat(real, &st) != 0) {
+        rv = fail_errno(err, "write", path);
+    } else if ((size_t)snprintf(tmp, sizeof tmp, "%s.XXXXXX", real) >= sizeof tmp) {
+        rv = hf_fail(err, HF_EINVAL, "path too long: %s", real);
+    } else if ((fd = mkostemp(tmp, O_CLOEXEC)) < 0) {
+        rv = fail_errno(err, "write beside", real);
+    } else {
+        /* In this order: a new owner takes bits away from the mode. */
+        if (fchown(fd, st.st_uid, st.st_gid) != 0 || fchmod(fd, st.st_mode & 07777) != 0)
+            rv = fail_errno(err, "keep owner and mode of", real);
+        rv = put_in_place(fd, tmp, real, data, len, rv, err);
+    }
+    free(real);
+    return rv;
 }
 
 int hf_file_read(const char *path, size_t max, char **data, size_t *len, struct hf_error *err)

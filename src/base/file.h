@@ -9,6 +9,8 @@
 
 /* All or nothing: temporary file, fsync, rename, fsync of the directory. */
 int hf_file_write(const char *path, const void *data, size_t len, mode_t mode, struct hf_error *err);
+/* Likewise, for a person's file that is there: it keeps its owner and mode, and a symbolic link stays one to it. */
+int hf_file_rewrite(const char *path, const void *data, size_t len, struct hf_error *err);
 /* Whole file, at most `max` bytes; `*data` from malloc(), with a NUL behind its `*len` bytes. */
 int hf_file_read(const char *path, size_t max, char **data, size_t *len, struct hf_error *err);
 /* Like mkdir -p; existing directories keep their mode. */

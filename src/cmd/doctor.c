@@ -154,7 +154,7 @@ static int write_fixed(const struct hf_kube_set *s, const bool *changed, bool to
         if (piped || to_stdout) {
             (void)fwrite(f->text, 1, f->len, stdout);
         } else if (changed[i]) {
-            int rv = hf_file_write(f->path, f->text, f->len, 0644, err);
+            int rv = hf_file_rewrite(f->path, f->text, f->len, err);
             if (rv != 0)
                 return rv;
             fprintf(stderr, "%s: fixed\n", f->path);

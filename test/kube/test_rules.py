@@ -455,3 +455,23 @@ def test_namespaces_are_apart(holdfast):
                              ("NetworkPolicy", "store", "HF087")):
         assert found(holdfast.doctor(moved(kind, name, "  namespace: web\n"))) == {rule}
         assert holdfast.doctor(moved(kind, name, "")) == []
+
+
+def test_a_fixed_file_keeps_what_it_is(holdfast, tmp_path):
+    """Mode, owner, and the link by which it was named."""
+    rule = fixable()[0]
+    name, breaking, _ = BROKEN[rule]
+    (tmp_path / "kept").mkdir()
+    file, link = tmp_path / "kept" / "m.yaml", tmp_path / "m.yaml"
+    file.write_text(breaking(fixture(name)))
+    file.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(file, 1234, 2345)
+    before = file.stat()
+    link.symlink_to("kept/m.yaml")
+    _, err = holdfast.run("doctor", "--fix", "-f", link, status=None)
+    assert "fixed" in err and rule not in found(holdfast.doctor(file.read_text()))
+    after = file.stat()
+    assert os.readlink(link) == "kept/m.yaml"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert os.listdir(file.parent) == ["m.yaml"]
