@@ -208,7 +208,7 @@ static void on_signal(struct watch *w, int sig)
     }
 }
 
-static int watch_loop(struct watch *w)
+static int watch_loop(struct watch *w, const struct hf_sentinel *s)
 {
     while (!w->node_gone) {
         uint64_t ns = time_to_sleep_ns(w);
@@ -222,6 +222,8 @@ static int watch_loop(struct watch *w)
     }
     /* In this order: peers may let the lease off as soon as nobody can forward a result any more. */
     hf_death_tell(w->page);
+    if (s->reaped != NULL)
+        s->reaped(s->arg);
     end_postgres(w, atomic_load(&w->page->postmaster));
     reap(w);
     if (WIFSIGNALED(w->node_status)) {
@@ -269,5 +271,5 @@ int hf_sentinel_run(const struct hf_sentinel *s, struct hf_error *err)
         become_node(s, w.page, me, &old);
     if (s->forked != NULL)
         s->forked(s->arg, w.node);
-    return watch_loop(&w);
+    return watch_loop(&w, s);
 }

@@ -25,6 +25,8 @@ struct hf_sentinel {
     int (*node)(void *arg, struct hf_sentinel_page *page);
     /* Runs in the parent once the child exists; may be NULL. */
     void (*forked)(void *arg, pid_t node);
+    /* Runs in the parent once the node has been reaped, and its peers were told; may be NULL. Its PostgreSQL may run yet. */
+    void (*reaped)(void *arg);
     void *arg;
 };
 

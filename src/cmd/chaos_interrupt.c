@@ -1,7 +1,6 @@
 /* A thread waits for the signals, so that they are heard whatever the others wait for. */
 #include "cmd/chaos_interrupt.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -40,17 +39,18 @@ static int cont_directly(const struct hf_local *l, unsigned node, struct hf_erro
 {
     char lock[HF_PATH_MAX], name[HF_NAME_MAX];
     struct hf_lock_pids pids;
-    pid_t pid;
+    struct hf_process to;
+    struct hf_error why;
 
     hf_local_node_path(l, node, "node.lock", lock);
-    if (!hf_lock_look(lock, &pids))
+    if (!hf_lock_look(lock, &pids) || pids.ended)
         return 0; /* nobody is there to stand still */
-    pid = pids.second > 1 ? pids.second : pids.first;
-    if (pid > 1 && kill(pid, SIGCONT) == 0)
+    to = pids.second.pid > 1 ? pids.second : pids.first;
+    if (hf_process_signal(to, SIGCONT, &why) == 0)
         return 0;
     hf_local_node_name(l, node, name);
-    return hf_fail(err, HF_EPERM, "%s may still be stopped: SIGCONT to %d: %s (hint: `holdfast kill %s --signal "
-                   "CONT`)", name, (int)pid, strerror(errno), name);
+    return hf_fail(err, HF_EPERM, "%s may still be stopped: SIGCONT: %s (hint: `holdfast kill %s --signal "
+                   "CONT`)", name, why.text, name);
 }
 
 /* Under the lock. */

@@ -22,8 +22,8 @@ static unsigned signal_nodes(const struct hf_local *l, int sig)
         if (!hf_lock_look(path, &pids))
             continue;
         n++;
-        if (sig != 0 && pids.first > 1)
-            (void)kill(pids.first, sig);
+        if (sig != 0)
+            (void)hf_process_signal(pids.first, sig, NULL);
     }
     return n;
 }
@@ -39,10 +39,10 @@ static int stop(const struct hf_local *l, bool *ran, struct hf_error *err)
 
     hf_local_path(l, "up.lock", lock);
     *ran = hf_lock_look(lock, &pids);
-    supervisor = *ran ? pids.first : 0;
+    supervisor = *ran ? pids.first.pid : 0;
     if (*ran) {
         rv = hf_cmd_ask_supervisor(l, json_pack("{s:s}", "op", "down"), 5000, NULL, err);
-        if (rv != 0 && rv != HF_EREFUSED && pids.first > 1 && kill(pids.first, SIGTERM) != 0)
+        if (rv != 0 && rv != HF_EREFUSED && pids.first.pid > 1 && hf_process_signal(pids.first, SIGTERM, NULL) != 0)
             return rv;
     } else if (signal_nodes(l, SIGTERM) > 0) {
         *ran = true;

@@ -39,12 +39,23 @@ static int run_node(void *arg, struct hf_sentinel_page *page)
     return hf_node_run(&r->config, page);
 }
 
+static void say_who(const struct run *r, struct hf_lock_pids pids)
+{
+    if (hf_lock_write(r->lock, pids) != 0)
+        hf_warn("%s/node.lock: cannot be written", r->config.dir);
+}
+
 static void forked(void *arg, pid_t node)
 {
     struct run *r = arg;
 
-    if (hf_lock_write(r->lock, (struct hf_lock_pids){getpid(), node}) != 0)
-        hf_warn("%s/node.lock: cannot be written", r->config.dir);
+    say_who(r, (struct hf_lock_pids){.first = hf_process_now(getpid()), .second = hf_process_now(node)});
+}
+
+/* The lock stays until PostgreSQL is gone, and the node's pid may be anybody's by then. */
+static void reaped(void *arg)
+{
+    say_who(arg, (struct hf_lock_pids){.first = hf_process_now(getpid()), .ended = true});
 }
 
 static int take_lock(struct run *r, struct hf_error *err)
@@ -59,7 +70,7 @@ static int take_lock(struct run *r, struct hf_error *err)
                        r->config.name, r->config.dir);
     if (r->lock < 0)
         return r->lock;
-    (void)hf_lock_write(r->lock, (struct hf_lock_pids){getpid(), 0});
+    say_who(r, (struct hf_lock_pids){.first = hf_process_now(getpid())});
     return 0;
 }
 
@@ -67,7 +78,7 @@ int hf_cmd_node(int argc, char **argv)
 {
     static struct run r;
     struct hf_error err;
-    struct hf_sentinel sentinel = {.node = run_node, .forked = forked, .arg = &r};
+    struct hf_sentinel sentinel = {.node = run_node, .forked = forked, .reaped = reaped, .arg = &r};
     int rv = hf_user_drop(&err);
 
     if (rv == 0)

@@ -370,7 +370,7 @@ static int up(struct up *u, struct hf_error *err)
 
     hf_local_path(&u->local, "up.lock", lock);
     if (hf_lock_look(lock, &pids)) {
-        printf("cluster %s is running already (pid %d)\n", u->local.name, (int)pids.first);
+        printf("cluster %s is running already (pid %d)\n", u->local.name, (int)pids.first.pid);
     } else {
         rv = u->made ? 0 : hf_local_preflight(&u->local, err);
         if (rv == 0)

@@ -167,7 +167,7 @@ int hf_child_start(struct hf_child *c, struct hf_error *err)
     c->started_ms = uv_now(&c->owner->loop);
     if (hf_child_pids(c, &pids)) {
         hf_info("%s-%u: runs already, pid %d: watched from now on", c->owner->local->name, c->ordinal,
-                (int)pids.first);
+                (int)pids.first.pid);
         c->state = HF_CHILD_ADOPTED;
         uv_timer_start(&c->timer, look_at_adopted, HF_ADOPTED_POLL_MS, HF_ADOPTED_POLL_MS);
         return 0;

@@ -38,7 +38,7 @@ static json_t *nodes(struct hf_supervisor *s)
 
     for (unsigned i = 0; i < HF_MEMBERS_MAX; i++) {
         const struct hf_child *c = &s->children[i];
-        struct hf_lock_pids pids = {0, 0};
+        struct hf_lock_pids pids = {0};
         char name[HF_NAME_MAX];
         if (!c->used)
             continue;
@@ -47,11 +47,39 @@ static json_t *nodes(struct hf_supervisor *s)
         hf_local_node_name(s->local, i, name);
         (void)json_array_append_new(
             list, json_pack("{s:s,s:s,s:b,s:i,s:i,s:i,s:i}", "name", name, "state", words[c->state],
-                            "wanted", (int)c->wanted, "sentinel", (int)pids.first, "node",
-                            (int)pids.second, "ends", (int)c->ends, "last_status", c->last_status));
+                            "wanted", (int)c->wanted, "sentinel", (int)pids.first.pid, "node",
+                            (int)pids.second.pid, "ends", (int)c->ends, "last_status", c->last_status));
     }
     return json_pack("{s:s,s:i,s:o}", "name", s->local->name, "replicas", (int)s->local->replicas,
                      "nodes", list);
+}
+
+/* To the node, or all of its group. It is not wanted any more only if it has got the signal. */
+static int signal_node(struct hf_child *c, int sig, bool group, struct hf_error *err)
+{
+    struct hf_lock_pids pids;
+    struct hf_process to;
+    int rv;
+
+    /* Spawned a moment ago, and not at its lock yet: a child of ours keeps its pid until we have reaped it. */
+    if (!hf_child_pids(c, &pids) || pids.first.pid <= 1)
+        pids = (struct hf_lock_pids){.first = hf_process_now(c->process != NULL ? c->process->pid : 0)};
+    if (pids.first.pid == 0)
+        return hf_fail(err, HF_ENOENT, "the node does not run");
+    /* The sentinel leads the group; before it has forked there is only itself. */
+    to = group || pids.second.pid == 0 ? pids.first : pids.second;
+    rv = (group ? hf_process_signal_group : hf_process_signal)(to, sig, err);
+    if (rv == 0)
+        hf_info("%s-%u: signal %d sent to %s%d", c->owner->local->name, c->ordinal, sig, group ? "the group of " : "", (int)to.pid);
+    return rv;
+}
+
+/* It has ended by itself, and either waits to be started or its sentinel puts PostgreSQL away. */
+static bool is_ending(const struct hf_child *c)
+{
+    struct hf_lock_pids pids;
+
+    return c->state == HF_CHILD_WAITING || (hf_child_pids(c, &pids) && pids.ended);
 }
 
 static json_t *kill_node(struct hf_supervisor *s, const json_t *body)
@@ -59,33 +87,25 @@ static json_t *kill_node(struct hf_supervisor *s, const json_t *body)
     json_t *answer = NULL;
     struct hf_child *c = named(s, body, &answer);
     int sig = (int)json_integer_value(json_object_get(body, "signal"));
-    bool group = json_is_true(json_object_get(body, "group"));
-    struct hf_lock_pids pids;
-    pid_t to;
+    bool group = json_is_true(json_object_get(body, "group")), restart = json_is_true(json_object_get(body, "restart"));
+    struct hf_error err;
 
     if (c == NULL)
         return answer;
     if (sig < 1 || sig > SIGRTMAX)
         return failed("kill: no such signal");
-    if (!json_is_true(json_object_get(body, "restart"))) {
-        c->wanted = false;
-        if (c->state == HF_CHILD_WAITING) { /* it has ended by itself: now it stays so */
-            uv_timer_stop(&c->timer);
-            c->state = HF_CHILD_DOWN;
-            return done();
-        }
+    if (!is_ending(c) || (group && c->state != HF_CHILD_WAITING)) {
+        if (signal_node(c, sig, group, &err) != 0)
+            return failed(err.text);
+    } else if (restart) {
+        return failed("the node does not run");
     }
-    if (!hf_child_pids(c, &pids) || pids.first <= 1) {
-        /* Spawned a moment ago, and not at its lock yet. */
-        if (c->process == NULL)
-            return failed("the node does not run");
-        pids = (struct hf_lock_pids){c->process->pid, 0};
+    if (!restart)
+        c->wanted = false; /* now it stays so */
+    if (!restart && c->state == HF_CHILD_WAITING) {
+        uv_timer_stop(&c->timer);
+        c->state = HF_CHILD_DOWN;
     }
-    /* The sentinel leads the group; before it has forked there is only itself. */
-    to = group ? -pids.first : pids.second > 1 ? pids.second : pids.first;
-    if (kill(to, sig) != 0)
-        return failed(strerror(errno));
-    hf_info("%s-%u: signal %d sent to %d", s->local->name, c->ordinal, sig, (int)to);
     return done();
 }
 
@@ -165,8 +185,8 @@ static json_t *retire(struct hf_supervisor *s, struct hf_admin_request *request,
     c->retire = request;
     /* Its part is over and others hold its data: no hand-over, no waiting. SIGQUIT makes the sentinel
      * end the node and its PostgreSQL. */
-    if (hf_child_pids(c, &pids) && pids.first > 1)
-        (void)kill(pids.first, SIGQUIT);
+    if (hf_child_pids(c, &pids))
+        (void)hf_process_signal(pids.first, SIGQUIT, NULL);
     return NULL;
 }
 

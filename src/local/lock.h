@@ -3,19 +3,19 @@
 #define HF_LOCAL_LOCK_H
 
 #include <stdbool.h>
-#include <sys/types.h>
-
 #include "base/error.h"
+#include "local/process.h"
 
 struct hf_lock_pids {
-    pid_t first;  /* the holder: supervisor, or a node's sentinel */
-    pid_t second; /* the node, child of the sentinel; 0: none, or not yet */
+    struct hf_process first;  /* the holder: supervisor, or a node's sentinel; pid 0: it has not said so yet */
+    struct hf_process second; /* the node, child of the sentinel; pid 0: none, or not yet */
+    bool ended;               /* the node: its sentinel puts its PostgreSQL away */
 };
 
 /* Returns a descriptor that holds the lock (closed on exec, shared over fork), HF_EBUSY, or another
- * failure. */
+ * failure. What the last holder wrote is gone. */
 int hf_lock_take(const char *path, struct hf_error *err);
-/* Says who holds it, for people and for hf_lock_look(). */
+/* Says who holds it, for people and for hf_lock_look(). Allocates nothing. */
 int hf_lock_write(int fd, struct hf_lock_pids pids);
 /* Is it held, and by whom? False if nobody holds it or there is no such file. */
 bool hf_lock_look(const char *path, struct hf_lock_pids *pids);

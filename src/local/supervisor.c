@@ -97,8 +97,8 @@ static void stop_harder(uv_timer_t *t)
             hf_warn("%s-%u: still runs after %u s; signal %d", s->local->name, i,
                     s->stop_stage * STOP_STEP_MS / 1000, sig);
         /* Started a moment ago and no lock yet: the process is known all the same. */
-        if (hf_child_pids(c, &pids) && pids.first > 1)
-            (void)kill(sig == SIGKILL ? -pids.first : pids.first, sig);
+        if (hf_child_pids(c, &pids) && pids.first.pid > 1)
+            (void)(sig == SIGKILL ? hf_process_signal_group : hf_process_signal)(pids.first, sig, NULL);
         else if (c->process != NULL)
             (void)kill(c->process->pid, sig == SIGTERM ? SIGTERM : SIGKILL);
     }
@@ -197,7 +197,7 @@ int hf_supervisor_run(struct hf_local *l, struct hf_error *err)
     lock = hf_lock_take(path, err);
     if (lock < 0)
         return lock;
-    (void)hf_lock_write(lock, (struct hf_lock_pids){getpid(), 0});
+    (void)hf_lock_write(lock, (struct hf_lock_pids){.first = hf_process_now(getpid())});
     s = calloc(1, sizeof *s);
     if (s == NULL) {
         close(lock);

@@ -88,6 +88,31 @@ def test_a_second_node_in_a_directory_changes_nothing(fresh):
         assert f.read() == before
 
 
+def test_kill_hits_nobody_but_the_node(fresh):
+    """The lock names a process that is gone, and somebody else has its pid: no signal for him, and the node is still wanted."""
+    c = fresh(replicas=1)
+    lock = c.path("demo-0", "node.lock")
+    with open(lock, "r+", encoding="ascii") as f, subprocess.Popen(["sleep", "600"], user=harness.database_user()) as other:
+        try:
+            before = f.read()
+            sentinel, _, start, _ = before.split()
+            f.seek(0)
+            f.write(f"{sentinel} {other.pid} {start} 1".ljust(len(before) - 1))
+            f.flush()
+            done = c.run("kill", "demo-0", check=False)
+            assert done.returncode == 1 and "gone" in done.stderr, done.stderr
+            assert other.poll() is None
+        finally:
+            f.seek(0)
+            f.write(before)
+            f.flush()
+            other.kill()
+    node = c.node_process("demo-0")
+    c.run("kill", "demo-0", "--restart")
+    harness.wait_until("started again", lambda: not node.alive() and c.node_process("demo-0"))
+    c.wait_open()
+
+
 def test_postgresql_missing(fresh):
     c = fresh(start=False)
     done = c.up(check=False, env={"HOLDFAST_PG_BINDIR": "/nonexistent"})

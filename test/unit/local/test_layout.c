@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,11 +223,21 @@ static void locks(void **s)
     assert_false(hf_lock_look(path, &pids));
     fd = hf_lock_take(path, &err);
     assert_true(fd >= 0);
-    assert_int_equal(hf_lock_write(fd, (struct hf_lock_pids){123456, 0}), 0);
-    assert_int_equal(hf_lock_write(fd, (struct hf_lock_pids){12, 34}), 0);
     assert_true(hf_lock_look(path, &pids));
-    assert_int_equal(pids.first, 12);
-    assert_int_equal(pids.second, 34);
+    assert_int_equal(pids.first.pid, 0); /* it has not said yet */
+    assert_int_equal(hf_lock_write(fd, (struct hf_lock_pids){{123456, 1234567890123}, {234567, 2345678901234}, false}), 0);
+    assert_int_equal(hf_lock_write(fd, (struct hf_lock_pids){{12, 56}, {34, 78}, false}), 0);
+    assert_true(hf_lock_look(path, &pids));
+    assert_int_equal(pids.first.pid, 12);
+    assert_int_equal(pids.first.start, 56);
+    assert_int_equal(pids.second.pid, 34);
+    assert_int_equal(pids.second.start, 78);
+    assert_false(pids.ended);
+    assert_int_equal(hf_lock_write(fd, (struct hf_lock_pids){.first = {12, 56}, .ended = true}), 0);
+    assert_true(hf_lock_look(path, &pids));
+    assert_int_equal(pids.first.pid, 12);
+    assert_int_equal(pids.second.pid, 0);
+    assert_true(pids.ended);
     assert_int_equal(hf_lock_take(path, &err), HF_EBUSY);
     pid = fork();
     if (pid == 0) {
@@ -239,7 +250,41 @@ static void locks(void **s)
     assert_false(hf_lock_look(path, &pids));
     other = hf_lock_take(path, &err);
     assert_true(other >= 0);
+    assert_true(hf_lock_look(path, &pids));
+    assert_int_equal(pids.first.pid, 0); /* whom the last one named may be anybody by now */
     close(other);
+}
+
+static void signals_reach_whom_they_are_for(void **s)
+{
+    struct hf_process child, other;
+    struct hf_error err;
+    int status;
+    pid_t pid = fork();
+
+    (void)s;
+    if (pid == 0) {
+        (void)setpgid(0, 0);
+        for (;;)
+            pause();
+    }
+    (void)setpgid(pid, pid);
+    child = hf_process_now(pid);
+    assert_true(child.start > 0);
+    assert_int_equal(hf_process_signal(child, 0, &err), 0);
+    other = child;
+    other.start--; /* whose pid this was */
+    assert_int_equal(hf_process_signal(other, SIGKILL, &err), HF_ENOENT);
+    assert_int_equal(hf_process_signal_group(other, SIGKILL, &err), HF_ENOENT);
+    other.start = 0;
+    assert_int_equal(hf_process_signal(other, SIGKILL, &err), HF_ENOENT);
+    assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+    assert_int_equal(hf_process_signal_group(child, SIGTERM, &err), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGTERM);
+    assert_int_equal(hf_process_signal(child, SIGTERM, &err), HF_ENOENT);
+    assert_int_equal(hf_process_now(pid).start, 0);
 }
 
 int main(void)
@@ -252,6 +297,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(finds_a_port_in_use, setup, teardown),
         cmocka_unit_test_setup_teardown(postgres_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(locks, setup, teardown),
+        cmocka_unit_test(signals_reach_whom_they_are_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,7 +26,7 @@
 /* What the processes of a case tell the test. */
 struct shared {
     volatile pid_t node, postmaster, backend;
-    volatile int got_signal, quits;
+    volatile int got_signal, quits, reaped;
 };
 static struct shared *shared;
 
@@ -62,12 +62,19 @@ static bool set_within(volatile pid_t *pid, unsigned ms)
     return *pid != 0;
 }
 
+/* The node's pid is free for anybody, and its PostgreSQL is still to be ended. */
+static void note_reaped(void *arg)
+{
+    (void)arg;
+    shared->reaped = kill(shared->node, 0) != 0 && shared->postmaster != 0 && kill(shared->postmaster, 0) == 0;
+}
+
 static pid_t start(int (*node)(void *, struct hf_sentinel_page *), unsigned lease_ms)
 {
     pid_t pid = fork();
 
     if (pid == 0) {
-        struct hf_sentinel s = {.lease_ms = lease_ms, .node = node};
+        struct hf_sentinel s = {.lease_ms = lease_ms, .node = node, .reaped = note_reaped};
         struct hf_error err;
         (void)setpgid(0, 0);
         _exit(hf_sentinel_run(&s, &err));
@@ -191,6 +198,7 @@ static void ends_postgres_after_the_node(void **s)
     assert_true(set_within(&shared->node, 2000));
     assert_int_equal(kill(shared->node, SIGKILL), 0);
     assert_int_equal(end_of(pid), 128 + SIGKILL);
+    assert_true(shared->reaped);
     assert_true(shared->quits > 0); /* asked first */
     assert_int_not_equal(kill(shared->postmaster, 0), 0);
     assert_int_not_equal(kill(shared->backend, 0), 0);
