@@ -125,6 +125,75 @@ static void refuses_what_is_not_its_own(void **s)
     assert_int_equal(hf_local_load(&l, l.dir, &err), HF_ECORRUPT);
 }
 
+/* What somebody else may have put where root will look. Nothing of it is root's to take, nor to change. */
+static void root_takes_over_nothing_of_others(void **s)
+{
+    static const struct {
+        const char *what;
+        uid_t top, pki, key;
+        mode_t mode;
+        bool link;
+    } tries[] = {{"the directory", 1234, 0, 0, 0700, false},
+                 {"pki", 0, 1234, 1234, 0700, false},
+                 {"an authority in pki", 0, 0, 1234, 0700, false},
+                 {"a pki that others may write", 0, 0, 0, 0777, false},
+                 {"a link", 0, 0, 0, 0700, true}};
+
+    (void)s;
+    if (geteuid() != 0)
+        skip();
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        char path[HF_PATH_MAX], target[HF_PATH_MAX];
+        struct hf_local l;
+        struct hf_error err = {0};
+        struct stat st;
+        fill(&l);
+        (void)snprintf(target, sizeof target, "%s/target", top);
+        assert_int_equal(mkdir(tries[i].link ? target : l.dir, 0755), 0);
+        if (tries[i].link)
+            assert_int_equal(symlink(target, l.dir), 0);
+        hf_local_path(&l, "pki", path);
+        assert_int_equal(mkdir(path, 0700), 0);
+        assert_int_equal(chmod(path, tries[i].mode), 0);
+        hf_local_path(&l, "pki/ca.key", path);
+        assert_int_equal(hf_file_write(path, "planted", 7, 0600, &err), 0);
+        assert_int_equal(chown(path, tries[i].key, 0), 0);
+        hf_local_path(&l, "pki", path);
+        assert_int_equal(chown(path, tries[i].pki, 0), 0);
+        assert_int_equal(chown(l.dir, tries[i].top, 0), 0);
+        if (hf_local_create(&l, &err) == 0)
+            fail_msg("%s was taken", tries[i].what);
+        assert_int_equal(geteuid(), 0);
+        assert_non_null(strstr(err.text, "hint"));
+        assert_int_equal(stat(l.dir, &st), 0);
+        assert_int_equal(st.st_uid, tries[i].top);
+        assert_int_equal(hf_dir_remove(l.dir, &err), 0);
+        assert_int_equal(hf_dir_remove(target, &err), 0);
+    }
+}
+
+static void make_after_a_start_that_was_killed(void)
+{
+    char path[HF_PATH_MAX];
+    struct hf_local l;
+    struct hf_error err;
+    struct stat st;
+
+    fill(&l);
+    MUST(hf_local_create(&l, &err) == 0); /* as the user that PostgreSQL runs as from here on */
+    hf_local_path(&l, "cluster.json", path);
+    MUST(unlink(path) == 0);
+    hf_local_path(&l, "pki/ca.key", path);
+    MUST(stat(path, &st) == 0 && st.st_uid == geteuid());
+}
+
+static void goes_on_after_a_start_that_was_killed(void **s)
+{
+    (void)s;
+    in_child(make_after_a_start_that_was_killed);
+    in_child(make_after_a_start_that_was_killed);
+}
+
 /* A name is part of paths that are removed, and the last node's ports are ports, too. */
 static void refuses_a_damaged_description(void **s)
 {
@@ -292,6 +361,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_cluster_on_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_what_is_not_its_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(root_takes_over_nothing_of_others, setup, teardown),
+        cmocka_unit_test_setup_teardown(goes_on_after_a_start_that_was_killed, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_a_damaged_description, setup, teardown),
         cmocka_unit_test(names_and_ports),
         cmocka_unit_test_setup_teardown(finds_a_port_in_use, setup, teardown),
