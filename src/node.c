@@ -417,6 +417,15 @@ static int node_close(struct hf_node *n)
 
 /* -- begin ----------------------------------------------------------------------------------------------------- */
 
+static void look_whether_ready(struct hf_node *n)
+{
+    struct hf_view v = {0}; /* without an id it takes no part, and nobody tells it of a leader */
+
+    if (n->decide != NULL)
+        v = hf_decide_view(n->decide);
+    hf_ready_look(&n->ready, v.leading || n->streaming, v.leader_open, hf_clock_ns());
+}
+
 static void tick_cb(uv_timer_t *timer)
 {
     struct hf_node *n = timer->data;
@@ -429,6 +438,7 @@ static void tick_cb(uv_timer_t *timer)
         hf_form_tick(n->form, hf_clock_ns());
         hf_node_form_run(n);
     }
+    look_whether_ready(n);
 }
 
 static int open_parts(struct hf_node *n, struct hf_error *err)
@@ -534,6 +544,7 @@ int hf_node_run(const struct hf_node_config *config, struct hf_sentinel_page *pa
     n->config = config;
     n->page = page;
     n->started_ns = hf_clock_ns();
+    hf_ready_begin(&n->ready, n->started_ns);
     hf_info("node %s starts, pid %d", config->name, (int)getpid());
     node_begin(n, &err);
     if (!n->ending)

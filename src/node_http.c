@@ -215,6 +215,22 @@ static void follower(const struct hf_node *n, const char *max_lag, struct hf_htt
     word(a, is_follower(n, max_lag != NULL, most), "no follower that can be read, or too far behind\n");
 }
 
+/* core/ready.h: never a question of quorum, or a StatefulSet that starts its pods one by one would wait for ever. */
+static void readiness(const struct hf_node *n, struct hf_http_answer *a)
+{
+    static const char *const no[] = {
+        [HF_READY_YES] = "",
+        [HF_READY_LOOKING] = "the node has just started, and has not heard of a leader yet\n",
+        [HF_READY_APART] = "there is a leader, and this node neither leads nor streams: its PostgreSQL has no working copy\n",
+    };
+    enum hf_readiness answer = hf_ready_answer(&n->ready);
+
+    if (n->ending || n->stopping || n->terminating)
+        word(a, false, "the node is shutting down\n");
+    else
+        word(a, answer == HF_READY_YES, no[answer]);
+}
+
 void hf_node_http(void *ctx, const char *path, const char *max_lag, struct hf_http_answer *a)
 {
     struct hf_node *n = ctx;
@@ -223,8 +239,7 @@ void hf_node_http(void *ctx, const char *path, const char *max_lag, struct hf_ht
     if (strcmp(path, "/livez") == 0 || strcmp(path, "/startupz") == 0) {
         word(a, true, ""); /* we are here: the loop turns, and every port listens */
     } else if (strcmp(path, "/readyz") == 0) {
-        /* Never a question of quorum: a StatefulSet that starts its pods one by one would wait for ever. */
-        word(a, !n->ending && !n->stopping && !n->terminating, "the node is shutting down\n");
+        readiness(n, a);
     } else if (strcmp(path, "/leader") == 0) {
         word(a, n->decide != NULL && hf_decide_view(n->decide).leading && hf_router_gate_is_open(n->router),
              "not the leader, or its gate is shut\n");

@@ -15,6 +15,7 @@
 #include "core/decide.h"
 #include "core/form.h"
 #include "core/lag.h"
+#include "core/ready.h"
 #include "http/http.h"
 #include "node_config.h"
 #include "peer/peer.h"
@@ -137,6 +138,7 @@ struct hf_node {
 
     bool readable; /* followers' reads, as last told to the router */
     bool streaming;
+    struct hf_ready ready;
     uint64_t receiver_ns; /* when PostgreSQL's WAL receiver was there last, or was asked for */
     struct hf_reads_known reads;
     struct {

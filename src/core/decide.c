@@ -234,6 +234,7 @@ static void newest_changed(struct hf_decide *d)
     d->newest_since_ns = d->now_ns;
     d->leader_barrier = 0;
     d->leader_copies = false;
+    d->leader_open = false;
     d->disk.founded = true;
 }
 
@@ -375,6 +376,13 @@ static void record(struct hf_decide *d, const struct hf_event *e)
     }
 }
 
+static bool leader_open(const struct hf_decide *d)
+{
+    if (hf_newest_leader(d) == hf_self(d))
+        return d->gate == HF_GATE_OPEN;
+    return d->leader_open && d->leader_heard_epoch == hf_newest_epoch(d) && d->now_ns - d->leader_heard_ns < d->cfg.lease_ns;
+}
+
 void hf_decide_step(struct hf_decide *d, uint64_t now_ns, const struct hf_event *event)
 {
     if (d->exited)
@@ -413,6 +421,7 @@ struct hf_view hf_decide_view(const struct hf_decide *d)
         .work = d->work,
         .stream_open = d->stream_open,
         .streaming = d->streaming,
+        .leader_open = leader_open(d),
         .stream_epoch = d->stream_open ? d->stream_epoch : 0,
         .lsn = d->pg == HF_PG_PRIMARY  ? d->heartbeat_lsn
                : d->streaming          ? d->flushed

@@ -225,6 +225,7 @@ struct hf_view {
     enum hf_pg_state pg;
     enum hf_work work;     /* under way */
     bool stream_open, streaming;
+    bool leader_open;      /* the leader of `epoch` has an open gate, or has said so within the last lease */
     hf_epoch stream_epoch; /* whose leader it comes from, while it is open; else 0 */
     hf_lsn lsn;            /* as last known */
     const char *lead_state; /* name of the leader's state, "none" for others */

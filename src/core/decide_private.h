@@ -107,6 +107,7 @@ struct hf_decide {
     hf_epoch leader_heard_epoch;
     hf_lsn leader_barrier;
     bool leader_copies;               /* its PostgreSQL may be copied */
+    bool leader_open;                 /* its gate is open */
     unsigned n_order;
     hf_node_id order[HF_MEMBERS_MAX];
 

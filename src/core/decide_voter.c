@@ -33,6 +33,7 @@ void hf_voter_ping(struct hf_decide *d, const struct hf_msg *m)
         d->rewind_allowed = m->epoch;
     d->leader_barrier = m->barrier_lsn;
     d->leader_copies = m->flags & HF_FLAG_COPY;
+    d->leader_open = m->flags & HF_FLAG_OPEN;
     if ((m->flags & HF_FLAG_REFUSED) && d->stream_open && d->stream_epoch == m->epoch && !d->reclone) {
         hf_emit_phase(d, "its last WAL is part of another history", m->epoch);
         d->reclone = true;

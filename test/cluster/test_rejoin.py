@@ -19,6 +19,7 @@ import pytest
 import harness
 from load import Pending, WriteLoop
 from test_basics import wait_for_syncrep
+from test_http import get, status
 
 
 def durable(cluster, node):
@@ -217,6 +218,33 @@ def freeze_clone(cluster, node, timeout=30):
     found = harness.wait_until(f"{node} clones", running, timeout, 0.002)
     cluster.freeze(*found)
     return found
+
+
+def test_not_ready_while_it_is_cloned(small_wal):
+    """A drain goes on to the next pod as soon as this one is ready, and two of three copies would be gone."""
+    c = small_wal
+    victim = c.followers()[0]
+    c.kill_down(victim)
+    lose_volume(c, victim)
+    c.start(victim)
+    copy = freeze_clone(c, victim)
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        code, _, why = get(c, victim, "readyz")
+        assert code == 503 and "neither leads nor streams" in why
+        assert status(c, victim, "livez") == 200
+        assert all(status(c, n, "readyz") == 200 for n in c.names() if n != victim)
+        time.sleep(0.2)
+    leader = c.leader()
+    c.kill_down(leader)  # with this one away nobody can lead: and no question of quorum
+    other = next(n for n in c.names() if n not in (leader, victim))
+    harness.wait_until("nobody leads", lambda: c.open_leader(c.status()) is None, 10)
+    for n in (victim, other):
+        harness.wait_until(f"{n} is ready", lambda n=n: status(c, n, "readyz") == 200, 10)
+    c.start(leader)
+    c.thaw(*copy)
+    c.wait_healthy(60)
+    assert all(status(c, n, "readyz") == 200 for n in c.names())
 
 
 def test_s08_node_half_through_a_clone_reports_nothing(small_wal):

@@ -8,6 +8,7 @@
 
 #include "core/form.h"
 #include "core/lag.h"
+#include "core/ready.h"
 
 static void add(struct hf_cluster *c, hf_node_id id, const char *name, bool voter)
 {
@@ -301,6 +302,56 @@ static void test_lag_of_a_long_time(void **state)
     }
 }
 
+static uint64_t ready_for(struct hf_ready *r, bool part, bool open, uint64_t now, uint64_t ms, enum hf_readiness must)
+{
+    for (uint64_t t = 0; t < ms; t += 10) {
+        now += 10 * HF_MS;
+        hf_ready_look(r, part, open, now);
+        if (hf_ready_answer(r) != must)
+            fail_msg("after %d ms of %d: %d, not %d", (int)t + 10, (int)ms, (int)hf_ready_answer(r), (int)must);
+    }
+    return now;
+}
+
+static void test_ready_while_it_starts(void **state)
+{
+    struct hf_ready r;
+    uint64_t begin = 7000 * HF_MS, now;
+
+    (void)state;
+    hf_ready_begin(&r, begin); /* alone: the pods that start one by one wait for it */
+    now = ready_for(&r, false, false, begin, 4990, HF_READY_LOOKING);
+    (void)ready_for(&r, false, false, now, 60000, HF_READY_YES);
+    hf_ready_begin(&r, begin); /* one of a cluster that works, and its data do not start, or are being copied */
+    now = ready_for(&r, false, false, begin, 800, HF_READY_LOOKING);
+    now = ready_for(&r, false, true, now, 60000, HF_READY_APART);
+    (void)ready_for(&r, true, true, now, 60000, HF_READY_YES);
+}
+
+static void test_ready_after_a_failover(void **state)
+{
+    struct hf_ready r;
+    uint64_t now;
+
+    (void)state;
+    hf_ready_begin(&r, 0);
+    now = ready_for(&r, true, true, 0, 2000, HF_READY_YES);
+    now = ready_for(&r, false, false, now, 600000, HF_READY_YES); /* nobody leads: no readiness of all is lost */
+    now = ready_for(&r, false, true, now, 4000, HF_READY_YES);    /* a moment, to follow the new one */
+    now = ready_for(&r, true, true, now, 2000, HF_READY_YES);
+    now = ready_for(&r, false, true, now, 4990, HF_READY_YES);
+    now = ready_for(&r, false, true, now, 60000, HF_READY_APART);
+    now = ready_for(&r, false, false, now, 5000, HF_READY_YES); /* another failover while it is being copied: */
+    now = ready_for(&r, false, true, now, 60000, HF_READY_APART); /* that it has worked long ago is no reason for patience */
+    for (int i = 0; i < 20; i++) { /* streams that end again at once */
+        now = ready_for(&r, true, true, now, 500, HF_READY_YES);
+        now = ready_for(&r, false, true, now, 1000, HF_READY_APART);
+    }
+    /* Stopped for a minute, and the leader's last ping lies in the socket. */
+    now = ready_for(&r, true, true, now, 2000, HF_READY_YES) + 60000 * HF_MS;
+    (void)ready_for(&r, false, true, now, 2000, HF_READY_YES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +365,8 @@ int main(void)
         cmocka_unit_test(test_founding_needs_everybody),
         cmocka_unit_test(test_lag),
         cmocka_unit_test(test_lag_of_a_long_time),
+        cmocka_unit_test(test_ready_while_it_starts),
+        cmocka_unit_test(test_ready_after_a_failover),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

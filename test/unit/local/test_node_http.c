@@ -1,4 +1,4 @@
-/* /follower?max_lag=: which followers a load balancer may send readers to. */
+/* /follower?max_lag=: which followers a load balancer may send readers to. /readyz: may one go on to the next pod? */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,9 +49,38 @@ static void no_number(void **s)
         assert_int_equal(follower(wrong[i]), 400);
 }
 
+static void readyz(const struct hf_node *from, unsigned status, const char *why)
+{
+    struct hf_node n = *from;
+    struct hf_http_answer a = {0};
+
+    hf_node_http(&n, "/readyz", NULL, &a);
+    assert_int_equal(a.status, status);
+    assert_non_null(strstr(a.text, why));
+    free(a.text);
+}
+
+static void readiness_and_why(void **s)
+{
+    static struct hf_node n;
+    uint64_t now = 0;
+
+    (void)s;
+    hf_ready_begin(&n.ready, now);
+    readyz(&n, 503, "has just started");
+    hf_ready_look(&n.ready, false, true, now += HF_MS);
+    readyz(&n, 503, "neither leads nor streams");
+    hf_ready_look(&n.ready, false, false, now += HF_READY_PATIENCE_NS); /* and no question of quorum */
+    readyz(&n, 200, "ok");
+    hf_ready_look(&n.ready, true, true, now += HF_MS);
+    readyz(&n, 200, "ok");
+    n.terminating = true;
+    readyz(&n, 503, "is shutting down");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_limit), cmocka_unit_test(no_number)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_limit), cmocka_unit_test(no_number), cmocka_unit_test(readiness_and_why)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
