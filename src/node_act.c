@@ -300,6 +300,10 @@ void hf_node_act(struct hf_node *n, const struct hf_action *a)
     case HF_ACT_WORK:
         work(n, a);
         break;
+    case HF_ACT_INTERRUPT:
+        hf_info("postgres: what is under way is interrupted");
+        hf_pg_interrupt(hf_agent_pg(n->agent), true); /* until on_work() */
+        break;
     case HF_ACT_WRITE:
         if (hf_agent_write(n->agent, a->write, a->epoch) != 0)
             hf_node_later(n, &(struct hf_event){.type = HF_EV_WRITE,

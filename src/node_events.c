@@ -339,6 +339,8 @@ static void on_work(void *ctx, const struct hf_pg_result *r)
 {
     struct hf_node *n = ctx;
 
+    if (!n->ending)
+        hf_pg_interrupt(hf_agent_pg(n->agent), false); /* it was meant for this work */
     if (!r->ok)
         hf_err("postgres: %s", r->text);
     else if (r->text[0] != '\0')

@@ -84,8 +84,17 @@ void hf_emit_work(struct hf_decide *d, enum hf_work work, hf_epoch epoch)
         if (voters[i] != hf_self(d))
             a->voters[a->n_voters++] = voters[i];
     d->work = work;
+    d->interrupted = false;
     d->work_epoch = epoch;
     d->work_config_seq = d->cluster.config_seq;
+}
+
+void hf_interrupt(struct hf_decide *d)
+{
+    if (d->work == HF_WORK_NONE || d->interrupted)
+        return;
+    d->interrupted = true;
+    hf_emit(d, HF_ACT_INTERRUPT);
 }
 
 void hf_emit_phase(struct hf_decide *d, const char *text, hf_epoch epoch)

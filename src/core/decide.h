@@ -163,6 +163,7 @@ enum hf_action_type {
     HF_ACT_RAFT_REMOVE,  /* id */
     HF_ACT_PERSIST,      /* durable, seq -> HF_EV_PERSISTED */
     HF_ACT_WORK,         /* work, epoch, voters, id (leader to copy from) -> HF_EV_WORK */
+    HF_ACT_INTERRUPT,    /* the work under way is to fail soon -> its HF_EV_WORK, not ok, or ok if it was done already */
     HF_ACT_WRITE,        /* write, epoch -> HF_EV_WRITE */
     HF_ACT_GATE_OPEN,    /* epoch: sessions may start; results pass while now < lease deadline */
     HF_ACT_GATE_DRAIN,   /* no new transaction; -> HF_EV_DRAINED when none is running */

@@ -426,6 +426,18 @@ static void standby_run(struct hf_decide *d, const struct hf_branch *b)
     diverged_run(d, b, p);
 }
 
+/* On the way out: what may take hours is not waited for, or the process lives until it is killed. Nothing is lost by that which a kill
+ * would not lose: a copy is made beside, and a half-made rewind is known by its mark (I7, S8). That one costs a whole copy, so what can be
+ * done in time is; and so are checkpoints, whose work the stop would have to do. */
+static void cut_short(struct hf_decide *d)
+{
+    bool late = d->now_ns - d->shutdown_ns > HF_FINISH_NS;
+
+    if (d->work == HF_WORK_CLONE || d->work == HF_WORK_INIT ||
+        (late && (d->work == HF_WORK_REWIND || (d->work == HF_WORK_CHECKPOINT && d->lead == HF_LEAD_NONE))))
+        hf_interrupt(d);
+}
+
 static void end_run(struct hf_decide *d)
 {
     if (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY) {
@@ -449,8 +461,13 @@ void hf_follow_run(struct hf_decide *d)
 {
     const struct hf_branch *b = to_follow(d);
 
-    if (d->exited || d->work != HF_WORK_NONE)
+    if (d->exited)
         return;
+    if (d->work != HF_WORK_NONE) {
+        if (d->shutdown)
+            cut_short(d);
+        return;
+    }
     if (d->shutdown && (d->lead == HF_LEAD_NONE ||
                         (d->lead == HF_LEAD_YIELDING && d->now_ns - d->lead_state_ns > 1000 * HF_MS))) {
         end_run(d);

@@ -29,6 +29,10 @@ enum hf_lead_state {
 
 enum hf_gate_state { HF_GATE_SHUT, HF_GATE_SHUTTING, HF_GATE_OPEN, HF_GATE_DRAINING };
 
+/* On the way out, or to hand over: how long a checkpoint or a rewind may go on before it is interrupted. Kubernetes waits for 30 s by
+ * itself and 120 s in our manifests, and a leave and the stop want their part. */
+#define HF_FINISH_NS (15000 * HF_MS)
+
 struct hf_report {
     hf_node_id from;
     uint8_t flags;
@@ -82,6 +86,7 @@ struct hf_decide {
     enum hf_pg_state pg;
     enum hf_work work;
     hf_epoch work_epoch;
+    bool interrupted;          /* the work under way: asked to end */
     uint64_t work_config_seq;  /* the rule that the work under way writes */
     uint64_t rule_config_seq;  /* the rule in force; meaningful while PostgreSQL runs */
     uint64_t work_retry_ns;    /* after a failure: not before */
@@ -184,6 +189,7 @@ struct hf_decide {
 struct hf_action *hf_emit(struct hf_decide *d, enum hf_action_type type);
 void hf_emit_send(struct hf_decide *d, const struct hf_msg *m);
 void hf_emit_work(struct hf_decide *d, enum hf_work work, hf_epoch epoch);
+void hf_interrupt(struct hf_decide *d); /* the work under way */
 void hf_emit_phase(struct hf_decide *d, const char *text, hf_epoch epoch);
 void hf_emit_answer(struct hf_decide *d, uint64_t request, bool ok, const char *text);
 void hf_propose(struct hf_decide *d, const struct hf_entry *e);

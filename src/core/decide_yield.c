@@ -82,8 +82,11 @@ void hf_yield_request(struct hf_decide *d, hf_node_id to, uint64_t request)
 
 static void settling_run(struct hf_decide *d)
 {
-    if (d->work != HF_WORK_NONE)
+    if (d->work != HF_WORK_NONE) {
+        if (d->work == HF_WORK_CHECKPOINT && d->now_ns - d->lead_state_ns > HF_FINISH_NS)
+            hf_interrupt(d); /* a disk so slow that the stop has to do without */
         return;
+    }
     if (!d->checkpoint_done && d->now_ns - d->lead_state_ns < d->cfg.lead_limit_ns) {
         /* While clients still work: then the stop has little left to write. */
         hf_emit_work(d, HF_WORK_CHECKPOINT, d->lead_term);

@@ -309,6 +309,23 @@ def test_killed_in_the_middle_of_a_clone(small_wal):
     assert not left, f"left over from the broken clone: {left}"
 
 
+def test_sigterm_in_the_middle_of_a_clone(small_wal):
+    """It does not wait for a copy of hours, until it is killed."""
+    c = small_wal
+    victim = c.followers()[0]
+    c.bulk(60)
+    c.kill_down(victim)
+    lose_volume(c, victim)
+    c.start(victim)
+    freeze_clone(c, victim)
+    mark, sentinel = c.log_mark(victim), c.sentinel(victim)
+    sentinel.send(signal.SIGTERM)
+    harness.wait_until("it ends", lambda: not sentinel.alive(), 8)
+    assert "ended with status 0" in c.log_since(mark)
+    c.heal(60)
+    c.verify()
+
+
 def kill_in_the_middle_of_a_rewind(cluster):
     """Returns that node, which is down, and its leader."""
     old = cluster.leader()

@@ -80,6 +80,10 @@ void raft_an_older_entry(void);
 void s14_two_incarnations(void);
 void s15_second_founding(void);
 void s20_never_below_three(void);
+void s20_ended_while_it_copies(void);
+void s20_ended_while_it_rewinds(void);
+void s20_ended_with_a_slow_checkpoint(void);
+void s20_a_leader_ended_with_a_slow_checkpoint(void);
 void i3_rule_not_loaded(void);
 void i3_settled_between(void);
 void i3_rule_not_proved(void);
@@ -152,6 +156,10 @@ const struct directed directed_all[] = {
     {"S18b", "appointed by a log that another commits", s18_committed_by_another, {{HF_MUT_NONE, 0}}},
     {"S20a", "two of three, one after the other", s20_never_below_three, {{HF_MUT_SHRINK_BELOW_3, STANDS}}},
     {"S20b", "a receiver that ends late", s20_late_receiver, {{HF_MUT_SKIP_FENCE, BREAKS}}},
+    {"S20c", "SIGTERM, and a copy that takes long", s20_ended_while_it_copies, {{HF_MUT_NONE, 0}}},
+    {"S20d", "SIGTERM, and a rewind that takes long", s20_ended_while_it_rewinds, {{HF_MUT_NONE, 0}}},
+    {"S20e", "SIGTERM, and a checkpoint that takes long", s20_ended_with_a_slow_checkpoint, {{HF_MUT_NONE, 0}}},
+    {"S20f", "SIGTERM, and a leader's checkpoint that takes long", s20_a_leader_ended_with_a_slow_checkpoint, {{HF_MUT_NONE, 0}}},
     {"I1a", "a commit the elected lacks", i1_not_greatest, {{HF_MUT_NOT_GREATEST, BREAKS}}},
     {"I1b", "longer WAL of an older epoch", i1_longer_but_older, {{HF_MUT_LSN_ONLY, BREAKS}}},
     {"I2", "a lease runs out", i2_lease_runs_out, {{HF_MUT_IGNORE_LEASE, BREAKS}}},

@@ -5,10 +5,8 @@
 
 /* C, the last leader, comes back with a tail and is rewound from B, whose epoch A shares; its process dies in the
  * middle. C then does not know what it holds. */
-static void c_dies_half_rewound(void)
+static void c_comes_to_be_rewound(void)
 {
-    struct trap *rewinds;
-
     begin(3);
     switchover(A, C);
     run_for(300);
@@ -20,8 +18,15 @@ static void c_dies_half_rewound(void)
     MUST(4000, opened(B));
     UNTIL(2000, streams_from(A, B));
     write_acked(B);
-    rewinds = trap_set(C->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
     host_start(C);
+}
+
+static void c_dies_half_rewound(void)
+{
+    struct trap *rewinds;
+
+    c_comes_to_be_rewound();
+    rewinds = trap_set(C->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_WATCH);
     UNTIL(4000, rewinds->fired > 0);
     run_for(20);
     HAPPENED(C->pg.torn && C->disk.durable.hold_lsn != 0);
@@ -457,5 +462,83 @@ void s16_it_starts_after_all(void)
     MUST(10000, anybody_open() != NULL && (anybody_open() == B || streams_from(B, anybody_open())));
     if (clones->fired > 0)
         sim_fail("cloned although it had told where its history ends");
+    settle();
+}
+
+/* -- on the way out -------------------------------------------------------------------------------------- */
+
+static void ask_to_end(struct node *n)
+{
+    host_step(n, &(struct hf_event){.type = HF_EV_SHUTDOWN});
+}
+
+static void takes_long(struct node *n)
+{
+    n->slow_disk_until = W->now + 100 * MS;
+}
+
+/* S20, S8: SIGTERM while B is being cloned. It does not wait for that, and what it had is still there, and counts: A is lost. */
+void s20_ended_while_it_copies(void)
+{
+    struct trap *clones;
+
+    wal_of_b_is_gone();
+    clones = trap_set(B->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    clones->also = takes_long;
+    cut(LANE_WAL, A, B, false);
+    UNTIL(4000, clones->fired > 0);
+    ask_to_end(B);
+    MUST(200, !B->up);
+    host_lose_volume(A);
+    trap_lift(clones);
+    host_start(B);
+    MUST(8000, opened(C));
+    settle();
+}
+
+/* S20, S8: SIGTERM while C is being rewound. That has its time, since else it is cloned, but not all the time in the world. */
+void s20_ended_while_it_rewinds(void)
+{
+    struct trap *rewinds;
+
+    c_comes_to_be_rewound();
+    rewinds = trap_set(C->index, HF_ACT_WORK, HF_WORK_REWIND, TRAP_HOLD);
+    UNTIL(4000, rewinds->fired > 0);
+    ask_to_end(C);
+    run_for(10000);
+    HAPPENED(C->up);
+    MUST(8000, !C->up);
+    trap_lift(rewinds);
+    host_start(C);
+    MUST(8000, streams_from(C, B));
+    settle();
+}
+
+/* S20: SIGTERM, and a follower's checkpoint does not end. */
+void s20_ended_with_a_slow_checkpoint(void)
+{
+    struct trap *checkpoint;
+
+    begin(3);
+    checkpoint = trap_set(C->index, HF_ACT_WORK, HF_WORK_CHECKPOINT, TRAP_HOLD);
+    ask_to_end(C);
+    UNTIL(1000, checkpoint->fired > 0);
+    MUST(20000, !C->up);
+    settle();
+}
+
+/* S20: SIGTERM, and the checkpoint before the hand-over does not end, though all else does. Clients work on until it is given up. */
+void s20_a_leader_ended_with_a_slow_checkpoint(void)
+{
+    struct trap *checkpoint;
+
+    begin(3);
+    checkpoint = trap_set(A->index, HF_ACT_WORK, HF_WORK_CHECKPOINT, TRAP_HOLD);
+    ask_to_end(A);
+    UNTIL(1000, checkpoint->fired > 0 && strcmp(state(A), "settling") == 0);
+    run_for(10000);
+    MUST(1, opened(A));
+    MUST(8000, another_open(A));
+    MUST(2000, !A->up);
     settle();
 }

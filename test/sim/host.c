@@ -405,6 +405,11 @@ void host_perform(struct node *n, const struct hf_action *a)
         sim_say(n, "work %d begins", (int)a->work);
         pg_work(n, a);
         break;
+    case HF_ACT_INTERRUPT:
+        sim_say(n, "work is interrupted");
+        if (!trap_interrupt(n))
+            pg_interrupt(n);
+        break;
     case HF_ACT_WRITE:
         pg_write(n, a);
         break;

@@ -419,10 +419,15 @@ static void finish(void *arg)
         free(j);
         return;
     }
+    if (pg->job != j) { /* interrupted */
+        free(j);
+        return;
+    }
     if (W->now < n->paused_until) {
         sim_after(n->paused_until - W->now + 1, finish, j);
         return;
     }
+    pg->job = NULL;
     switch (j->a.work) {
     case HF_WORK_INIT:
         pg->state = HF_PG_DOWN;
@@ -525,6 +530,7 @@ void pg_work(struct node *n, const struct hf_action *a)
     uint64_t most = ms[a->work] * (W->now < n->slow_disk_until ? 10 : 1) * MS;
 
     *j = (struct job){n, n->life, *a};
+    n->pg.job = j;
     if (a->work == HF_WORK_REWIND)
         n->pg.torn = true; /* until it is finished */
     if (a->work == HF_WORK_REWIND || a->work == HF_WORK_CLONE)
@@ -537,4 +543,48 @@ void pg_work(struct node *n, const struct hf_action *a)
         sim_after(sim_between(most / 8, most / 4), senders_end, first);
     }
     sim_after(sim_between(most / 4, most), finish, j);
+}
+
+struct interruption {
+    struct job of;
+    const struct job *job;
+};
+
+/* What a rewind leaves behind is torn, and was so from its beginning. A copy may have come in place, and was just being started. */
+static void interrupted(void *arg)
+{
+    struct interruption *i = arg;
+    struct node *n = i->of.n, *l;
+    struct pg *pg = &n->pg;
+    struct hf_event e = {.type = HF_EV_WORK, .work = i->of.a.work, .epoch = i->of.a.epoch};
+
+    if (n->up && n->life == i->of.life && pg->job == i->job && W->now < n->paused_until) {
+        sim_after(n->paused_until - W->now + 1, interrupted, i);
+        return;
+    }
+    if (n->up && n->life == i->of.life && pg->job == i->job) {
+        pg->job = NULL;
+        l = e.work == HF_WORK_CLONE && sim_chance(W->quiet ? 0 : 0.2) ? source(&i->of) : NULL;
+        if (l != NULL) {
+            copy_wal(pg, &l->pg);
+            pg->state = HF_PG_DOWN;
+            e.swapped = true;
+        }
+        e.down = pg->state == HF_PG_DOWN || pg->state == HF_PG_EMPTY;
+        sim_say(n, "work %d interrupted%s", (int)e.work, e.swapped ? ", swapped" : "");
+        host_step(n, &e);
+    }
+    free(i);
+}
+
+void pg_interrupt(struct node *n)
+{
+    struct interruption *i = calloc(1, sizeof *i);
+
+    if (n->pg.job != NULL) {
+        *i = (struct interruption){{n, n->life, n->pg.job->a}, n->pg.job};
+        sim_after(sim_between(1 * MS, 10 * MS), interrupted, i);
+    } else {
+        free(i);
+    }
 }

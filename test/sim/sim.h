@@ -56,6 +56,7 @@ struct pg {
     bool half;               /* its WAL ends inside a record, at a segment's end (S1): what it streams replays nowhere */
     bool checkpointed;       /* since the promotion (S9) */
     uint64_t generation;     /* counts starts and stops: what belongs to an older one is void */
+    const struct job *job;   /* under way; only compared */
 };
 
 struct stream {
@@ -254,6 +255,7 @@ void host_perform(struct node *n, const struct hf_action *a); /* past all traps 
 /* pg.c, pg_client.c */
 hf_lsn pg_lsn(unsigned n);
 void pg_work(struct node *n, const struct hf_action *a);
+void pg_interrupt(struct node *n); /* the work under way */
 void pg_write(struct node *n, const struct hf_action *a);
 void pg_stopped(struct pg *pg, bool clean);
 void pg_streams_cut(int leader, int follower); /* -1: any */
@@ -271,6 +273,7 @@ void check_end(void);
 
 /* trap.c */
 bool trap_takes(struct node *n, const struct hf_action *a); /* true: not to be carried out now */
+bool trap_interrupt(struct node *n); /* work that is held fails; false: there is none */
 struct trap *trap_set(int node, enum hf_action_type action, int kind, enum trap_what what);
 void trap_lift(struct trap *t);
 

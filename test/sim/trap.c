@@ -1,5 +1,6 @@
 /* Traps: a fault exactly when a node is about to do something. Directed schedules are made of them. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "sim.h"
 
@@ -65,6 +66,20 @@ static void refuse(struct node *n, const struct hf_action *a)
     e.write_state = W->exhausted ? HF_WRITE_REFUSED : HF_WRITE_FAILED;
     e.down = n->pg.state == HF_PG_DOWN || n->pg.state == HF_PG_EMPTY;
     host_later(n, 5 * MS, &e);
+}
+
+bool trap_interrupt(struct node *n)
+{
+    for (unsigned i = 0; i < W->n_held; i++) {
+        struct held h = W->held[i];
+        if (h.n != n || h.life != n->life || h.a.type != HF_ACT_WORK)
+            continue;
+        W->n_held--;
+        memmove(&W->held[i], &W->held[i + 1], (W->n_held - i) * sizeof h);
+        refuse(n, &h.a);
+        return true;
+    }
+    return false;
 }
 
 /* One trap takes an action; the first that was set. */
