@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "sentinel.h"
 
 enum { TICK_MS = 10 };
 #define ACCOUNTS_LATER_NS (300 * HF_MS)
@@ -369,10 +370,24 @@ void hf_node_end(struct hf_node *n, int status)
     uv_stop(&n->loop);
 }
 
-static void sigterm_cb(uv_signal_t *handle, int signum)
+static void signal_cb(uv_signal_t *handle, int signum)
 {
     (void)signum;
     hf_node_terminate(handle->data);
+}
+
+/* In a terminal Ctrl-C goes to the whole group, so to this process as well as to the sentinel, and must not be its end before the
+ * sentinel's SIGTERM comes. What it executes gets the default handling back. */
+static void signals_begin(struct hf_node *n)
+{
+    static const int which[] = {SIGTERM, SIGINT, SIGHUP};
+
+    for (unsigned i = 0; i < sizeof which / sizeof *which; i++) {
+        (void)uv_signal_init(&n->loop, &n->signals[i]);
+        n->signals[i].data = n;
+        if (which[i] == SIGTERM || !hf_signal_is_ignored(which[i]))
+            (void)uv_signal_start(&n->signals[i], signal_cb, which[i]);
+    }
 }
 
 /* Empties this node's directory of what belongs to a founding that came to nothing (core/form.h). */
@@ -522,9 +537,7 @@ static void node_begin(struct hf_node *n, struct hf_error *err)
     (void)uv_timer_init(&n->loop, &n->tick);
     n->tick.data = n;
     (void)uv_timer_start(&n->tick, tick_cb, TICK_MS, TICK_MS);
-    (void)uv_signal_init(&n->loop, &n->sigterm);
-    n->sigterm.data = n;
-    (void)uv_signal_start(&n->sigterm, sigterm_cb, SIGTERM);
+    signals_begin(n);
     if (n->mailbox == NULL || open_parts(n, err) != 0 ||
         identify(n, err) != 0) {
         hf_err("%s", err->text);

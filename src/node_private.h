@@ -86,7 +86,7 @@ struct hf_node {
     struct hf_sentinel_page *page;
     uv_loop_t loop;
     uv_timer_t tick;
-    uv_signal_t sigterm;
+    uv_signal_t signals[3]; /* all of them mean SIGTERM */
     struct hf_mailbox *mailbox; /* to ourselves: events that must not come at once */
     uint64_t started_ns;
     int exit_status;

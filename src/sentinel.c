@@ -36,6 +36,13 @@ struct watch {
     sigset_t signals;
 };
 
+bool hf_signal_is_ignored(int signum)
+{
+    struct sigaction now;
+
+    return sigaction(signum, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 unsigned hf_sentinel_grace_ms(unsigned lease_ms)
 {
     return lease_ms / 4 > GRACE_MIN_MS ? lease_ms / 4 : GRACE_MIN_MS;
@@ -198,7 +205,7 @@ static void on_signal(struct watch *w, int sig)
     case SIGTERM:
     case SIGINT:
     case SIGHUP:
-        (void)kill(w->node, sig == SIGINT ? SIGTERM : sig);
+        (void)kill(w->node, SIGTERM); /* a terminal that is closed, too, deserves a hand-over */
         break;
     case SIGQUIT:
         (void)kill(w->node, SIGKILL);
@@ -258,7 +265,8 @@ int hf_sentinel_run(const struct hf_sentinel *s, struct hf_error *err)
     (void)sigemptyset(&w.signals);
     (void)sigaddset(&w.signals, SIGTERM);
     (void)sigaddset(&w.signals, SIGINT);
-    (void)sigaddset(&w.signals, SIGHUP);
+    if (!hf_signal_is_ignored(SIGHUP)) /* nohup; a blocked signal would come all the same */
+        (void)sigaddset(&w.signals, SIGHUP);
     (void)sigaddset(&w.signals, SIGQUIT);
     (void)sigaddset(&w.signals, SIGCHLD);
     if (sigprocmask(SIG_BLOCK, &w.signals, &old) != 0)

@@ -2,7 +2,7 @@
  *
  * It shares one page of memory with the node (base/sentinel_page.h), sleeps nearly always and allocates
  * nothing after the fork. It
- *   - forwards SIGTERM, SIGINT and SIGHUP to the node;
+ *   - forwards SIGTERM, SIGINT and SIGHUP to the node, as SIGTERM;
  *   - reaps whatever is orphaned below it (it is the subreaper, or PID 1 of a container);
  *   - ends PostgreSQL if it runs as primary although the lease ran out a grace ago, and the node hangs or is stopped: its
  *     control loop has not turned for as long. A node that lives knows that its lease is over: it lets no result through, and
@@ -14,6 +14,7 @@
 #ifndef HF_SENTINEL_H
 #define HF_SENTINEL_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -34,6 +35,9 @@ struct hf_sentinel {
  * PR_SET_PDEATHSIG). Does not return in the child. In the parent: the exit status to end with, 128 + n
  * if signal n killed the node; or a negative HF_E... if there is no child. */
 int hf_sentinel_run(const struct hf_sentinel *s, struct hf_error *err);
+
+/* Is it, as nohup leaves SIGHUP? Then it is to stay so. */
+bool hf_signal_is_ignored(int signum);
 
 /* The grace after the lease's end, in milliseconds: a quarter of the lease, at least 100. */
 unsigned hf_sentinel_grace_ms(unsigned lease_ms);

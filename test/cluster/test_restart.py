@@ -1,9 +1,11 @@
 """Everything stops, everything starts again, all at once."""
 
 import os
+import signal
 import time
 
 import psycopg2
+import pytest
 
 import harness
 from load import ReadLoop
@@ -96,3 +98,14 @@ def test_a_follower_that_starts_makes_every_database_ready(cluster):
     cluster.wait_healthy(60)
     made = os.path.join(cluster.path(node, "data"), "base", str(oid), "pg_internal.init")
     harness.wait_until("the database is ready", lambda: os.path.exists(made))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_closed_terminal(cluster, number):
+    """They reach the whole group: sentinel and node. Leadership is handed over all the same."""
+    leader = cluster.leader()
+    mark = cluster.log_mark(leader)
+    cluster.kill_group(leader, number)
+    cluster.wait_log(mark, "ended with status 0", 20)
+    assert "phase=released" in cluster.log_since(mark) and "killed by signal" not in cluster.log_since(mark)
+    cluster.heal(60)

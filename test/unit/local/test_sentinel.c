@@ -163,18 +163,41 @@ static int waits_for_term(void *arg, struct hf_sentinel_page *page)
     return 0;
 }
 
-static void forwards_term(void **s)
+/* Whoever closes the terminal means what SIGTERM means. */
+static void forwards_as_term(void **s)
+{
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    pid_t pid;
+
+    (void)s;
+    for (int i = 0; i < 3; i++) {
+        shared->node = 0;
+        shared->got_signal = 0;
+        pid = start(waits_for_term, 500);
+        assert_true(set_within(&shared->node, 2000));
+        assert_int_equal(kill(pid, signals[i]), 0);
+        assert_int_equal(end_of(pid), 0);
+        assert_int_equal(shared->got_signal, SIGTERM);
+    }
+}
+
+/* nohup, whose SIGHUP is blocked in the sentinel, and so would be kept for it. */
+static void leaves_ignored_alone(void **s)
 {
     pid_t pid;
 
     (void)s;
     shared->node = 0;
     shared->got_signal = 0;
+    (void)signal(SIGHUP, SIG_IGN);
     pid = start(waits_for_term, 500);
+    (void)signal(SIGHUP, SIG_DFL);
     assert_true(set_within(&shared->node, 2000));
+    assert_int_equal(kill(pid, SIGHUP), 0);
+    nap_ms(600);
+    assert_int_equal(shared->got_signal, 0);
     assert_int_equal(kill(pid, SIGTERM), 0);
     assert_int_equal(end_of(pid), 0);
-    assert_int_equal(shared->got_signal, SIGTERM);
 }
 
 static int with_postmaster(void *arg, struct hf_sentinel_page *page)
@@ -382,7 +405,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(passes_the_status_on),
-        cmocka_unit_test(forwards_term),
+        cmocka_unit_test(forwards_as_term),
+        cmocka_unit_test(leaves_ignored_alone),
         cmocka_unit_test(ends_postgres_after_the_node),
         cmocka_unit_test(ends_postgres_when_the_lease_is_overdue),
         cmocka_unit_test(leaves_postgres_alone_while_the_lease_lasts),
