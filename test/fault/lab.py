@@ -138,11 +138,14 @@ class Lab(direct.DirectCluster):
         harness.wait_until(f"{image} is mounted", lambda: subprocess.run(
             ["mount", "-o", "loop", image, self.path(node)], check=False, capture_output=True).returncode == 0, 20)
 
-    @staticmethod
-    def _unmount(path):
+    def _unmount(self, node):
+        path, image = self.path(node), os.path.join(self.home, f"{node}.img")
         # A process that was killed may hold its directory for a moment longer.
         harness.wait_until(f"{path} can be unmounted", lambda: not os.path.ismount(path) or (
             subprocess.run(["umount", path], check=False, capture_output=True).returncode == 0), 20)
+        # And its view of the mounts: as long as there is one, the next mount would find this file system again, as it was.
+        harness.wait_until(f"{image} is let go of", lambda: not subprocess.run(
+            ["losetup", "-j", image], check=False, capture_output=True).stdout, 20)
 
     # ---- how nodes are started --------------------------------------------------------------
 
@@ -233,7 +236,7 @@ class Lab(direct.DirectCluster):
             fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("=I", EXT4_NOLOGFLUSH))
         finally:
             os.close(fd)
-        self._unmount(path)
+        self._unmount(node)
         self._attach(node)
         for log, text in logs.items():
             os.makedirs(os.path.dirname(log), exist_ok=True)
@@ -257,7 +260,7 @@ class Lab(direct.DirectCluster):
     def lose_volume(self, node):
         """The pod and its volume are gone; return_host() starts it with an empty one."""
         self.kill_host(node)
-        self._unmount(self.path(node))
+        self._unmount(node)
         self._mount(node)
 
     def fill_disk(self, node):
@@ -352,7 +355,7 @@ class Lab(direct.DirectCluster):
             self.kill_everything()
         finally:
             for node in self.names():
-                self._unmount(self.path(node))
+                self._unmount(node)
             if os.path.isdir(self.dir):
                 subprocess.run(["umount", self.dir], check=False, capture_output=True)
             if self._outside is not None:
