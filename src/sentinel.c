@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/process.h"
 
 enum {
     GRACE_MIN_MS = 100,
@@ -50,38 +51,13 @@ unsigned hf_sentinel_grace_ms(unsigned lease_ms)
 
 /* -- processes, without allocation ------------------------------------------------------------------- */
 
-/* State letter and parent of a process; false: it is gone. */
-static bool look_at(pid_t pid, char *state, pid_t *parent)
-{
-    char path[32], text[512];
-    const char *end;
-    ssize_t n;
-    int fd, ppid;
-
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0)
-        return false;
-    text[n] = '\0';
-    end = strrchr(text, ')'); /* the name before it may hold anything */
-    if (end == NULL || sscanf(end + 1, " %c %d", state, &ppid) != 2)
-        return false;
-    *parent = ppid;
-    return true;
-}
-
 /* Is `pid` still a process of ours that runs? A reused number has another parent. */
 static bool is_ours(const struct watch *w, pid_t pid)
 {
-    char state = 'X';
-    pid_t parent = 0;
+    struct hf_process_look now;
 
-    return pid > 1 && look_at(pid, &state, &parent) && state != 'Z' && state != 'X' &&
-           (parent == w->node || parent == getpid());
+    return pid > 1 && hf_process_look(pid, &now) && now.state != 'Z' && now.state != 'X' &&
+           (now.parent == w->node || now.parent == getpid());
 }
 
 /* Signals every child of this process but the node; returns how many there are. */

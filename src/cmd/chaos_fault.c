@@ -3,9 +3,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <unistd.h>
 
+#include "base/process.h"
 #include "cmd/chaos.h"
 #include "cmd/cmd.h"
 
@@ -48,7 +47,8 @@ static bool is_postmaster_of(pid_t pid, const char *data)
 static int kill_postgres(const struct hf_local *l, unsigned node, struct hf_error *err)
 {
     char data[HF_PATH_MAX], path[HF_PATH_MAX];
-    int pid = 0, fd, rv = 0;
+    struct hf_process postgres;
+    int pid = 0;
     FILE *f;
 
     hf_local_node_path(l, node, "data", data);
@@ -59,15 +59,11 @@ static int kill_postgres(const struct hf_local *l, unsigned node, struct hf_erro
     if (fscanf(f, "%d", &pid) != 1)
         pid = 0;
     (void)fclose(f);
-    /* The descriptor first: what it names cannot become another process after the look. */
-    fd = pid > 1 ? pidfd_open(pid, 0) : -1;
-    if (fd < 0 || !is_postmaster_of(pid, data))
-        rv = hf_fail(err, HF_ENOENT, "%s: names no PostgreSQL of this directory", path);
-    else if (pidfd_send_signal(fd, SIGKILL, NULL, 0) != 0)
-        rv = hf_fail(err, HF_EPERM, "%s: process %d: %s", path, pid, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return rv;
+    /* Who it is, first: the signal is for that one, and not for whoever has its pid after the look. */
+    postgres = hf_process_now(pid);
+    if (pid <= 1 || !is_postmaster_of(pid, data))
+        return hf_fail(err, HF_ENOENT, "%s: names no PostgreSQL of this directory", path);
+    return hf_process_signal(postgres, SIGKILL, err);
 }
 
 static int hand_over(const struct hf_local *l, unsigned leader, unsigned to, struct hf_error *err)

@@ -143,8 +143,9 @@ static void at_dir(struct hf_consensus *c)
     const struct write *x = c->alone;
 
     c->marks = !x->marked;
-    c->mark = (struct hf_segments_mark){.from = x->from};
-    if (x->what == SNAPSHOT)
+    if (x->what == CUT)
+        c->mark = (struct hf_segments_mark){.from = x->from};
+    else
         c->mark = (struct hf_segments_mark){.snapshot_term = x->snapshot->term, .snapshot_index = x->snapshot->index};
     c->at_dir.data = c;
     c->at_dir_now = uv_queue_work(c->loop, &c->at_dir, at_dir_cb, was_at_dir_cb) == 0;

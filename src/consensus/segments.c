@@ -194,7 +194,7 @@ int hf_segments_done(const char *dir, uint64_t from, struct hf_error *err)
 /* -- after a death ----------------------------------------------------------------------------------------------- */
 
 /* How far the log goes on from before the cut without a gap. */
-static uint64_t reach(const struct listing *l)
+static uint64_t reach_of(const struct listing *l)
 {
     uint64_t at = l->mark.from - 1;
     bool more = true;
@@ -226,26 +226,28 @@ static bool is_shortened(const struct listing *l, const struct segment *s)
  * start they would be taken to follow what is left.
  *
  * A snapshot that comes in the log's place is on the disk before the log's segments are removed. None of these may be read behind it. */
-static bool left_behind(const struct listing *l, const struct segment *s)
+static bool left_behind(const struct listing *l, const struct segment *s, uint64_t reach)
 {
     if (l->mark.from == 0)
         return l->snapshot;
     if (s->last == 0)
-        return reach(l) < l->mark.closed_to;
-    return s->first > reach(l) || is_shortened(l, s);
+        return reach < l->mark.closed_to;
+    return s->first > reach || is_shortened(l, s);
 }
 
 static int remove_left_behind(const char *dir, const struct hf_segments_mark *mark, struct hf_error *err)
 {
     struct listing l;
+    uint64_t reach;
     int rv = list(dir, mark, &l, err);
 
     if (rv != 0)
         return rv;
+    reach = reach_of(&l);
     rv = hf_dir_sync(dir, err); /* what is taken as done stays so */
     for (size_t i = 0; i < l.n && rv == 0; i++) {
         char path[4096];
-        if (!left_behind(&l, &l.all[i]))
+        if (!left_behind(&l, &l.all[i], reach))
             continue;
         (void)snprintf(path, sizeof path, "%s/%s", dir, l.all[i].name);
         if (unlink(path) != 0)

@@ -3,8 +3,9 @@
 #define HF_LOCAL_LOCK_H
 
 #include <stdbool.h>
+
 #include "base/error.h"
-#include "local/process.h"
+#include "base/process.h"
 
 struct hf_lock_pids {
     struct hf_process first;  /* the holder: supervisor, or a node's sentinel; pid 0: it has not said so yet */

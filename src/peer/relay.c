@@ -1,14 +1,13 @@
 #include "peer/relay.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/listener.h"
 #include "base/log.h"
 #include "base/net.h"
 
@@ -22,8 +21,7 @@ struct source {
 struct hf_relay {
     struct hf_peer *peer;
     struct hf_relay_callbacks callbacks;
-    int wal_fd, copy_fd;
-    uv_poll_t wal_poll, copy_poll;
+    struct hf_listener wal_listener, copy_listener;
     struct source wal, copy;
     char refused[256];   /* why, as last told to the log */
     int kept;            /* a WAL receiver that waits; -1: none */
@@ -109,15 +107,10 @@ static void wal_dial(struct hf_relay *r)
     r->kept = -1;
 }
 
-static void wal_cb(uv_poll_t *poll, int status, int events)
+static void wal_arrived(void *ctx, int fd)
 {
-    struct hf_relay *r = poll->data;
-    int fd = accept4(r->wal_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct hf_relay *r = ctx;
 
-    (void)status;
-    (void)events;
-    if (fd < 0)
-        return;
     if (r->kept >= 0)
         close(r->kept); /* there is one WAL receiver; a new one means that the old one is gone */
     r->kept = fd;
@@ -134,16 +127,11 @@ static void copy_opened(void *arg, int status, const char *text, const struct so
         hf_warn("relay: cannot copy from the leader: %s", text);
 }
 
-static void copy_cb(uv_poll_t *poll, int status, int events)
+static void copy_arrived(void *ctx, int fd)
 {
-    struct hf_relay *r = poll->data;
+    struct hf_relay *r = ctx;
     struct hf_dial d = {.arg = r, .opened = copy_opened};
-    int fd = accept4(r->copy_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-    (void)status;
-    (void)events;
-    if (fd < 0)
-        return;
     if (!r->copy.open) {
         close(fd);
         return;
@@ -169,26 +157,22 @@ int hf_relay_start(struct hf_relay **out, struct hf_peer *peer, uv_loop_t *loop,
                    const struct hf_relay_callbacks *callbacks, struct hf_error *err)
 {
     struct hf_relay *r = calloc(1, sizeof *r);
-    int rv;
+    int wal, copy;
 
     if (r == NULL)
         return hf_fail(err, HF_ENOMEM, "relay: out of memory");
     *r = (struct hf_relay){.peer = peer, .callbacks = *callbacks, .kept = -1};
-    r->wal_fd = listen_at(dir, "relay", err);
-    r->copy_fd = r->wal_fd >= 0 ? listen_at(dir, "copy", err) : -1;
-    if (r->copy_fd < 0) {
-        rv = r->wal_fd < 0 ? r->wal_fd : r->copy_fd;
-        if (r->wal_fd >= 0)
-            close(r->wal_fd);
+    wal = listen_at(dir, "relay", err);
+    copy = wal >= 0 ? listen_at(dir, "copy", err) : wal;
+    if (copy < 0) {
+        if (wal >= 0)
+            close(wal);
         free(r);
-        return rv;
+        return copy;
     }
-    if (uv_poll_init(loop, &r->wal_poll, r->wal_fd) != 0 ||
-        uv_poll_init(loop, &r->copy_poll, r->copy_fd) != 0)
+    if (hf_listener_start(&r->wal_listener, loop, wal, "relay", wal_arrived, r) != 0 ||
+        hf_listener_start(&r->copy_listener, loop, copy, "relay", copy_arrived, r) != 0)
         abort();
-    r->wal_poll.data = r->copy_poll.data = r;
-    (void)uv_poll_start(&r->wal_poll, UV_READABLE, wal_cb);
-    (void)uv_poll_start(&r->copy_poll, UV_READABLE, copy_cb);
     *out = r;
     return 0;
 }

@@ -24,7 +24,7 @@ def strange(error):
     code, text = error.pgcode, str(error)
     if GARBLED.search(text):
         return f"{type(error).__name__}: {text.strip()}"
-    if code is None: # the connection could not be made, or has ended
+    if code is None:  # the connection could not be made, or has ended
         return None if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) else repr(error)
     return None if MAY_BE_TOLD.fullmatch(code) else f"{code}: {text.strip()}"
 

@@ -220,14 +220,19 @@ def freeze_clone(cluster, node, timeout=30):
     return found
 
 
+def copied_anew(cluster):
+    """A follower that has lost its volume, in the middle of the copy; and what was frozen for that."""
+    victim = cluster.followers()[0]
+    cluster.kill_down(victim)
+    lose_volume(cluster, victim)
+    cluster.start(victim)
+    return victim, freeze_clone(cluster, victim)
+
+
 def test_not_ready_while_it_is_cloned(small_wal):
     """A drain goes on to the next pod as soon as this one is ready, and two of three copies would be gone."""
     c = small_wal
-    victim = c.followers()[0]
-    c.kill_down(victim)
-    lose_volume(c, victim)
-    c.start(victim)
-    copy = freeze_clone(c, victim)
+    victim, copy = copied_anew(c)
     until = time.monotonic() + 8
     while time.monotonic() < until:
         code, _, why = get(c, victim, "readyz")
@@ -295,12 +300,8 @@ def test_s08_killed_while_it_was_cloned_and_the_leader_is_gone(small_wal):
 
 def test_killed_in_the_middle_of_a_clone(small_wal):
     c = small_wal
-    victim = c.followers()[0]
     c.bulk(60)
-    c.kill_down(victim)
-    lose_volume(c, victim)
-    c.start(victim)
-    freeze_clone(c, victim)
+    victim, _ = copied_anew(c)
     c.kill_down(victim)
     c.start(victim)
     c.wait_healthy(60)
@@ -312,12 +313,8 @@ def test_killed_in_the_middle_of_a_clone(small_wal):
 def test_sigterm_in_the_middle_of_a_clone(small_wal):
     """It does not wait for a copy of hours, until it is killed."""
     c = small_wal
-    victim = c.followers()[0]
     c.bulk(60)
-    c.kill_down(victim)
-    lose_volume(c, victim)
-    c.start(victim)
-    freeze_clone(c, victim)
+    victim, _ = copied_anew(c)
     mark, sentinel = c.log_mark(victim), c.sentinel(victim)
     sentinel.send(signal.SIGTERM)
     harness.wait_until("it ends", lambda: not sentinel.alive(), 8)

@@ -166,11 +166,10 @@ class Load:
         told += [f"a writer: {why}" for why in map(load.strange, self.rows.errors) if why is not None]
         return [check_append.Anomaly("strange", f"{text} ({n} times)") for text, n in collections.Counter(told).items()]
 
-    def idle(self):
+    def idle(self, counts):
         """What has not been tested at all."""
-        c = self.counts()
         need = ["rows", "transactions", "register operations", "follower reads"] + (["fresh reads"] if len(self.lab.names()) <= 3 else [])
-        return [what for what in need if not c[what]]
+        return [what for what in need if not counts[what]]
 
     def counts(self):
         ok = [op for op in self.appends.history.of() if op.fate == "ok"]
@@ -241,8 +240,9 @@ def _play(lab, seed, events, result):
     result.anomalies += load_.check()
     lab.stop_keeper()
     result.anomalies += check_copies.check(lab)
-    if load_.idle() or not result.spans:
-        result.trouble = f"not tested: {', '.join(load_.idle()) or 'gates'}: {result.counts}"
+    untested = load_.idle(result.counts) + ([] if result.spans else ["gates"])
+    if untested:
+        result.trouble = f"not tested: {', '.join(untested)}: {result.counts}"
 
 
 def leave_tidily():

@@ -66,7 +66,7 @@ class Check:
         self._lists(good)
         self._lost(good)
         self._halves()
-        self._unfinished(good)
+        self._stale(good)
         self._graph(good)
         return self.anomalies
 
@@ -103,8 +103,17 @@ class Check:
                     outside = s[2][:len(s[2]) - len(mine)] if mine and s[2][-len(mine):] == mine else s[2]
                     yield s[1], outside, s[2], op
 
+    def _unfinished(self):
+        """(key, list without its own, op) of what was answered in transactions that did not commit, as far as is known."""
+        for op in self.ops:
+            own = {(s[1], s[2]) for s in op.steps if s[0] == "append"}
+            for s in op.steps:
+                if op.fate != "ok" and s[0] == "r" and s[2] is not None:
+                    yield s[1], [e for e in s[2] if (s[1], e) not in own], op
+
     def _lists(self, good):
         seen = [(k, whole, op) for k, _, whole, op in self._reads(good)]
+        seen += self._unfinished()
         seen += [(k, v, None) for k, v in self.final.items()]
         for key, value, op in seen:
             who = _name(op) if op else "the last read"
@@ -150,26 +159,17 @@ class Check:
             if op.fate == "info" and any(there) and not all(there):
                 self._found("half", f"a part of {_name(op)} is there at the end")
 
-    def _unfinished(self, good):
+    def _stale(self, good):
+        """The graph has no place for who did not commit."""
         acked = collections.defaultdict(list)  # key -> (ended, element)
         for op in good:
             for s in op.steps:
                 if s[0] == "append":
                     acked[s[1]].append((op.ended, s[2]))
-        for op in self.ops:
-            if op.fate == "ok":
-                continue
-            own = {(s[1], s[2]) for s in op.steps if s[0] == "append"}
-            for s in op.steps:
-                if s[0] != "r" or s[2] is None:
-                    continue
-                value = [e for e in s[2] if (s[1], e) not in own]
-                if value != self.order.get(s[1], [])[:len(value)]:
-                    self._found("incompatible-order", f"{_name(op)} read key {s[1]} as {value[-5:]} (length {len(value)}), elsewhere"
-                                                      f" {self.order.get(s[1], [])[:len(value)][-5:]}")
-                missing = {e for ended, e in acked[s[1]] if ended < op.begun} - set(value)
-                if missing:
-                    self._found("stale-read", f"{_name(op)} read key {s[1]} without {sorted(missing)[:5]}, acknowledged before it began")
+        for key, value, op in self._unfinished():
+            missing = {e for ended, e in acked[key] if ended < op.begun} - set(value)
+            if missing:
+                self._found("stale-read", f"{_name(op)} read key {key} without {sorted(missing)[:5]}, acknowledged before it began")
 
     # ---- the graph ----
 

@@ -58,17 +58,21 @@ class Faults:
 
     # ---- what lasts: when two faults do the same, its end is the end of both ----
 
-    def _hold(self, what, value, apply):
-        with self._lock:
-            self._held[what].append((value, apply))
-            apply(value)
+    def _hold(self, each, none=0):
+        """`each`: (what, value, how to set it). Sets now; the end sets back what nobody else holds, to `none`."""
+        for what, value, apply in each:
+            with self._lock:
+                self._held[what].append((value, apply))
+                apply(value)
 
-    def _release(self, what, value, none=0):
-        with self._lock:
-            held = self._held[what]
-            apply = held[-1][1]
-            del held[[v for v, _ in held].index(value)]
-            apply(held[-1][0] if held else none)
+        def end():
+            for what, value, apply in each:
+                with self._lock:
+                    held = self._held[what]
+                    del held[[v for v, _ in held].index(value)]
+                    apply(held[-1][0] if held else none)
+
+        return end
 
     def _again(self):
         """After what ends more than its own: a host's return mends all its wires."""
@@ -81,16 +85,8 @@ class Faults:
     # ---- wires ----
 
     def _set(self, ways, **values):
-        """Sets now; the end sets back what was set."""
-        each = [((a, b, key), value) for a, b in ways for key, value in values.items()]
-        for (a, b, key), value in each:
-            self._hold((a, b, key), value, lambda v, a=a, b=b, key=key: self.lab.net.set(a, b, **{key: v}))
-
-        def end():
-            for what, value in each:
-                self._release(what, value)
-
-        return end
+        return self._hold([((a, b, key), value, lambda v, a=a, b=b, key=key: self.lab.net.set(a, b, **{key: v}))
+                           for a, b in ways for key, value in values.items()])
 
     def _around(self, node, clients):
         far = self.others(node) + (["clients"] if clients else [])
@@ -169,16 +165,9 @@ class Faults:
     def _stop(self, node, processes):
         """Each process that is there goes on when the last of those faults ends that have stopped it."""
         found = [p for p in processes if p is not None and p.alive()]
-        for p in found:
-            self._hold(p, signal.SIGSTOP, p.send)
         if not found:
             self.nobody(node)
-
-        def end():
-            for p in found:
-                self._release(p, signal.SIGSTOP, signal.SIGCONT)
-
-        return end
+        return self._hold([(p, signal.SIGSTOP, p.send) for p in found], signal.SIGCONT)
 
     def stop_node(self, nodes, _):
         return self._stop(nodes[0], [self.lab.node_process(nodes[0])])
@@ -274,10 +263,8 @@ class Faults:
         return lambda: self.lab.empty_disk(nodes[0])
 
     def _trouble(self, nodes, **values):
-        each = [((n, key), value) for n in nodes for key, value in values.items()]
-        for (n, key), value in each:
-            self._hold((n, key), value, lambda v, n=n, key=key: self.lab.trouble[n].set(**{key: v}))
-        return lambda: [self._release(what, value) for what, value in each]
+        return self._hold([((n, key), value, lambda v, n=n, key=key: self.lab.trouble[n].set(**{key: v}))
+                           for n in nodes for key, value in values.items()])
 
     def disk_slow(self, nodes, event):
         return self._trouble(nodes, **event.values)

@@ -32,33 +32,6 @@ static raft_term last_term(const struct node *n)
 
 /* -- an entry that nobody else has --------------------------------------------------------------------- */
 
-/* A disk that takes its time with entries. */
-static struct {
-    int (*append)(struct raft_io *, struct raft_io_append *, const struct raft_entry *, unsigned, raft_io_append_cb);
-    struct raft_io_append *req;
-    const struct raft_entry *entries;
-    unsigned n;
-    raft_io_append_cb cb;
-} slow;
-
-static int append_slowly(struct raft_io *io, struct raft_io_append *req, const struct raft_entry *entries, unsigned n,
-                         raft_io_append_cb cb)
-{
-    (void)io;
-    assert_null(slow.req); /* one is enough for who uses it */
-    slow.req = req;
-    slow.entries = entries;
-    slow.n = n;
-    slow.cb = cb;
-    return 0;
-}
-
-static void append_at_last(struct node *x)
-{
-    x->c->io_append = slow.append;
-    assert_int_equal(slow.append(&x->c->io, slow.req, slow.entries, slow.n, slow.cb), 0);
-}
-
 /* Node 0 leads alone, with an entry of its own behind `n` that all have; then node 1 leads, with another there. */
 static struct world *two_ends_of(unsigned n, bool slowly)
 {
@@ -74,12 +47,10 @@ static struct world *two_ends_of(unsigned n, bool slowly)
     RUN_UNTIL(w, w->told == n && all_applied(w, n));
     leave_alone(w, 0);
     last = w->nodes[0].c->raft.last_stored;
-    slow.append = w->nodes[0].c->io_append;
-    slow.req = NULL;
     if (slowly)
-        w->nodes[0].c->io_append = append_slowly;
+        entries_wait(&w->nodes[0]);
     apply(w, &w->nodes[0], 1000000);
-    RUN_UNTIL(w, slowly ? slow.req != NULL : w->nodes[0].c->raft.last_stored == last + 1);
+    RUN_UNTIL(w, slowly ? entries_are_waiting() : w->nodes[0].c->raft.last_stored == last + 1);
     node_again(w, 1, NEVER_MS); /* with segments that begin now */
     node_again(w, 2, NEVER_MS);
     hf_consensus_hint(w->nodes[1].c);
@@ -143,7 +114,7 @@ static void test_an_end_is_cut_when_it_is_written(void **state)
     }
     assert_int_equal(last_term(x), of_its_own);
     assert_int_equal(hf_segments_tidy(x->dir, &err), 0); /* nothing is marked */
-    append_at_last(x);
+    entries_go();
     RUN_UNTIL(w, x->applied == 22 && x->sum == w->nodes[1].sum);
     assert_int_equal(x->failed, 0);
     node_again(w, 0, NEVER_MS);

@@ -249,26 +249,6 @@ static void test_forgetting_the_leader_while_its_entries_are_written(void **stat
     world_close(w);
 }
 
-static struct {
-    struct raft_io *io;
-    struct raft_io_append *req;
-    const struct raft_entry *entries;
-    unsigned n;
-    raft_io_append_cb cb;
-} slow;
-
-static int waits(struct raft_io *io, struct raft_io_append *req, const struct raft_entry *entries, unsigned n,
-                 raft_io_append_cb cb)
-{
-    assert_null(slow.req);
-    slow.io = io;
-    slow.req = req;
-    slow.entries = entries;
-    slow.n = n;
-    slow.cb = cb;
-    return 0;
-}
-
 /* A new leader does not know that the last entry before its own is committed, and is the last to have its own on its
  * disk. That the others have it they say once, before; the next heartbeat is later than any test. */
 static void test_a_leader_that_writes_last(void **state)
@@ -291,14 +271,12 @@ static void test_a_leader_that_writes_last(void **state)
     hf_consensus_forget_leader(w->nodes[2].c);
     hf_consensus_hint(l->c);
     RUN_UNTIL(w, l->role == HF_CONSENSUS_LEADER);
-    append = l->c->io_append;
-    l->c->io_append = waits;
+    entries_wait(l);
     apply(w, l, 2);
     RUN_UNTIL(w, w->nodes[1].c->raft.last_stored == last + 1 && w->nodes[2].c->raft.last_stored == last + 1);
     RUN_UNTIL(w, l->c->early.n == 2 && l->c->early.of[0].last == last + 1 && l->c->early.of[1].last == last + 1);
     assert_true(l->c->raft.commit_index < last);
-    l->c->io_append = append;
-    assert_int_equal(append(slow.io, slow.req, slow.entries, slow.n, slow.cb), 0);
+    entries_go();
     RUN_UNTIL(w, w->told == 2 && l->applied == 2);
     assert_int_equal(w->told_ok, 2);
     world_close(w);

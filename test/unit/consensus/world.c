@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "consensus/private.h"
 
 unsigned world_heartbeat_ms = 40;
 
@@ -262,6 +263,48 @@ void lead(struct world *w, unsigned i)
     for (unsigned j = 0; j < w->n; j++)
         if (!w->nodes[j].alone)
             RUN_UNTIL(w, w->nodes[j].leader == i + 1);
+}
+
+static struct {
+    struct node *of;
+    int (*append)(struct raft_io *, struct raft_io_append *, const struct raft_entry *, unsigned, raft_io_append_cb);
+    struct raft_io_append *req;
+    const struct raft_entry *entries;
+    unsigned n;
+    raft_io_append_cb cb;
+} waiting;
+
+static int append_later(struct raft_io *io, struct raft_io_append *req, const struct raft_entry *entries, unsigned n,
+                        raft_io_append_cb cb)
+{
+    (void)io;
+    assert_null(waiting.req);
+    waiting.req = req;
+    waiting.entries = entries;
+    waiting.n = n;
+    waiting.cb = cb;
+    return 0;
+}
+
+void entries_wait(struct node *n)
+{
+    waiting.of = n;
+    waiting.req = NULL;
+    waiting.append = n->c->io_append;
+    n->c->io_append = append_later;
+}
+
+bool entries_are_waiting(void)
+{
+    return waiting.req != NULL;
+}
+
+void entries_go(void)
+{
+    struct hf_consensus *c = waiting.of->c;
+
+    c->io_append = waiting.append;
+    assert_int_equal(waiting.append(&c->io, waiting.req, waiting.entries, waiting.n, waiting.cb), 0);
 }
 
 bool all_applied(struct world *w, uint64_t n)

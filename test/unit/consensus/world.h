@@ -78,6 +78,10 @@ void lead(struct world *w, unsigned i); /* node i leads, and all whom it reaches
 struct node *leader(struct world *w); /* the newest whom others can reach, or NULL */
 bool all_applied(struct world *w, uint64_t n);
 void apply(struct world *w, struct node *n, uint32_t value); /* counted in w->told */
+/* A disk that takes its time: the node's next entries are not written until entries_go(). One node at a time, and one write. */
+void entries_wait(struct node *n);
+bool entries_are_waiting(void);
+void entries_go(void);
 void told_cb(void *world, bool ok);
 
 #endif

@@ -544,19 +544,26 @@ static void test_required_and_not_there(void **state)
     assert_true(status.guarded);
 }
 
+/* One that has no data yet, and a settings file to come. */
+static void server_before_its_data(struct server *fresh, const char *name)
+{
+    static char path[160];
+
+    server_make(fresh, name);
+    hf_pg_close(fresh->pg);
+    (void)snprintf(path, sizeof path, "%s/extra.conf", fresh->dir);
+    fresh->extra_conf = path;
+    server_reopen(fresh, name);
+}
+
 /* A new pod takes its settings before it has found the cluster. */
 static void test_settings_before_there_are_data(void **state)
 {
-    static char path[160];
     struct server fresh;
     struct hf_error err = {0};
 
     (void)state;
-    server_make(&fresh, "fresh");
-    hf_pg_close(fresh.pg);
-    (void)snprintf(path, sizeof path, "%s/extra.conf", fresh.dir);
-    fresh.extra_conf = path;
-    server_reopen(&fresh, "fresh");
+    server_before_its_data(&fresh, "fresh");
     if (hf_pg_user_settings_take(fresh.pg, "shared_preload_libraries = 'pg_stat_statements'\n", &err) != 0)
         fail_msg("%s", err.text);
     server_end(&fresh);
@@ -587,18 +594,13 @@ static void *read_again_and_again(void *arg)
 /* Whenever a server starts, also while its settings change, it is told to load the guard. */
 static void test_no_moment_without_the_guard(void **state)
 {
-    static char path[160];
     struct server fresh;
     struct hf_error err = {0};
     struct reader reader = {0};
     pthread_t thread;
 
     (void)state;
-    server_make(&fresh, "fresh2");
-    hf_pg_close(fresh.pg);
-    (void)snprintf(path, sizeof path, "%s/extra.conf", fresh.dir);
-    fresh.extra_conf = path;
-    server_reopen(&fresh, "fresh2");
+    server_before_its_data(&fresh, "fresh2");
     assert_int_equal(hf_pg_user_settings_take(fresh.pg, "shared_preload_libraries = 'pg_stat_statements'\n", &err), 0);
     (void)snprintf(reader.path, sizeof reader.path, "%s/guard.conf", fresh.pg->conf_dir);
     assert_int_equal(pthread_create(&thread, NULL, read_again_and_again, &reader), 0);

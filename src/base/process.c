@@ -1,18 +1,16 @@
-#include "local/process.h"
+#include "base/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <unistd.h>
 
-struct hf_process hf_process_now(pid_t pid)
+bool hf_process_look(pid_t pid, struct hf_process_look *out)
 {
-    struct hf_process p = {.pid = pid};
     char path[32], text[512];
     const char *at;
     ssize_t n;
@@ -21,17 +19,24 @@ struct hf_process hf_process_now(pid_t pid)
     (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     fd = pid > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0)
-        return p;
+        return false;
     n = read(fd, text, sizeof text - 1);
     close(fd);
     text[n > 0 ? n : 0] = '\0';
     /* The second field is its name, in parentheses, and may hold anything; the start is the twenty-second. */
     at = strrchr(text, ')');
+    if (at == NULL || sscanf(at + 1, " %c %d", &out->state, &out->parent) != 2)
+        return false;
     for (int field = 2; at != NULL && field < 22; field++)
         at = strchr(at + 1, ' ');
-    if (at == NULL || sscanf(at, " %" SCNu64, &p.start) != 1)
-        p.start = 0;
-    return p;
+    return at != NULL && sscanf(at, " %" SCNu64, &out->start) == 1;
+}
+
+struct hf_process hf_process_now(pid_t pid)
+{
+    struct hf_process_look look;
+
+    return (struct hf_process){.pid = pid, .start = hf_process_look(pid, &look) ? look.start : 0};
 }
 
 /* The descriptor first: what it names cannot become another process after the look. */
