@@ -3,6 +3,7 @@
  *
  *     relay PORT SOCKET */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -17,7 +18,7 @@
 enum { THREADS = 2, NEWS = 128 };
 
 struct end {
-    int fd; /* of the listener: other is NULL */
+    int fd; /* -1: closed; of the listener, other is NULL */
     struct end *other;
 };
 
@@ -78,19 +79,28 @@ static void accept_all(int epoll, int listener)
     }
 }
 
-static void pass(const struct end *e)
+/* The memory goes with the process: news of it may be waiting in this very round. */
+static void leave(struct end *e)
+{
+    (void)close(e->fd);
+    e->fd = -1;
+}
+
+static void pass(struct end *e)
 {
     char bytes[65536];
     ssize_t n;
 
+    if (e->fd < 0)
+        return;
     do {
         n = recv(e->fd, bytes, sizeof bytes, MSG_DONTWAIT);
         if (n > 0 && send(e->other->fd, bytes, (size_t)n, MSG_NOSIGNAL) != n)
             n = 0;
     } while (n == (ssize_t)sizeof bytes);
-    if (n == 0) { /* the memory goes with the process */
-        (void)shutdown(e->fd, SHUT_RDWR);
-        (void)shutdown(e->other->fd, SHUT_RDWR);
+    if (n == 0 || (n < 0 && errno != EAGAIN)) {
+        leave(e);
+        leave(e->other);
     }
 }
 
