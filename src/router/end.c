@@ -1,9 +1,12 @@
 /* Descriptors, polled.
  *
- * By an epoll of the thread's own, in its loop as one descriptor. libuv's takes a descriptor out and puts it in again whenever something else is
+ * By an epoll of the thread's own. libuv's takes a descriptor out and puts it in again whenever something else is
  * waited for (uv_poll_start), and that is twice in each transaction of a session that waits for a server connection: four system calls, a
  * seventh of all that a router did then. Here a change costs one, and none as a rule, for epoll says each thing once (EPOLLET): what it has said
  * and nobody has done is known here, and what is not waited for needs not be taken out. It is asked again for what was left.
+ *
+ * The loop of libuv, with the thread's timers and letters, is one descriptor in that epoll (uv_backend_fd): it runs when it has something to do,
+ * so a turn that only sockets have caused is one system call. The other way round each would be two, and epoll would look twice at every socket.
  *
  * OpenSSL reads and writes by itself, so it is not known here what it has left: of TLS each thing is said as long as it is so. */
 #include <errno.h>
@@ -99,26 +102,8 @@ static void tell(struct hf_end *e, uint32_t events)
 
 /* -- all of a thread's ---------------------------------------------------------------------------------- */
 
-/* Letters first: whoever has been cancelled, and says something then, has it done. The other way round that would be cancelled. */
-static void poll_cb(uv_poll_t *poll, int status, int events)
+static void tidy(struct hf_poller *p)
 {
-    struct hf_thread *t = poll->data;
-    struct hf_poller *p = &t->poller;
-
-    (void)status;
-    (void)events;
-    p->n = epoll_wait(p->fd, p->news, HF_ROUTER_NEWS, 0);
-    p->at = -1;
-    hf_mailbox_run(t->mailbox);
-    for (p->at = 0; p->at < p->n; p->at++)
-        if (p->news[p->at].data.ptr != NULL)
-            tell(p->news[p->at].data.ptr, p->news[p->at].events);
-    p->n = 0;
-}
-
-static void tidy_cb(uv_prepare_t *tidy)
-{
-    struct hf_poller *p = tidy->data;
     struct hf_end *e;
 
     while ((e = p->gone) != NULL) {
@@ -128,29 +113,58 @@ static void tidy_cb(uv_prepare_t *tidy)
     }
 }
 
+/* Has libuv's loop something to do? What was waited for as long as it had time for is a timer of its own. */
+static bool is_for_loop(const struct hf_poller *p, int timeout)
+{
+    if (p->n <= 0 || timeout == 0)
+        return true;
+    for (int i = 0; i < p->n; i++)
+        if (p->news[i].data.ptr == NULL)
+            return true;
+    return false;
+}
+
+/* Letters first: whoever has been cancelled, and says something then, has it done. The other way round that would be cancelled. */
+void hf_poller_wait(struct hf_thread *t)
+{
+    struct hf_poller *p = &t->poller;
+    int timeout;
+
+    tidy(p);
+    uv_update_time(&t->loop);
+    timeout = uv_backend_timeout(&t->loop);
+    p->n = epoll_wait(p->fd, p->news, HF_ROUTER_NEWS, timeout);
+    p->at = -1;
+    if (is_for_loop(p, timeout))
+        (void)uv_run(&t->loop, UV_RUN_NOWAIT);
+    else
+        uv_update_time(&t->loop);
+    if (!t->stopping)
+        hf_mailbox_run(t->mailbox);
+    for (p->at = 0; !t->stopping && p->at < p->n; p->at++)
+        if (p->news[p->at].data.ptr != NULL)
+            tell(p->news[p->at].data.ptr, p->news[p->at].events);
+    p->n = 0;
+}
+
 bool hf_poller_open(struct hf_thread *t)
 {
+    struct epoll_event loop = {.events = EPOLLIN, .data.ptr = NULL};
     struct hf_poller *p = &t->poller;
 
     p->fd = epoll_create1(EPOLL_CLOEXEC);
-    if (p->fd < 0 || uv_poll_init(&t->loop, &p->poll, p->fd) != 0) {
-        if (p->fd >= 0)
-            close(p->fd);
+    if (p->fd < 0)
         return false;
-    }
-    (void)uv_prepare_init(&t->loop, &p->tidy);
-    p->poll.data = t;
-    p->tidy.data = p;
-    (void)uv_poll_start(&p->poll, UV_READABLE, poll_cb);
-    (void)uv_prepare_start(&p->tidy, tidy_cb);
-    return true;
+    (void)uv_run(&t->loop, UV_RUN_NOWAIT); /* only now are its own descriptors in its epoll */
+    if (epoll_ctl(p->fd, EPOLL_CTL_ADD, uv_backend_fd(&t->loop), &loop) == 0)
+        return true;
+    close(p->fd);
+    return false;
 }
 
 void hf_poller_close(struct hf_thread *t)
 {
-    tidy_cb(&t->poller.tidy);
-    uv_close((uv_handle_t *)&t->poller.tidy, NULL);
-    uv_close((uv_handle_t *)&t->poller.poll, NULL);
+    tidy(&t->poller);
     close(t->poller.fd);
 }
 

@@ -173,15 +173,14 @@ static void thread_main(void *arg)
 {
     struct hf_thread *t = arg;
 
-    (void)uv_run(&t->loop, UV_RUN_DEFAULT);
-}
-
-static void turn_cb(uv_prepare_t *turn)
-{
-    struct hf_thread *t = turn->data;
-
-    hf_sql_cache_turn(t->sql);
-    hf_share_turn(t);
+    while (!t->stopping) {
+        if (t->r->follow) {
+            hf_sql_cache_turn(t->sql);
+            hf_share_turn(t);
+        }
+        hf_poller_wait(t);
+    }
+    (void)uv_run(&t->loop, UV_RUN_DEFAULT); /* what has been closed */
 }
 
 static void stop_run(void *arg)
@@ -198,7 +197,6 @@ static void stop_run(void *arg)
     hf_share_thread_close(t);
     hf_silent_thread_close(t);
     uv_close((uv_handle_t *)&t->timer, NULL);
-    uv_close((uv_handle_t *)&t->turn, NULL);
     hf_mailbox_close(t->mailbox);
     hf_poller_close(t);
 }
@@ -226,10 +224,6 @@ static int thread_open(struct hf_router *r, struct hf_thread *t)
     hf_silent_thread_open(t);
     (void)uv_timer_init(&t->loop, &t->timer);
     t->timer.data = t;
-    (void)uv_prepare_init(&t->loop, &t->turn);
-    t->turn.data = t;
-    if (r->follow)
-        (void)uv_prepare_start(&t->turn, turn_cb);
     if (uv_thread_create_ex(&t->id, &options, thread_main, t) == 0)
         return 0;
     stop_run(t);

@@ -39,8 +39,6 @@ struct hf_end;
 /* The ends of a thread's sessions: end.c. */
 struct hf_poller {
     int fd; /* epoll(7)'s */
-    uv_poll_t poll;
-    uv_prepare_t tidy;
     struct epoll_event news[HF_ROUTER_NEWS];
     int n, at; /* of them; the one that is told */
     struct hf_end *gone; /* freed when nobody is in the middle of one */
@@ -66,7 +64,6 @@ struct hf_thread {
     uint64_t grow_ms; /* when that is due; UINT64_MAX: never */
     struct hf_sql_cache *sql;
     struct hf_dialogue before; /* of the session that is being read, before what was read */
-    uv_prepare_t turn; /* of the loop: sql's budget begins anew */
     struct hf_round *drain; /* to confirm when no session is busy; else NULL */
     atomic_uint_least64_t bytes_in, bytes_out; /* written by this thread alone */
     uint64_t ends_since_ms; /* the log's second; and sessions that have ended in it (last_word.c) */
@@ -290,7 +287,8 @@ void hf_startup_begin(struct hf_session *s);
 void hf_startup_read(struct hf_session *s); /* something has come, or can be written */
 
 /* end.c */
-bool hf_poller_open(struct hf_thread *t);
+bool hf_poller_open(struct hf_thread *t); /* after the thread's mailbox */
+void hf_poller_wait(struct hf_thread *t); /* for sockets, letters and timers, which it serves, until t->stopping */
 void hf_poller_close(struct hf_thread *t); /* the last of the thread's: all ends are closed */
 struct hf_end *hf_end_open(struct hf_session *s,
                            int fd);             /* NULL: out of memory; fd is closed then */
