@@ -253,6 +253,8 @@ void hf_follow_work(struct hf_decide *d, const struct hf_event *e)
     case HF_WORK_NONE:
         break;
     }
+    if (e->down && (d->pg == HF_PG_STANDBY || d->pg == HF_PG_PRIMARY))
+        hf_pg_lost(d, e->no_space); /* it did that, and has ended since; its exit may have been told before */
 }
 
 /* -- what next ---------------------------------------------------------------------------------- */
@@ -350,7 +352,9 @@ static bool is_prefix(const struct hf_decide *d, struct hf_position p, const str
 
 static void diverged_run(struct hf_decide *d, const struct hf_branch *b, struct hf_position p)
 {
-    bool fresh = d->now_ns - d->newest_since_ns < 2 * d->cfg.lease_ns;
+    /* A leader may be waiting for us with its barrier, and that ends (decide_lead.c). */
+    uint64_t patience_ns = d->cfg.lease_ns < d->cfg.lead_limit_ns / 4 ? 2 * d->cfg.lease_ns : d->cfg.lead_limit_ns / 2;
+    bool fresh = d->now_ns - d->newest_since_ns < patience_ns;
     bool rewind = !d->reclone && p.epoch != 0 && (!d->incomplete || HF_MUTATED(HF_MUT_REWIND_INCOMPLETE)) && /* what changed is in WAL */
                   (hf_cluster_can_rewind(&d->cluster, p, b->epoch) ||
                    HF_MUTATED(HF_MUT_TRUST_REWIND));

@@ -239,6 +239,8 @@ void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e);
 void hf_stream_gone(struct hf_decide *d, const struct hf_event *e);
 void hf_stream_run(struct hf_decide *d);
 void hf_stream_cut(struct hf_decide *d);
+/* Was who stands there copied in that epoch? Its WAL is of that history to its end, then. */
+bool hf_stream_is_copy(const struct hf_branch *b, struct hf_position p);
 
 /* decide_follow.c: what PostgreSQL here should be doing. */
 void hf_follow_work(struct hf_decide *d, const struct hf_event *e);

@@ -46,17 +46,14 @@ void hf_stream_ask(struct hf_decide *d, const struct hf_event *e)
     }
 }
 
-static hf_lsn fork_of(const struct hf_decide *d)
+bool hf_stream_is_copy(const struct hf_branch *b, struct hf_position p)
 {
-    const struct hf_branch *b = hf_cluster_branch(&d->cluster, d->lead_term);
-
-    return b != NULL ? b->start : 0;
+    return b != NULL && p.epoch == b->epoch && p.lsn > b->start;
 }
 
-/* Its copy was made in this epoch. */
 static bool is_copied(const struct hf_decide *d, struct hf_position p)
 {
-    return p.epoch == d->lead_term && p.lsn > fork_of(d);
+    return hf_stream_is_copy(hf_cluster_branch(&d->cluster, d->lead_term), p);
 }
 
 void hf_stream_flushed(struct hf_decide *d, const struct hf_event *e)

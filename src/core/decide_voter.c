@@ -34,7 +34,9 @@ void hf_voter_ping(struct hf_decide *d, const struct hf_msg *m)
     d->leader_barrier = m->barrier_lsn;
     d->leader_copies = m->flags & HF_FLAG_COPY;
     d->leader_open = m->flags & HF_FLAG_OPEN;
-    if ((m->flags & HF_FLAG_REFUSED) && d->stream_open && d->stream_epoch == m->epoch && !d->reclone) {
+    /* Of a copy made in this epoch that is said by a leader who has not heard of it yet. */
+    if ((m->flags & HF_FLAG_REFUSED) && d->stream_open && d->stream_epoch == m->epoch && !d->reclone &&
+        !hf_stream_is_copy(newest, d->followed_from)) {
         hf_emit_phase(d, "its last WAL is part of another history", m->epoch);
         d->reclone = true;
     }

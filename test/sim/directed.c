@@ -8,6 +8,8 @@
 void s01_ahead_of_the_fork(void);
 void s01_stray_walsender(void);
 void s01_record_cut(void);
+void s01_copied_once(void);
+void s08_ended_while_it_started(void);
 void s02_seen_waiting(void);
 void s04_same_timeline(void);
 void s09_rewind_misled(void);
@@ -59,6 +61,7 @@ void s13_writes_hang(void);
 void s13_writes_fail(void);
 void s13_writes_wait_for_a_copy(void);
 void s13_barrier_waits_for_a_copy(void);
+void s13_long_lease(void);
 void s13_barrier_hangs_with_a_tail(void);
 void s13_barrier_reaches_nobody(void);
 void s13_recording_hangs(void);
@@ -97,6 +100,7 @@ const struct directed directed_all[] = {
     {"S01a", "the old leader comes back with a tail", s01_ahead_of_the_fork, {{HF_MUT_ADMIT_ANY, BREAKS}}},
     {"S01b", "a walsender from around the relay", s01_stray_walsender, {{HF_MUT_BARRIER_BY_INSERT, BREAKS}}},
     {"S01c", "a record cut at a segment's end", s01_record_cut, {{HF_MUT_BEGIN_ANYWHERE, STANDS}}},
+    {"S01d", "told late that its WAL was cut", s01_copied_once, {{HF_MUT_NONE, 0}}},
     {"S02", "a rule late, a look late", s02_seen_waiting, {{HF_MUT_ADMIT_BEFORE_WAIT, STANDS}}},
     {"S04a", "two failed promotions, one timeline", s04_same_timeline,
      {{HF_MUT_PREFIX_BY_TIMELINE, BREAKS}}},
@@ -120,6 +124,7 @@ const struct directed directed_all[] = {
     {"S08i", "rewound, and WAL is still to come", s08_rewound_without_all_wal, {{HF_MUT_NO_POSITION_REWOUND, STANDS}}},
     {"S08j", "rewound, and that WAL never comes", s08_rewound_past_the_fork,
      {{HF_MUT_SEEN_IS_NOTHING, BREAKS}, {HF_MUT_REWIND_INCOMPLETE, BREAKS}}},
+    {"S08k", "started, and ended before that was told", s08_ended_while_it_started, {{HF_MUT_NONE, 0}}},
     {"S09", "pg_rewind and a shared timeline", s09_rewind_misled, {{HF_MUT_TRUST_REWIND, BREAKS}}},
     {"S10", "a replay that does not end", s10_slow_position, {{HF_MUT_COUNT_ONE_LESS, BREAKS}}},
     {"S10b", "a position that leaves PostgreSQL down", s10_position_leaves_it_down, {{HF_MUT_NONE, 0}}},
@@ -141,6 +146,7 @@ const struct directed directed_all[] = {
     {"S13k", "only the unfit can lead", s13_only_the_unfit_can_lead, {{HF_MUT_NONE, 0}}},
     {"S13l", "a hand-over, and a disk that hangs", s13_hand_over_hangs, {{HF_MUT_NONE, 0}}},
     {"S13m", "writes that nobody can make", s13_nobody_can_write, {{HF_MUT_NONE, 0}}},
+    {"S13n", "a lease longer than a leader's patience", s13_long_lease, {{HF_MUT_NONE, 0}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
     {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
     {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},

@@ -351,6 +351,17 @@ void s16_wal_is_gone(void)
     settle();
 }
 
+/* S8: B's PostgreSQL has started, and its exit has been told, when its start is told as a success. */
+void s08_ended_while_it_started(void)
+{
+    begin(3);
+    host_pg_killed(B);
+    B->pg.ends_at_start = true;
+    UNTIL(4000, !B->pg.ends_at_start);
+    MUST(8000, streams_from(B, A));
+    settle();
+}
+
 /* S16: B's PostgreSQL starts, and ends while it replays what it has, each time. */
 void s16_replay_ends(void)
 {

@@ -91,6 +91,31 @@ void s01_record_cut(void)
     settle();
 }
 
+/* S1: it has been told, and has been copied; its new stream takes long to open, and until the leader hears of that its pings say it again. */
+void s01_copied_once(void)
+{
+    struct trap *clones, *opens;
+
+    begin(3);
+    write_acked(A);
+    run_for(200);
+    vanish(A);
+    C->pg.half = true;
+    elect(B);
+    clones = trap_set(C->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_HOLD);
+    UNTIL(8000, clones->fired > 0);
+    opens = trap_set(C->index, HF_ACT_STREAM_OPEN, -1, TRAP_HOLD);
+    trap_lift(clones);
+    clones = trap_set(C->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_WATCH);
+    UNTIL(8000, opens->fired > 0);
+    run_for(500);
+    trap_lift(opens);
+    MUST(4000, streams_from(C, B));
+    MUST(1, clones->fired == 0);
+    host_start(A);
+    settle();
+}
+
 /* S2: the rule comes into force too late for B's barrier, which returns at once: B must not lead on that.
  * From then on whoever leads looks late whether its barrier waits; followers must not have ended the wait
  * by then. */

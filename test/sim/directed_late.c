@@ -186,6 +186,25 @@ void s13_barrier_waits_for_a_copy(void)
     settle();
 }
 
+/* S13: the leader's barrier needs A, which has a tail and cannot rewind before it knows the leader's timeline, that is, before the
+ * barrier. With a long lease A waited for that longer than a leader waits for its barrier. */
+void s13_long_lease(void)
+{
+    begin_with(3, 3000);
+    isolate_lane(LANE_WAL, A, true);
+    writes(A, 3);
+    vanish(A);
+    isolate_lane(LANE_WAL, A, false);
+    elect(B);
+    MUST(20000, opened(B));
+    vanish(C);
+    run_for(10000);
+    HAPPENED(!opened(B));
+    host_start(A); /* a new epoch */
+    MUST(60000, opened(B));
+    settle();
+}
+
 static void a_dies_with_a_tail(void)
 {
     begin(3);

@@ -513,6 +513,11 @@ static void finish(void *arg)
     case HF_WORK_NONE:
         break;
     }
+    if (e.ok && pg->state == HF_PG_STANDBY && (pg->ends_at_start || (!W->quiet && sim_chance(0.01)))) {
+        pg->ends_at_start = false;
+        pg_stopped(pg, false);
+        host_step(n, &(struct hf_event){.type = HF_EV_PG_EXIT});
+    }
     e.down = pg->state == HF_PG_DOWN || pg->state == HF_PG_EMPTY;
     sim_say(n, "work %d %s%s", (int)j->a.work, e.ok ? "done" : "failed ", why);
     host_step(n, &e);

@@ -53,6 +53,7 @@ struct pg {
     bool torn;               /* half-way through a rewind */
     bool full;               /* the disk: it does not start */
     bool spoilt;             /* it starts, and ends in its replay */
+    bool ends_at_start;      /* it starts once more, and has ended when that is told */
     bool half;               /* its WAL ends inside a record, at a segment's end (S1): what it streams replays nowhere */
     bool checkpointed;       /* since the promotion (S9) */
     uint64_t generation;     /* counts starts and stops: what belongs to an older one is void */
