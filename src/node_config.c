@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -77,6 +78,8 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
          "how long a new connection waits for a leader (default 10000)"},
         {"dead-after-ms", 0, HF_OPT_NUMBER, &c->dead_after_ms, 0, 1000, 86400000,
          "HOLDFAST_DEAD_AFTER_MS", "MS", "a voter unheard for so long stops counting, while more than three do (default 300000)"},
+        {"stop-delay-ms", 0, HF_OPT_NUMBER, &c->stop_delay_ms, 0, 0, 600000, "HOLDFAST_STOP_DELAY_MS", "MS",
+         "how long it works on after SIGTERM, not ready, until nobody sends clients here (default 0, in a pod 5000)"},
         {"max-clients", 0, HF_OPT_NUMBER, &c->max_clients, 0, 1, 10000, "HOLDFAST_MAX_CLIENTS", "N",
          "clients at a time, those carried here from other nodes included (default 1000)"},
         {"pool", 0, HF_OPT_TEXT, r->pool, sizeof r->pool, 0, 0, "HOLDFAST_POOL", "WHEN",
@@ -217,6 +220,11 @@ static int take_pod(struct hf_node_config *c, const struct raw *r, struct hf_err
         struct hf_seed *s = &c->seeds[c->n_seeds++];
         rv = hf_pod_address(&r->pod, c->ordinal, r->peer_port, s->name, s->addr, err);
     }
+    for (unsigned i = c->expect; rv == 0 && i < HF_MEMBERS_MAX; i++)
+        if (i != c->ordinal) {
+            struct hf_seed *s = &c->others[c->n_others++];
+            rv = hf_pod_address(&r->pod, i, r->peer_port, s->name, s->addr, err);
+        }
     if (rv == 0 && c->advertise_peer[0] == '\0')
         rv = hf_pod_address(&r->pod, c->ordinal, r->peer_port, name, c->advertise_peer, err);
     if (rv == 0 && c->advertise_sql[0] == '\0')
@@ -507,6 +515,7 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     struct raw r = {.log_level = "info", .guard = "auto", .client_tls = "offered", .follow = "on", .pool = "auto", .sql_port = 5432, .ro_port = 5433, .http_port = 8080,
                     .peer_port = 7000};
     struct hf_option o[OPTIONS_MAX];
+    const unsigned unsaid = UINT_MAX;
     unsigned n;
     int rv;
 
@@ -514,6 +523,7 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
     c->lease_ms = HF_LEASE_MS_DEFAULT;
     c->hold_ms = HF_HOLD_MS_DEFAULT;
     c->dead_after_ms = 300000;
+    c->stop_delay_ms = unsaid;
     c->max_clients = HF_CLIENTS_DEFAULT;
     c->login_ms = HF_LOGIN_MS_DEFAULT;
     c->read_lag_ms = HF_READ_LAG_MS_DEFAULT;
@@ -530,6 +540,8 @@ int hf_node_config_parse(struct hf_node_config *c, int argc, char **argv, struct
         (rv = take_allow(c, &r, err)) == 0 &&
         (rv = read_credentials(c, r.credentials, err)) == 0)
         rv = take_settings(c, &r.settings, err);
+    if (c->stop_delay_ms == unsaid)
+        c->stop_delay_ms = c->namespace[0] != '\0' ? HF_STOP_DELAY_MS_POD : 0;
     return rv;
 }
 

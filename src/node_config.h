@@ -28,6 +28,7 @@ enum {
     HF_READ_LAG_MS_DEFAULT = 5000,
     HF_READ_LAG_MB_DEFAULT = 256,
     HF_CLIENTS_DEFAULT = 1000,
+    HF_STOP_DELAY_MS_POD = 5000, /* Kubernetes' Services mostly need less than two seconds to stop sending to a pod */
     HF_LOGIN_MS_DEFAULT = 60000,
     HF_WAL_KEEP_MB_DEFAULT = 1024,
     HF_FLAG_SETTINGS_MAX = 32 * 1024,
@@ -60,10 +61,13 @@ struct hf_node_config {
     char advertise_sql[HF_ADDR_MAX], advertise_peer[HF_ADDR_MAX]; /* how others reach us */
     unsigned n_seeds; /* this node is among them */
     struct hf_seed seeds[HF_MEMBERS_MAX];
+    unsigned n_others; /* names that exist if the StatefulSet has been scaled; none outside Kubernetes */
+    struct hf_seed others[HF_MEMBERS_MAX];
 
     unsigned lease_ms;     /* T: lease and election timeout */
     unsigned hold_ms;      /* how long a client's connection waits for a leader */
     unsigned dead_after_ms; /* a voter unheard for this long stops counting */
+    unsigned stop_delay_ms; /* from SIGTERM on, unready, before anything stops */
     unsigned max_clients;
     bool pool; /* auto */
     unsigned max_servers, pool_wait_ms; /* 0: default */

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/net.h"
 
 /* The id that this volume founds with, if it founds: the same however often node 0 has to begin again, so
  * that a late message of its former life cannot lead anybody elsewhere. */
@@ -32,6 +33,81 @@ static int founding_id(const struct hf_node *n, struct hf_uuid *id, struct hf_er
     return hf_file_write(path, id->b, sizeof id->b, 0600, err);
 }
 
+/* -- who else exists ------------------------------------------------------------------------------------------- */
+
+enum { LOOK_MS = 2000 };
+
+/* Pods of a StatefulSet that was scaled are in no list that this node is given, but in the DNS. Whether they exist is known before
+ * anything can be founded; a DNS that does not say is no proof that they do not. */
+struct others {
+    struct hf_node *n;
+    struct hf_form *form; /* until that is known; then the node's */
+    uv_work_t work;
+    uv_timer_t timer;
+    bool exist[HF_MEMBERS_MAX];
+    bool known, warned;
+    struct hf_error why;
+};
+
+static void look_up(uv_work_t *work)
+{
+    struct others *o = work->data;
+    const struct hf_node_config *c = o->n->config;
+    struct sockaddr_storage sa;
+    socklen_t len;
+
+    o->known = true;
+    for (unsigned i = 0; i < c->n_others && o->known; i++) {
+        int rv = hf_net_resolve(c->others[i].addr, &sa, &len, &o->why);
+        o->exist[i] = o->exist[i] || rv == 0;
+        o->known = rv == 0 || rv == HF_ENOENT;
+    }
+}
+
+static void look_cb(uv_timer_t *timer);
+
+static void looked_up(uv_work_t *work, int status)
+{
+    struct others *o = work->data;
+    struct hf_node *n = o->n;
+
+    if (status != 0 || n->ending || n->decide != NULL)
+        return;
+    for (unsigned i = 0; i < n->config->n_others; i++)
+        if (o->exist[i])
+            hf_form_witness(n->form != NULL ? n->form : o->form, n->config->others[i].name);
+    if (n->form == NULL && o->known)
+        n->form = o->form;
+    if (!o->known && !o->warned)
+        hf_warn("form: waiting to hear who else exists: %s", o->why.text);
+    o->warned = !o->known;
+    (void)uv_timer_start(&o->timer, look_cb, LOOK_MS, 0);
+}
+
+static void look_cb(uv_timer_t *timer)
+{
+    struct others *o = timer->data;
+
+    if (!o->n->ending && o->n->decide == NULL && uv_queue_work(&o->n->loop, &o->work, look_up, looked_up) != 0)
+        (void)uv_timer_start(timer, look_cb, LOOK_MS, 0);
+}
+
+static int look_first(struct hf_node *n, struct hf_form *form, struct hf_error *err)
+{
+    struct others *o = calloc(1, sizeof *o);
+
+    if (o == NULL)
+        return hf_fail(err, HF_ENOMEM, "%s: out of memory", n->config->name);
+    o->n = n;
+    o->form = form;
+    o->work.data = o->timer.data = o;
+    (void)uv_timer_init(&n->loop, &o->timer);
+    look_cb(&o->timer);
+    return 0;
+}
+
+/* -- the form -------------------------------------------------------------------------------------------------- */
+
 int hf_node_form_begin(struct hf_node *n, struct hf_error *err)
 {
     struct hf_form_config c = {.ordinal = n->config->ordinal,
@@ -51,9 +127,21 @@ int hf_node_form_begin(struct hf_node *n, struct hf_error *err)
     (void)snprintf(c.sql, sizeof c.sql, "%s", n->config->advertise_sql);
     for (unsigned i = 0; i < n->config->n_seeds && c.n_seeds < HF_MEMBERS_MAX; i++)
         (void)snprintf(c.seeds[c.n_seeds++], HF_NAME_MAX, "%s", n->config->seeds[i].name);
-    n->form = hf_form_init(memory, &c, hf_clock_ns());
     hf_info("form: the volume is empty: looking for the cluster");
+    if (n->config->n_others > 0)
+        return look_first(n, hf_form_init(memory, &c, hf_clock_ns()), err);
+    n->form = hf_form_init(memory, &c, hf_clock_ns());
     return 0;
+}
+
+static const char *address_of(const struct hf_node *n, const char *name)
+{
+    const char *addr = hf_node_seed_addr(n, name);
+
+    for (unsigned i = 0; i < n->config->n_others && addr == NULL; i++)
+        if (strcmp(n->config->others[i].name, name) == 0)
+            addr = n->config->others[i].addr;
+    return addr;
 }
 
 static void found(struct hf_node *n, const struct hf_form_action *a)
@@ -78,7 +166,7 @@ void hf_node_form_run(struct hf_node *n)
         const char *addr;
         switch (a.type) {
         case HF_FORM_SEND:
-            addr = hf_node_seed_addr(n, a.name);
+            addr = address_of(n, a.name);
             if (addr != NULL)
                 hf_peer_send(n->peer, a.name, addr, &a.msg);
             break;

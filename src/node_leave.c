@@ -3,7 +3,9 @@
  *
  * - "remove" on any node's admin socket asks the leader to let a member go; `holdfast scale` in a
  * pod uses it.
- * - On SIGTERM a pod that may read its StatefulSet looks whether there is still a place for its
+ * - On SIGTERM a node says that it is not ready, and works on for --stop-delay-ms: who sends clients here
+ * learns of it late, and a port that is closed by then refuses them. A second SIGTERM ends that wait.
+ * - Then a pod that may read its StatefulSet looks whether there is still a place for its
  * ordinal. If not, it asks the leader to let it go, and stops once it is no member.
  * - A node that neither leads nor follows for a while asks the others whether it is still a member:
  * its pod may have come back with a volume of before.
@@ -30,7 +32,7 @@ enum { ASK_MS = 200, API_MS = 3000, LEAVE_MAX_MS = 20000, ALONE_MS = 5000, MEMBE
 
 struct hf_leave {
     struct hf_node *n;
-    uv_timer_t timer;
+    uv_timer_t timer, delay;
     uv_work_t work;
     struct hf_kube_scale scale;
     int answer; /* of the API */
@@ -171,7 +173,7 @@ void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *fro
     }
 }
 
-/* -- SIGTERM in a pod -------------------------------------------------------------------------- */
+/* -- SIGTERM ----------------------------------------------------------------------------------- */
 
 static void ask_api(uv_work_t *work)
 {
@@ -224,21 +226,44 @@ static void api_answered(uv_work_t *work, int status)
     hf_node_shutdown(n);
 }
 
-void hf_node_terminate(struct hf_node *n)
+/* Now: every service had its time. */
+static void stop_or_leave(struct hf_node *n)
 {
     struct hf_leave *l = n->leave;
 
-    if (l == NULL || n->decide == NULL || n->config->namespace[0] == '\0' || n->terminating ||
-        access(HF_KUBE_ACCOUNT "/token", R_OK) != 0) {
-        if (!n->terminating || n->decide == NULL)
-            hf_node_shutdown(n);
-        n->terminating = true;
+    if (n->decide == NULL || n->config->namespace[0] == '\0' || access(HF_KUBE_ACCOUNT "/token", R_OK) != 0) {
+        hf_node_shutdown(n);
         return;
     }
-    n->terminating = true; /* /readyz says so from now on */
     l->work.data = l;
     if (uv_queue_work(&n->loop, &l->work, ask_api, api_answered) != 0)
         hf_node_shutdown(n);
+}
+
+static void delay_cb(uv_timer_t *timer)
+{
+    struct hf_leave *l = timer->data;
+
+    if (!l->n->ending)
+        stop_or_leave(l->n);
+}
+
+void hf_node_terminate(struct hf_node *n)
+{
+    struct hf_leave *l = n->leave;
+    bool first = !n->terminating;
+
+    n->terminating = true; /* /readyz says so from now on */
+    if (n->decide == NULL || l == NULL) {
+        hf_node_shutdown(n);
+    } else if (first && n->config->stop_delay_ms > 0) {
+        hf_info("shutdown: asked for; not ready from now on, and clients are served for %u ms more (--stop-delay-ms)",
+                n->config->stop_delay_ms);
+        (void)uv_timer_start(&l->delay, delay_cb, n->config->stop_delay_ms, 0);
+    } else if (first || uv_is_active((uv_handle_t *)&l->delay)) {
+        (void)uv_timer_stop(&l->delay);
+        stop_or_leave(n);
+    }
 }
 
 /* -- am I still a member? ---------------------------------------------------------------------- */
@@ -286,9 +311,10 @@ int hf_node_leave_begin(struct hf_node *n, struct hf_error *err)
     if (l == NULL)
         return hf_fail(err, HF_ENOMEM, "out of memory");
     l->n = n;
-    l->timer.data = l;
+    l->timer.data = l->delay.data = l;
     l->alone_since_ns = hf_clock_ns();
     (void)uv_timer_init(&n->loop, &l->timer);
+    (void)uv_timer_init(&n->loop, &l->delay);
     n->leave = l;
     (void)snprintf(left, sizeof left, "%s/left", n->config->dir);
     if (access(left, F_OK) != 0)

@@ -11,7 +11,8 @@
 /* "host:port" or "[v6]:port" into its parts. */
 int hf_net_split(const char *addr, char *host, size_t host_cap, char *port, size_t port_cap,
                  struct hf_error *err);
-/* Blocks for the time a resolver takes: numbers and /etc/hosts are quick. First address only. */
+/* Blocks for the time a resolver takes: numbers and /etc/hosts are quick. First address only. HF_ENOENT: there is no such name;
+ * HF_EIO: nobody could say. */
 int hf_net_resolve(const char *addr, struct sockaddr_storage *out, socklen_t *len,
                    struct hf_error *err);
 /* Starts to connect. Returns the socket (connected when writable), or negative. */

@@ -25,6 +25,7 @@ struct hf_form {
     struct hf_form_config cfg;
     enum state state;
     bool founding; /* SAVING: our own founding */
+    unsigned n_witnesses; /* in cfg.seeds and seeds, after the seeds */
     struct hf_durable durable;
     struct seed seeds[HF_MEMBERS_MAX];
     uint64_t next_ns;
@@ -115,12 +116,26 @@ static bool is_self(const struct hf_form *f, unsigned i)
     return strncmp(f->cfg.seeds[i], f->cfg.name, HF_NAME_MAX) == 0;
 }
 
+/* Seeds and witnesses. */
+static unsigned n_asked(const struct hf_form *f)
+{
+    return f->cfg.n_seeds + f->n_witnesses;
+}
+
 static int seed_of(const struct hf_form *f, const char *name)
 {
-    for (unsigned i = 0; i < f->cfg.n_seeds; i++)
+    for (unsigned i = 0; i < n_asked(f); i++)
         if (strncmp(f->cfg.seeds[i], name, HF_NAME_MAX) == 0)
             return (int)i;
     return -1;
+}
+
+void hf_form_witness(struct hf_form *f, const char *name)
+{
+    if (seed_of(f, name) < 0 && n_asked(f) < HF_MEMBERS_MAX) {
+        copy_text(f->cfg.seeds[n_asked(f)], name, HF_NAME_MAX);
+        f->n_witnesses++;
+    }
 }
 
 static void persist(struct hf_form *f)
@@ -131,7 +146,7 @@ static void persist(struct hf_form *f)
 
 /* -- founding ---------------------------------------------------------------------------------------- */
 
-/* S15: every seed, not a majority, must say that nothing was ever founded there. A seed that was
+/* S15: every seed and witness, not a majority, must say that nothing was ever founded there. A seed that was
  * adopted by a founder who died before the first epoch has acknowledged nothing and starts anew. */
 static bool may_found(const struct hf_form *f)
 {
@@ -139,7 +154,7 @@ static bool may_found(const struct hf_form *f)
         return false;
     if (HF_MUTATED(HF_MUT_FOUND_ALONE))
         return true;
-    for (unsigned i = 0; i < f->cfg.n_seeds; i++)
+    for (unsigned i = 0; i < n_asked(f); i++)
         if (!is_self(f, i) && (!f->seeds[i].answered || f->seeds[i].founded))
             return false;
     return true;
@@ -232,7 +247,7 @@ void hf_form_tick(struct hf_form *f, uint64_t now_ns)
             return;
     }
     identify(f, &m);
-    for (unsigned i = 0; i < f->cfg.n_seeds; i++) {
+    for (unsigned i = 0; i < n_asked(f); i++) {
         if (is_self(f, i))
             continue;
         m.type = HF_MSG_PROBE;
@@ -293,7 +308,7 @@ static void adopted(struct hf_form *f, const struct hf_msg *m)
 {
     int i = seed_of(f, m->name);
 
-    if (f->state != ADOPTING || i < 0 || m->id != (hf_node_id)i + 1 ||
+    if (f->state != ADOPTING || i < 0 || i >= (int)f->cfg.n_seeds || m->id != (hf_node_id)i + 1 ||
         memcmp(&m->cluster_id, &f->cfg.cluster_id, sizeof m->cluster_id) != 0 ||
         memcmp(&m->uuid, &f->seeds[i].member.uuid, sizeof m->uuid) != 0)
         return;

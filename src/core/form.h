@@ -19,7 +19,9 @@
  * - It is not dead but behind a partition, and a second node 0 founds (S14): a node leaves an adoption only
  *   for a greater cluster id, and never once founded. If both founders see everybody adopt their id, all
  *   are with the greater in the end; the other founder is alone and never has a majority.
- * With `expect` = 1 and no other seed the only copy is node 0's own volume.
+ * With `expect` = 1 and no other seed the only copy is node 0's own volume, until the cluster grows: `expect` says how many found it, and
+ * all that the nodes 0 .. expect-1 knew may be gone while those that came later hold data. So whoever else exists is asked, too, as a
+ * witness: nothing is founded before every witness has said that it is of no founded cluster; if one is, node 0 joins.
  *
  * Driven like decide.h: events in, actions out, same limits. */
 #ifndef HF_CORE_FORM_H
@@ -35,7 +37,7 @@ struct hf_form_config {
     /* Random, the same for the life of the volume. Founds with it, unless seeds were adopted into a greater
      * one: then with one that is greater still (its first bytes are changed). */
     struct hf_uuid cluster_id;
-    unsigned n_seeds;          /* expected nodes 0 .. expect-1 and other peers the service resolves to */
+    unsigned n_seeds;          /* the expected nodes 0 .. expect-1, and this one */
     char seeds[HF_MEMBERS_MAX][HF_NAME_MAX]; /* names, this node's among them if it founds; seed i gets id
                                               * i + 1; the host knows the addresses */
     uint64_t retry_ns;
@@ -65,6 +67,9 @@ size_t hf_form_size(void);
 /* Only for a node whose disk holds no id. A founder that died between its own record and the founding
  * list (see hf_form_action FOUND) counts as such: the host discards that record first. */
 struct hf_form *hf_form_init(void *memory, const struct hf_form_config *config, uint64_t now_ns);
+/* Somebody else of that name exists: it will be asked, too, and joined through, but gets no id by founding. A seed, or one that is
+ * known: nothing. The host tells those that it knows of before the first tick. */
+void hf_form_witness(struct hf_form *f, const char *name);
 void hf_form_tick(struct hf_form *f, uint64_t now_ns);
 void hf_form_message(struct hf_form *f, uint64_t now_ns, const struct hf_msg *m);
 void hf_form_persisted(struct hf_form *f, uint64_t now_ns, bool ok);

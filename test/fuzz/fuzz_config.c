@@ -150,6 +150,10 @@ static void check_config(const struct hf_node_config *c)
     for (unsigned i = 0; i < c->n_seeds; i++)
         MUST(c->seeds[i].name[0] != '\0' &&
              hf_net_split(c->seeds[i].addr, host, sizeof host, port, sizeof port, NULL) == 0);
+    MUST(c->n_seeds + c->n_others <= HF_MEMBERS_MAX + 1);
+    for (unsigned i = 0; i < c->n_others; i++)
+        MUST(c->others[i].name[0] != '\0' &&
+             hf_net_split(c->others[i].addr, host, sizeof host, port, sizeof port, NULL) == 0);
     for (unsigned i = 0; i < sizeof addresses / sizeof *addresses; i++)
         MUST(hf_net_split(addresses[i], host, sizeof host, port, sizeof port, NULL) == 0);
     MUST(strlen(c->accounts.app_password) < HF_ACCOUNT_MAX &&

@@ -23,6 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.realpath(os.path.join(HERE, "..", ".."))
 BUILD = os.environ.get("HOLDFAST_BUILD", os.path.join(ROOT, "build"))
 DOMAIN, NAMESPACE, GATEWAY = "cluster.local", "prod", "10.77.0.1"
+SERVICE_LAG_S = 2.0  # how late Services learn that a pod is being ended: the API, then kube-proxy on each machine
 APP = {"app_role": "app", "app_password": "secret", "app_database": "app"}
 
 
@@ -223,8 +224,10 @@ class Pod:
 
 
 class StatefulSet:
+    """Its pods stop at once unless `stop_delay_ms` says otherwise (None: as by default)."""
+
     def __init__(self, network, image_, directory, name="demo", replicas=3, env=None, uid=None, fs_group=26,
-                 certificates=True):
+                 certificates=True, stop_delay_ms=0):
         self.network, self.image, self.dir, self.name = network, image_, directory, name
         self.service = name + "-nodes"
         self.uid = int(image_.config["config"]["User"].split(":")[0]) if uid is None else uid
@@ -233,6 +236,9 @@ class StatefulSet:
         os.makedirs(directory)
         self.env = {"HOLDFAST_REPLICAS": str(replicas), "HOLDFAST_CREDENTIALS": "/etc/holdfast/credentials/accounts.json",
                     **(env or {})}
+        if stop_delay_ms is not None:
+            self.env["HOLDFAST_STOP_DELAY_MS"] = str(stop_delay_ms)
+        self.ending = []  # (pod, until when Services still send to it)
         if _ephemeral(directory):
             self.env["HOLDFAST_ALLOW_EPHEMERAL"] = "1"
         self.directories, self.account = {}, None
@@ -324,8 +330,16 @@ class StatefulSet:
         self.wait_streaming()
         wait_for("the role app", answers)
 
+    def endpoints(self):
+        """Where Services send new clients: what is ready, and what was when its end began a moment ago."""
+        now = time.monotonic()
+        return [p for p in list(self.pods.values()) if p.ready] + [p for p, until in list(self.ending) if now < until]
+
     def delete(self, ordinal, grace=30.0, volume=False):
-        status = self.pods.pop(ordinal).delete(grace)
+        pod = self.pods.pop(ordinal)
+        if grace > 0 and pod.ready:
+            self.ending.append((pod, time.monotonic() + SERVICE_LAG_S))
+        status = pod.delete(grace)
         if volume:
             shutil.rmtree(self.volume(ordinal))
         return status
@@ -410,7 +424,7 @@ def _ephemeral(directory):
 
 
 class Clients(threading.Thread):
-    """One session after another through a Service (a random ready pod for each new connection), inserting numbers and
+    """One session after another through a Service (a random one of its pods for each new connection), inserting numbers and
     trying again on any error. Afterwards every acknowledged number must be there."""
 
     def __init__(self, set_, table):
@@ -420,20 +434,16 @@ class Clients(threading.Thread):
         with set_.wait_leader().connect() as c, c.cursor() as cursor:
             cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} (n bigint PRIMARY KEY)")
 
-    def endpoint(self):
-        ready = [p for p in list(self.set.pods.values()) if p.ready]
-        return random.choice(ready) if ready else None
-
     def run(self):
         connection, n, last = None, 0, time.monotonic()
         while not self.halt.is_set():
             try:
                 if connection is None:
-                    pod = self.endpoint()
-                    if pod is None:
+                    to = self.set.endpoints()
+                    if not to:
                         time.sleep(0.02)
                         continue
-                    connection = pod.connect()
+                    connection = random.choice(to).connect()
                     connection.autocommit = True
                 with connection.cursor() as cursor:
                     cursor.execute(f"INSERT INTO {self.table} VALUES (%s) ON CONFLICT DO NOTHING", (n,))

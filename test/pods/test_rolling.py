@@ -9,7 +9,7 @@ import pods
 
 def test_rolling_restart(stateful):
     """As the controller updates a StatefulSet: from the highest ordinal, each one ready before the next."""
-    s = stateful()
+    s = stateful(stop_delay_ms=None)
     s.found()
     clients = [pods.Clients(s, f"c{i}") for i in range(4)]
     for c in clients:
@@ -29,7 +29,7 @@ def test_rolling_restart(stateful):
 
 def test_drain(stateful):
     """Two pods on one machine that is drained: the disruption budget lets one go at a time."""
-    s = stateful()
+    s = stateful(stop_delay_ms=None)
     s.found()
     client = pods.Clients(s, "d")
     client.start()

@@ -249,6 +249,50 @@ static void test_founding_needs_everybody(void **state)
     assert_true(joins);
 }
 
+static bool is_sent(struct hf_form *f, enum hf_msg_type type, const char *to)
+{
+    const struct hf_form_action *a;
+    bool found = false;
+
+    while ((a = hf_form_next(f)) != NULL)
+        found = found || (a->type == HF_FORM_SEND && a->msg.type == type && strcmp(a->name, to) == 0);
+    return found;
+}
+
+/* A cluster that one node founded has grown, and that one's volume is lost: who came later holds all there is. */
+static void test_founding_asks_who_came_later(void **state)
+{
+    static uint8_t memory[1 << 20];
+    struct hf_form_config cfg = {.name = "d-0", .expect = 1, .n_seeds = 1, .retry_ns = 1,
+                                 .uuid = {{9}}, .cluster_id = {{7}}, .seeds = {"d-0"}};
+    struct hf_msg m = {.type = HF_MSG_PROBED, .name = "d-2"};
+    const struct hf_form_action *a;
+    struct hf_form *f;
+
+    (void)state;
+    f = hf_form_init(memory, &cfg, 1);
+    hf_form_witness(f, "d-0");
+    hf_form_witness(f, "d-2");
+    hf_form_witness(f, "d-2");
+    for (uint64_t t = 2; t < 10; t++) {
+        hf_form_tick(f, t);
+        assert_true(is_sent(f, HF_MSG_PROBE, "d-2")); /* and nothing is founded while it is silent */
+    }
+    m.cluster_id.b[0] = 5;
+    hf_form_message(f, 10, &m);
+    hf_form_tick(f, 11);
+    assert_true(is_sent(f, HF_MSG_JOIN, "d-2"));
+    /* It is as empty as this one: founded without it, which joins later. */
+    memset(&m.cluster_id, 0, sizeof m.cluster_id);
+    hf_form_message(f, 12, &m);
+    hf_form_tick(f, 13);
+    a = hf_form_next(f);
+    assert_true(a != NULL && a->type == HF_FORM_PERSIST);
+    hf_form_persisted(f, 14, true);
+    a = hf_form_next(f);
+    assert_true(a != NULL && a->type == HF_FORM_FOUND && a->n_members == 1);
+}
+
 /* Time: the age of the oldest WAL that is not applied, or of the last word, whichever is older. */
 static void test_lag(void **state)
 {
@@ -363,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_lease),
         cmocka_unit_test(test_encodings_refuse_everything_else),
         cmocka_unit_test(test_founding_needs_everybody),
+        cmocka_unit_test(test_founding_asks_who_came_later),
         cmocka_unit_test(test_lag),
         cmocka_unit_test(test_lag_of_a_long_time),
         cmocka_unit_test(test_ready_while_it_starts),

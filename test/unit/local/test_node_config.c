@@ -69,6 +69,19 @@ static void a_pod(void **s)
     assert_memory_equal(c.admin_socket, c.dir, strlen(c.dir));
 }
 
+/* Services have to learn of its end before its ports close. */
+static void a_pod_stops_late(void **s)
+{
+    struct hf_error err;
+
+    (void)s;
+    assert_int_equal(parse("--name", "demo-1", "--replicas", "3", "--service", "demo", "--namespace", "prod"), 0);
+    assert_int_equal(c.stop_delay_ms, HF_STOP_DELAY_MS_POD);
+    assert_int_equal(parse("--name", "demo-1", "--replicas", "3", "--service", "demo", "--namespace", "prod",
+                           "--stop-delay-ms", "0"), 0);
+    assert_int_equal(c.stop_delay_ms, 0);
+}
+
 static void clients(void **s)
 {
     struct hf_error err;
@@ -84,11 +97,12 @@ static void clients(void **s)
     assert_int_equal(c.allow.n, 0);
     assert_int_equal(c.stalled_ms, 30000);
     assert_int_equal(c.idle_ms, 0);
+    assert_int_equal(c.stop_delay_ms, 0); /* no pod */
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "required",
                            "--client-tls-dir", "/etc/x", "--allow", "10.0.0.0/8,fd00::/8", "--allow",
                            "127.0.0.1", "--max-clients", "7", "--login-timeout-ms", "500",
                            "--max-read-lag-ms", "2000", "--max-read-lag-mb", "1", "--stalled-client-ms", "0",
-                           "--idle-timeout-ms", "600000"), 0);
+                           "--idle-timeout-ms", "600000", "--stop-delay-ms", "1500"), 0);
     assert_int_equal(c.client_tls, HF_ROUTER_TLS_REQUIRED);
     assert_string_equal(c.client_tls_dir, "/etc/x");
     assert_int_equal(c.allow.n, 3);
@@ -98,6 +112,7 @@ static void clients(void **s)
     assert_int_equal(c.read_lag_mb, 1);
     assert_int_equal(c.stalled_ms, 0);
     assert_int_equal(c.idle_ms, 600000);
+    assert_int_equal(c.stop_delay_ms, 1500);
     /* Below a heartbeat and what it takes to tell of it, no follower would ever be near enough. */
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--max-read-lag-ms", "1999"), HF_EINVAL);
     assert_int_equal(parse("--name", "demo-1", "--seed", "demo-1=a:7000", "--client-tls", "on"), HF_EINVAL);
@@ -248,6 +263,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_pod, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_pod_stops_late, setup, teardown),
         cmocka_unit_test_setup_teardown(clients, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_usage, setup, teardown),
         cmocka_unit_test_setup_teardown(directory, setup, teardown),

@@ -103,6 +103,8 @@ static void configuration(void **s)
     assert_int_equal(c.n_seeds, 3);
     assert_string_equal(c.seeds[2].name, "shop-2");
     assert_string_equal(c.seeds[2].addr, "shop-2.db.prod.svc:7000");
+    assert_int_equal(c.n_others, HF_MEMBERS_MAX - 3); /* if it has been scaled since */
+    assert_string_equal(c.others[0].addr, "shop-3.db.prod.svc:7000");
     assert_string_equal(c.advertise_peer, "shop-1.db.prod.svc:7000");
     assert_string_equal(c.advertise_sql, "shop-1.db.prod.svc:5432");
     assert_string_equal(c.listen_peer, "*:7000");
@@ -112,6 +114,8 @@ static void configuration(void **s)
     assert_int_equal(c.expect, 3);
     assert_int_equal(c.n_seeds, 4);
     assert_string_equal(c.seeds[3].name, "shop-4");
+    assert_int_equal(c.n_others, HF_MEMBERS_MAX - 4);
+    assert_string_equal(c.others[1].name, "shop-5");
     assert_string_equal(c.advertise_peer, "shop-4.db.prod.svc:7000");
     assert_int_equal(hf_dir_remove(dir, NULL), 0);
     assert_int_equal(parse(&c, node, "shop-4", "3", &err), HF_EIO); /* no volume */
