@@ -120,6 +120,9 @@ static int take_copy(struct hf_pg *pg, struct hf_error *err)
     const char *verify[] = {"pg_verifybackup", "--no-parse-wal", pg->data_new, NULL, NULL};
     int code = hf_pg_remove_tree(pg->data_new, err);
 
+    /* What a copy has replaced that did not start, or was not recorded. There is room for two, not for three (docs/kubernetes.md). */
+    if (code == 0 && hf_pg_exists(pg->data))
+        code = hf_pg_remove_tree(pg->data_old, err);
     if (code == 0 && copy_conninfo(pg, "", conninfo, sizeof conninfo) != 0)
         code = hf_fail(err, HF_EINVAL, "path too long: %s", pg->copy_dir);
     if (code == 0)

@@ -21,7 +21,7 @@ bool hf_pg_exists(const char *path)
 {
     struct stat st;
 
-    return lstat(path, &st) == 0;
+    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 int hf_pg_fsync_path(const char *path, struct hf_error *err)

@@ -403,7 +403,10 @@ int hf_pg_probe(struct hf_pg *pg, enum hf_pg_state *state, struct hf_error *err)
 
 bool hf_pg_untouched(const struct hf_pg *pg)
 {
-    return hf_pg_exists(pg->untouched) && hf_pg_exists(pg->data) && !hf_pg_exists(pg->mark);
+    struct stat st;
+
+    /* This one must be seen. */
+    return lstat(pg->untouched, &st) == 0 && hf_pg_exists(pg->data) && !hf_pg_exists(pg->mark);
 }
 
 pid_t hf_pg_pid(struct hf_pg *pg)

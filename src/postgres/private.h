@@ -114,7 +114,7 @@ int hf_pg_remove_tree(const char *path, struct hf_error *err); /* absent is fine
 int hf_pg_fsync_path(const char *path, struct hf_error *err);
 int hf_pg_rename(const char *from, const char *to, struct hf_error *err); /* and fsync the parent */
 uint64_t hf_pg_tree_bytes(const char *path);
-bool hf_pg_exists(const char *path);
+bool hf_pg_exists(const char *path); /* also what cannot be looked at: only "there is none" is none */
 int hf_pg_path(char *out, size_t cap, const char *dir, const char *name);
 
 /* --- settings.c ------------------------------------------------------------------------------- */

@@ -175,15 +175,15 @@ static uint64_t number_at(const uint8_t *p, size_t bytes)
     return v;
 }
 
-/* Could a record begin at `lsn`? A look of microseconds, for what stands behind the end is nearly always nothing, or what a recycled
- * segment held before: the record before that one is in another segment. */
-static int may_be_at(int fd, hf_lsn lsn, uint32_t segment_bytes, bool *yes)
+/* Could a record begin at `lsn`, behind one at *prev? A look of microseconds, for what stands behind the end is nearly always nothing, or
+ * what a recycled segment held before. */
+static int may_be_at(int fd, hf_lsn lsn, uint32_t segment_bytes, bool *yes, hf_lsn *prev)
 {
     uint64_t at = lsn % segment_bytes;
     uint8_t b[LONG_HEADER];
-    hf_lsn prev;
 
     *yes = true;
+    *prev = 0;
     if (at % PAGE == 0) {
         if (pread(fd, b, SHORT_HEADER, (off_t)at) != SHORT_HEADER)
             return HF_EIO;
@@ -194,30 +194,70 @@ static int may_be_at(int fd, hf_lsn lsn, uint32_t segment_bytes, bool *yes)
         return 0;
     if (pread(fd, b, RECORD_HEADER, (off_t)at) != RECORD_HEADER)
         return HF_EIO;
-    prev = number_at(b + RECORD_PREV_AT, 8);
-    *yes = number_at(b, 4) >= RECORD_HEADER && prev < lsn && lsn - prev <= segment_bytes;
+    *prev = number_at(b + RECORD_PREV_AT, 8);
+    *yes = number_at(b, 4) >= RECORD_HEADER && *prev < lsn;
     return 0;
+}
+
+static int segment_open(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn lsn, uint32_t segment_bytes, char path[HF_PG_PATH_MAX], int *fd,
+                        struct hf_error *err)
+{
+    if (!hf_pg_segment_path(path, wal, timeline, lsn / segment_bytes, segment_bytes))
+        return hf_fail(err, HF_EINVAL, "path too long: %s", wal);
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0 && errno == ENOENT)
+        return HF_ENOENT;
+    return *fd >= 0 ? 0 : hf_fail(err, HF_EIO, "%s: cannot open %s: %s", pg->name, path, strerror(errno));
+}
+
+/* pg_waldump does not compare the first record that it is shown with the one before, so a record of a recycled segment would do. Of that
+ * one the record before is in another segment, which is gone by then, or holds something else. But a record may be longer than a segment. */
+static int follows(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn prev, hf_lsn lsn, uint32_t segment_bytes, bool *yes,
+                   struct hf_error *err)
+{
+    char path[HF_PG_PATH_MAX];
+    uint32_t total, parent;
+    hf_lsn begin;
+    int fd = -1, code;
+
+    *yes = true;
+    if (lsn - prev <= segment_bytes)
+        return 0;
+    while ((code = segment_open(pg, wal, timeline, prev, segment_bytes, path, &fd, err)) == HF_ENOENT && timeline > 1) {
+        parent = 0;
+        if ((code = hf_pg_timeline_begin(wal, timeline, &parent, &begin, err)) != 0)
+            return code;
+        timeline = parent;
+    }
+    *yes = false;
+    if (code != 0)
+        return code == HF_ENOENT ? 0 : code;
+    errno = 0;
+    if (pread(fd, &total, sizeof total, (off_t)(prev % segment_bytes)) == sizeof total)
+        *yes = total >= RECORD_HEADER && hf_pg_record_end(prev, total, segment_bytes) == lsn;
+    else
+        code = hf_fail(err, HF_EIO, "%s: cannot read %s: %s", pg->name, path, errno != 0 ? strerror(errno) : "it is too short");
+    (void)close(fd);
+    return code;
 }
 
 int hf_pg_wal_is_at(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn lsn, uint32_t segment_bytes, bool *yes, struct hf_error *err)
 {
     char path[HF_PG_PATH_MAX];
     struct walk w;
+    hf_lsn prev;
     int fd, code;
 
     *yes = false;
-    if (!hf_pg_segment_path(path, wal, timeline, lsn / segment_bytes, segment_bytes))
-        return hf_fail(err, HF_EINVAL, "path too long: %s", wal);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT)
-        return HF_ENOENT;
-    if (fd < 0)
-        return hf_fail(err, HF_EIO, "%s: cannot open %s: %s", pg->name, path, strerror(errno));
+    if ((code = segment_open(pg, wal, timeline, lsn, segment_bytes, path, &fd, err)) != 0)
+        return code;
     errno = 0;
-    code = may_be_at(fd, lsn, segment_bytes, yes);
+    code = may_be_at(fd, lsn, segment_bytes, yes, &prev);
     if (code != 0)
         code = hf_fail(err, code, "%s: cannot read %s: %s", pg->name, path, errno != 0 ? strerror(errno) : "it is too short");
     (void)close(fd);
+    if (code == 0 && *yes && prev != 0)
+        code = follows(pg, wal, timeline, prev, lsn, segment_bytes, yes, err);
     if (code != 0 || !*yes)
         return code;
     code = walk(pg, wal, timeline, lsn, segment_bytes, true, &w, err);

@@ -98,11 +98,15 @@ static void test_a_timeline_that_came_to_nothing(void **state)
 static void test_no_position_without_all_of_wal(void **state)
 {
     char name[64], path[HF_PG_PATH_MAX], aside[HF_PG_PATH_MAX + 8];
-    hf_lsn begin, before, end, by_files, seen;
+    hf_lsn begin, before, end, by_files, seen, long_end;
     uint32_t timeline;
     struct stat st;
+    char text[64];
 
     (void)state;
+    /* A record longer than a segment, and one behind it. */
+    sql(&a, "select pg_logical_emit_message(false, 'long', repeat('x', 5000000))", text, sizeof text);
+    assert_true(hf_pg_parse_lsn(text, &long_end));
     sql_run(&a, "select pg_switch_wal()");
     sql_run(&a, "create table unread as select generate_series(1, 100) as n");
     before = flushed_of(&a);
@@ -116,6 +120,7 @@ static void test_no_position_without_all_of_wal(void **state)
     begin = end - end % b.pg->segment_bytes;
     assert_int_equal(hf_pg_wal_ends_at(b.pg, end, NULL), 0);
     assert_int_equal(hf_pg_wal_ends_at(b.pg, before, NULL), HF_EIO);
+    assert_int_equal(hf_pg_wal_ends_at(b.pg, long_end, NULL), HF_EIO);
     assert_int_equal(hf_pg_wal_ends_at(b.pg, begin, NULL), HF_EIO);
     (void)job_ok(&b, HF_WORK_STOP);
     (void)snprintf(path, sizeof path, "%s/pg_wal/%s", b.pg->data, name);
@@ -534,6 +539,7 @@ static void test_clone_swap_not_flushed(void **state)
 {
     char data[160], aside[160], fresh[160];
     struct hf_pg_result r;
+    pthread_t thread;
 
     (void)state;
     (void)snprintf(data, sizeof data, "%s/data", a.dir);
@@ -559,8 +565,49 @@ static void test_clone_swap_not_flushed(void **state)
     assert_int_equal(flush.left, 0);
     assert_true(r.swapped);
     assert_true(hf_pg_exists(data) && hf_pg_exists(aside) && !hf_pg_exists(fresh));
+    /* The next copy needs that room. */
+    assert_int_equal(pthread_create(&thread, NULL, interrupt_soon, &a), 0);
+    (void)job_fails(&a, HF_WORK_CLONE);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    hf_pg_interrupt(a.pg, false);
+    assert_true(hf_pg_exists(data) && !hf_pg_exists(aside));
     (void)job_ok(&a, HF_WORK_CLONE);
     assert_false(hf_pg_exists(aside));
+}
+
+/* A disk that does not say what there is. */
+static const char *unseen;
+
+int __real_lstat64(const char *path, struct stat *st); /* the name that lstat() has, with files of any size */
+int __wrap_lstat64(const char *path, struct stat *st);
+
+int __wrap_lstat64(const char *path, struct stat *st)
+{
+    if (unseen != NULL && strcmp(path, unseen) == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return __real_lstat64(path, st);
+}
+
+/* Whoever is taken for empty is given nothing to start, and says that it holds nothing. */
+static void test_unseen_is_not_empty(void **state)
+{
+    enum hf_pg_state pg_state;
+
+    (void)state;
+    (void)job_ok(&a, HF_WORK_STOP);
+    unseen = a.pg->data;
+    assert_int_equal(hf_pg_probe(a.pg, &pg_state, NULL), 0);
+    assert_int_equal(pg_state, HF_PG_DOWN);
+    assert_int_equal(hf_pg_write_file(a.pg->untouched, "of before", NULL), 0);
+    unseen = NULL;
+    assert_true(hf_pg_untouched(a.pg));
+    unseen = a.pg->untouched;
+    assert_false(hf_pg_untouched(a.pg));
+    unseen = NULL;
+    assert_int_equal(unlink(a.pg->untouched), 0);
+    (void)job_ok(&a, HF_WORK_START);
 }
 
 static struct hf_pg_result clone_of_intact(int code)
@@ -883,6 +930,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_clone_interrupted),
         cmocka_unit_test(test_clone_killed),
         cmocka_unit_test(test_clone_swap_not_flushed),
+        cmocka_unit_test(test_unseen_is_not_empty),
         cmocka_unit_test(test_untouched_until_it_is_touched),
         cmocka_unit_test(test_clone_refused),
         cmocka_unit_test(test_clean_stop_loses_nothing),
