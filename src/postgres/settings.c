@@ -58,6 +58,7 @@ static const char defaults[] =
     "max_locks_per_transaction = 64\n"
     "wal_level = replica\n"
     "jit = off\n"
+    "huge_pages = off\n" /* a container that may not have them gets them, and a SIGBUS */
     "password_encryption = scram-sha-256\n"
     "log_line_prefix = '%m [%p] %a '\n"
     "log_timezone = 'UTC'\n"

@@ -93,6 +93,38 @@ def test_scale_by_hand(stateful):
     assert done.returncode == 0 and "kubectl scale statefulset NAME --replicas=7" in done.stdout
 
 
+def count(pod):
+    with pod.connect() as c, c.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM t")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.limit(300)
+def test_the_only_founder_comes_back_empty(stateful):
+    """HOLDFAST_REPLICAS says 1, since it did at the beginning: demo-0 with a new volume must not found another cluster."""
+    s = stateful(replicas=1)
+    s.found()
+    with s.pods[0].connect() as c, c.cursor() as cursor:
+        cursor.execute("CREATE TABLE t AS SELECT 1 AS n")
+    s.start(1, 2)
+    s.wait_streaming(3)
+    s.replace(0, grace=0, volume=True)
+    s.wait_streaming(3)
+    assert s.voters() == ["demo-0", "demo-1", "demo-2"]
+    assert [count(s.pods[i]) for i in range(3)] == [1, 1, 1]
+    # A DNS that does not answer is no proof that nobody is there.
+    s.delete(0, grace=0, volume=True)
+    s.network.dns.silent = True
+    try:
+        s.start(0)
+        pods.wait_for("it says why it waits", lambda: "waiting to hear who else exists" in s.log_text(0), 60)
+        assert s.pods[0].http("/leader")[0] != 200
+    finally:
+        s.network.dns.silent = False
+    s.wait_streaming(3)
+    assert count(s.pods[0]) == 1
+
+
 @pytest.mark.limit(300)
 def test_pods_that_may_look_leave_by_themselves(stateful, tmp_path):
     s = stateful()
