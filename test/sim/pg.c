@@ -516,6 +516,8 @@ static void finish(void *arg)
     if (e.ok && pg->state == HF_PG_STANDBY && (pg->ends_at_start || (!W->quiet && sim_chance(0.01)))) {
         pg->ends_at_start = false;
         pg_stopped(pg, false);
+        pg_streams_cut(n->index, -1);
+        pg_streams_cut(-1, n->index);
         host_step(n, &(struct hf_event){.type = HF_EV_PG_EXIT});
     }
     e.down = pg->state == HF_PG_DOWN || pg->state == HF_PG_EMPTY;
