@@ -64,6 +64,12 @@ static struct hf_item *statement(struct hf_holds *h, const char *name, size_t le
     return i;
 }
 
+/* ReadyForQuery comes for it and all that was sent before. */
+static void end_batch(struct hf_holds *h)
+{
+    h->batch = h->unnamed_here = false;
+}
+
 static void query(struct hf_holds *h, const uint8_t *body, size_t have, uint64_t full)
 {
     struct reader r = {.p = body, .end = body + have};
@@ -74,6 +80,7 @@ static void query(struct hf_holds *h, const uint8_t *body, size_t have, uint64_t
     if (op != NULL && !r.bad && r.p == r.end && have == full)
         hf_holds_op_set_text(h, op, verdict(h, text, len, false));
     hf_holds_set_unnamed(h, NULL); /* a simple query drops it */
+    end_batch(h);
 }
 
 /* In the log at once, so that it is found; one reference is the queue's. */
@@ -241,7 +248,8 @@ static void sync(struct hf_holds *h)
 {
     if (h->copying)
         return;
-    h->batch = h->skipping = h->unnamed_here = false;
+    h->skipping = false;
+    end_batch(h);
     (void)hf_holds_push(h, HF_OP_SYNC);
 }
 
@@ -297,6 +305,7 @@ void hf_holds_client_message(struct hf_holds *h, char type, const uint8_t *body,
         break;
     case 'F':
         (void)hf_holds_push(h, HF_OP_FUNCTION);
+        end_batch(h);
         break;
     case 'S':
         sync(h);

@@ -237,7 +237,7 @@ struct hf_holds {
     char status; /* of the last ReadyForQuery */
     bool started;
     bool read_only;       /* the server */
-    bool batch;           /* extended messages without their Sync, or it was swallowed */
+    bool batch;           /* extended messages that no Sync, Query or FunctionCall has ended, or it was swallowed */
     bool skipping;        /* the server ignores everything up to the next Sync */
     bool copying;         /* COPY FROM STDIN, and the client has not ended it */
     bool failed;          /* an error came since the last ReadyForQuery */

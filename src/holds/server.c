@@ -135,6 +135,7 @@ static void error(struct hf_holds *h)
         hf_holds_pop(h);
     }
     h->skipping = op == NULL;
+    h->batch = h->batch || h->skipping; /* a Query that would have ended it has been passed over */
 }
 
 /* -- COPY and ReadyForQuery -------------------------------------------------------------------- */

@@ -34,6 +34,7 @@ static void client_message(struct hf_dialogue *d)
     case 'Q':
     case 'F':
         owe(d, false);
+        d->batch = d->batch && d->copying; /* its ReadyForQuery is that of what was sent before it, too */
         break;
     case 'S':
         if (d->copying) {

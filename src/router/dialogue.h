@@ -25,7 +25,7 @@ struct hf_dialogue {
     size_t kept;
     unsigned pending; /* answers (ReadyForQuery) that the server owes */
     uint64_t syncs;   /* bit i: the i-th pending one was asked for by Sync */
-    bool batch;       /* extended-protocol messages without their Sync */
+    bool batch;       /* extended-protocol messages that no Sync, Query or FunctionCall has ended */
     bool copying;     /* COPY FROM STDIN: Sync is ignored */
     bool swallowed;   /* one that was sent before the COPY is over: unless it fails before it has read that far */
     bool unsynced;    /* so another is to come, which ends it */

@@ -146,12 +146,20 @@ static void believe(struct hf_session *s, const char *text)
         s->survive->inside = kind == HF_SQL_BEGIN;
 }
 
-/* Sync, behind what was skipped. False: over. */
-static bool end_skipping(struct hf_session *s)
+/* Of these, each is answered with ReadyForQuery, which its client waits for. */
+static bool is_ending(char type)
+{
+    return type == 'S' || type == 'Q' || type == 'F';
+}
+
+/* Sync, or a Query or function call that is not done either, behind what was skipped. False: over. */
+static bool end_skipping(struct hf_session *s, char type, const char *text)
 {
     struct hf_survive *v = s->survive;
     uint8_t out[8];
 
+    if (type == 'Q' && kind_of(s, text) != HF_SQL_BEGIN) /* a simple BEGIN that fails has begun nothing */
+        believe(s, text);
     v->filter = HF_FILTER_NONE;
     if (v->failed) /* and so is the server's */
         return hf_survive_tell(s, out, put_ready(out, 'E'));
@@ -185,7 +193,7 @@ static bool skip_cancelled(struct hf_session *s, char type)
 {
     uint8_t out[8];
 
-    if (type != 'S')
+    if (!is_ending(type))
         return true;
     s->survive->filter = HF_FILTER_NONE;
     return hf_survive_tell(s, out, put_ready(out, 'I'));
@@ -206,7 +214,7 @@ static bool filter_message(struct hf_session *s, char type, const char *text)
     if (type == 'P')
         believe(s, text);
     if (v->filter == HF_FILTER_SKIP)
-        return type != 'S' || end_skipping(s);
+        return !is_ending(type) || end_skipping(s, type, text);
     if (type == 'S')
         return hf_survive_tell(s, out, put_ready(out, 'T'));
     if (type == 'Q' || type == 'F')

@@ -57,6 +57,24 @@ static void cancelled(void **state)
     two_close(&t);
 }
 
+/* A Query behind a Close ends both, without a Sync. */
+static void cancelled_without_sync(void **state)
+{
+    char key[8];
+    struct two t = two_with_key(sharing(1), key);
+
+    (void)state;
+    done(t.f, t.a, t.server, "BEGIN", "BEGIN", 'T');
+    say(t.b, 'C', "Sq", 3);
+    say(t.b, 'Q', "SELECT 2", 9);
+    RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 1);
+    run_for(t.f, 20); /* both are there */
+    ended_by(&t, key);
+    done(t.f, t.a, t.server, "COMMIT", "COMMIT", 'I');
+    done(t.f, t.b, t.server, "SELECT 3", "SELECT 1", 'I');
+    two_close(&t);
+}
+
 /* What waits is no statement: nothing is cancelled, and nothing that comes later either, unless it has begun to come. */
 static void cancelled_nothing(void **state)
 {
@@ -279,6 +297,7 @@ static void certain_of(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cancelled), cmocka_unit_test(cancelled_nothing), cmocka_unit_test(cancelled_pipeline),
+                                       cmocka_unit_test(cancelled_without_sync),
                                        cmocka_unit_test(cancelled_while_connecting), cmocka_unit_test(cancelled_too_late),
                                        cmocka_unit_test(cancelled_elsewhere), cmocka_unit_test(certain_of)};
 

@@ -211,6 +211,118 @@ static void extended(void **state)
     fixture_close(f);
 }
 
+/* A named statement is closed, and a Query follows without a Sync: that is all there is to it. */
+static void closed_and_done(struct fixture *f, int fd, int server)
+{
+    say(fd, 'C', "Sq", 3);
+    say(fd, 'Q', "SELECT 1", 9);
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'C');
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
+    say(server, '3', "", 0);
+    say(server, 'C', "SELECT 1", 9);
+    say_ready(server, 'I');
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), '3');
+    assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
+    hear_ready(f, fd, 'I');
+}
+
+/* Answered: nothing is owed, so nothing is said, and what comes next is done. */
+static void query_without_sync(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    closed_and_done(f, fd, server);
+    lose(f, server);
+    hear_nothing(f, fd, 50);
+    server = again(f, 2);
+    done(f, fd, server, "SELECT 2", "SELECT 1", 'I');
+    counted(f, 1, 0, 0);
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+/* Not answered, or not even asked: its client waits for one ReadyForQuery, behind the Query. */
+static void query_without_sync_is_lost(void **state)
+{
+    static const struct {
+        const char *sql;
+        char status;
+    } cases[] = {{"SELECT 1", 'E'}, {"COMMIT", 'I'}, {"ROLLBACK", 'I'}};
+    struct fixture *f = follow(0);
+    uint64_t epoch = 1;
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, epoch);
+    fd = session_open(f, &server);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) { /* idle in a transaction */
+        done(f, fd, server, "BEGIN", "BEGIN", 'T');
+        lose(f, server);
+        server = again(f, ++epoch);
+        say(fd, 'C', "Sq", 3);
+        hear_plain_error(f, fd, "40001");
+        say(fd, 'Q', cases[i].sql, strlen(cases[i].sql) + 1);
+        hear_ready(f, fd, cases[i].status);
+        if (cases[i].status == 'E') {
+            spoil(f, server);
+            done(f, fd, server, "ROLLBACK", "ROLLBACK", 'I');
+        }
+        hear_nothing(f, server, 50);
+    }
+    for (unsigned answered = 0; answered < 2; answered++) { /* lost between the two; they may be in one transaction, or in none */
+        say(fd, 'C', "Sq", 3);
+        assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'C');
+        if (answered == 1) {
+            say(server, '3', "", 0);
+            assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), '3');
+        }
+        lose(f, server);
+        hear_plain_error(f, fd, "40001");
+        server = again(f, ++epoch);
+        say(fd, 'Q', "INSERT INTO t VALUES (1)", 25);
+        hear_ready(f, fd, 'I');
+        hear_nothing(f, server, 50);
+        done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
+    }
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+/* PostgreSQL has refused what is in front of a Query: it passes over that, too, up to the Sync. So does the next one. */
+static void refused_before_a_query(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    say(fd, 'P', "\0nonsense\0\0\0", 12);
+    say(fd, 'Q', "SELECT 1", 9);
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'P');
+    assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), 'Q');
+    say(server, 'E', "SERROR\0VERROR\0C42601\0Mno\0", 26);
+    hear_plain_error(f, fd, "42601");
+    lose(f, server);
+    hear_nothing(f, fd, 50);
+    server = again(f, 2);
+    say(fd, 'B', "\0\0\0\0\0\0\0\0", 8);
+    say(fd, 'E', "\0\0\0\0\0", 5);
+    hear_nothing(f, server, 50);
+    say(fd, 'S', "", 0);
+    hear_ready(f, fd, 'I');
+    done(f, fd, server, "SELECT 2", "SELECT 1", 'I');
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
 /* The server's own last word is not taken back. */
 static void ended_by_postgresql(void **state)
 {
@@ -801,7 +913,8 @@ int main(void)
         cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken), cmocka_unit_test(word_seen_late), cmocka_unit_test(lost_twice_in_a_transaction),     cmocka_unit_test(taken_perhaps),
         cmocka_unit_test(too_much_to_keep), cmocka_unit_test(gates_word), cmocka_unit_test(guarded),
         cmocka_unit_test(guarded_again), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
-        cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others),
+        cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others), cmocka_unit_test(query_without_sync),
+        cmocka_unit_test(query_without_sync_is_lost), cmocka_unit_test(refused_before_a_query),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -142,6 +142,9 @@ static void take(struct model *m, const uint8_t *p)
     case 'B':
         put(m, '2', "", 0);
         break;
+    case 'C':
+        put(m, '3', "", 0);
+        break;
     case 'E':
         m->skipping = !run(m, m->parsed);
         break;
@@ -219,7 +222,7 @@ static void client_hear(struct client *c)
     for (; c->len - at >= 5 && c->len - at >= (len = 1 + (size_t)hf_scan_number(c->in + at + 1)); at += len) {
         const char *body = (const char *)c->in + at + 5;
         struct part *p = &c->parts[c->at];
-        assert_non_null(strchr("12CEZS", c->in[at]));
+        assert_non_null(strchr("123CEZS", c->in[at]));
         if (c->in[at] == 'S')
             continue;
         if (c->in[at] == 'E' && memcmp(body, "SFATAL", 6) == 0) {
@@ -254,8 +257,10 @@ static size_t put_message(uint8_t *out, char type, const char *a, const char *b)
         memset(out + 5 + n + k, 0, 2);
         n += k + 2;
     } else if (type != 'Q') {
-        n = type == 'B' ? 8 : type == 'E' ? 5 : 0;
+        n = type == 'B' ? 8 : type == 'E' ? 5 : type == 'C' ? 2 : 0;
         memset(out + 5, 0, n);
+        if (type == 'C')
+            out[5] = 'S';
     }
     hf_scan_put(out + 1, (uint32_t)n + 4);
     return 5 + n;
@@ -265,8 +270,10 @@ static size_t put_statement(uint8_t *out, bool simple, const char *text)
 {
     size_t n;
 
-    if (simple)
-        return put_message(out, 'Q', text, "");
+    if (simple) { /* some with a Close before it, and no Sync */
+        n = dice(4) == 0 ? put_message(out, 'C', "", "") : 0;
+        return n + put_message(out + n, 'Q', text, "");
+    }
     n = put_message(out, 'P', "", text);
     n += put_message(out + n, 'B', "", "");
     return n + put_message(out + n, 'E', "", "");

@@ -282,6 +282,29 @@ static void dialogue_counts(void **state)
     assert_false(hf_dialogue_may_speak(&d));
 }
 
+/* A Query and a function call end what was sent without its Sync, as Sync does. */
+static void dialogue_without_sync(void **state)
+{
+    struct hf_dialogue d;
+
+    (void)state;
+    for (const char *last = "QF"; *last != '\0'; last++) {
+        log_in(&d);
+        client(&d, (char[]){'C', 'H', *last, '\0'});
+        assert_false(hf_dialogue_is_idle(&d));
+        server(&d, '3', "", 0);
+        assert_false(hf_dialogue_is_idle(&d));
+        server(&d, 'Z', "I", 1);
+        assert_true(hf_dialogue_is_idle(&d));
+        client(&d, "C"); /* and what comes then is another batch */
+        assert_true(hf_dialogue_owes(&d));
+        client(&d, "S");
+        server(&d, '3', "", 0);
+        server(&d, 'Z', "I", 1);
+        assert_true(hf_dialogue_is_idle(&d));
+    }
+}
+
 static void dialogue_copy(void **state)
 {
     struct hf_dialogue d;
@@ -511,7 +534,7 @@ int main(void)
         cmocka_unit_test(startup_kinds),
         cmocka_unit_test(startup_values),     cmocka_unit_test(startup_refused),
         cmocka_unit_test(startup_read_only), cmocka_unit_test(startup_reads), cmocka_unit_test(fatal_layout),
-        cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_copy), cmocka_unit_test(dialogue_copy_fails),
+        cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_without_sync), cmocka_unit_test(dialogue_copy), cmocka_unit_test(dialogue_copy_fails),
         cmocka_unit_test(dialogue_many),     cmocka_unit_test(dialogue_splits),
         cmocka_unit_test(dialogue_notices),  cmocka_unit_test(dialogue_hostile),
     };
