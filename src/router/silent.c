@@ -132,6 +132,8 @@ static bool has_spoken(struct hf_session *s)
 
     if (n == 0 || piece)
         return false;
+    if (n > 0 && s->share != NULL)
+        s->share->spoken = true; /* within OpenSSL now, so the socket does not tell; and if it is not read yet, the next server is to hear of it */
     hf_session_event(s, true, false, UV_READABLE);
     return s->state != HF_SESSION_POOLED || !is_due(s);
 }

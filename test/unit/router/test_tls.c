@@ -182,6 +182,50 @@ static void session(void **state)
     certificates_remove(&c);
 }
 
+/* A hand-over begins, the client speaks, and a look at whether it is idle for too long leaves what it says within OpenSSL, where the socket does
+ * not tell of it. The next leader is asked at once all the same. */
+static void spoken_in_a_hand_over(void **state)
+{
+    enum { IDLE_MS = 1000, LOOKED_MS = 1300, SOON_MS = 400 }; /* the next look is IDLE_MS after the first one */
+    struct certificates c;
+    struct fixture *f;
+    char body[512];
+    int fd, server;
+    SSL *ssl;
+
+    (void)state;
+    certificates_make(&c);
+    f = fixture_open_with(&(struct hf_router_config){.follow = true, .share = true, .tls = HF_ROUTER_TLS_OFFERED, .tls_dir = c.dir, .idle_ms = IDLE_MS});
+    world.guard = "none";
+    fixture_open_gate(f, 1);
+    fd = client_connect(f, false);
+    assert_int_equal(ask(f, fd), 'S');
+    ssl = shake(&c, fd);
+    assert_int_equal(SSL_write(ssl, hello, sizeof hello), sizeof hello);
+    client_prove(f, fd, ssl);
+    server = server_accept(f);
+    server_log_in(server);
+    while (read_message(ssl, body, sizeof body) != 'Z')
+        ;
+    hf_router_gate_drain(f->r);
+    run_until(f, &f->drained, 1);
+    assert_int_equal(SSL_write(ssl, "Q\0\0\0\x0dSELECT 1", 14), 14);
+    run_for(f, LOOKED_MS);
+    hf_router_gate_shut(f->r);
+    run_until(f, &f->shut, 1);
+    close(server);
+    fixture_open_gate(f, 2);
+    assert_true(server_is_asked(f, SOON_MS));
+    server = server_accept(f);
+    server_log_in(server);
+    assert_int_equal(hear(f, server, PATIENCE_MS, body, sizeof body), 'Q');
+    assert_string_equal(body, "SELECT 1");
+    close_both(ssl, fd);
+    close(server);
+    fixture_close(f);
+    certificates_remove(&c);
+}
+
 /* What somebody in between puts behind the request in the clear must not count as said through TLS. */
 static void stuffing(void **state)
 {
@@ -360,7 +404,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(session),      cmocka_unit_test(stuffing), cmocka_unit_test(required),
         cmocka_unit_test(negotiations), cmocka_unit_test(reload),   cmocka_unit_test(no_certificate),
-        cmocka_unit_test(nested),
+        cmocka_unit_test(nested),       cmocka_unit_test(spoken_in_a_hand_over),
     };
 
     (void)signal(SIGPIPE, SIG_IGN); /* as the node does */
