@@ -213,7 +213,10 @@ bool hf_session_rehold(struct hf_session *s)
         s->fruitless++;
     if (s->state != HF_SESSION_PIPE || s->answered || s->spoke || s->from_tunnel || s->cancel)
         return false;
-    hf_session_hold(s);
+    if (s->share == NULL || s->survive != NULL)
+        hf_session_hold(s);
+    else /* its login has been refused, which its client has not heard: what made it one that shares connections is gone */
+        hf_session_end_with(s, "57P01", "the leader has changed", NULL, "Connect again.");
     return true;
 }
 

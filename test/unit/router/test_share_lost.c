@@ -324,13 +324,34 @@ static void ended_when_given(void **state)
     two_close(&t);
 }
 
+/* PostgreSQL has refused the first login, which nobody may hear yet, and its gate shuts: that client is told to connect again, and is
+ * not let in by halves. */
+static void refused_unheard(void **state)
+{
+    struct fixture *f = sharing(0);
+    int a = client_start(f, false), server = server_accept(f);
+
+    (void)state;
+    server_check(server);
+    hf_router_lease(f->r, hf_clock_ns());
+    full(server);
+    RUN_UNTIL(f, hf_router_counts(f->r).lease_held == 1);
+    hf_router_gate_shut(f->r);
+    run_until(f, &f->shut, 1);
+    fixture_open_gate(f, 2);
+    hear_error(f, a, "57P01");
+    assert_false(server_is_asked(f, 20));
+    close(a);
+    fixture_close(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dead_when_taken), cmocka_unit_test(said_goodbye),
                                        cmocka_unit_test(no_room), cmocka_unit_test(no_room_beside_one_that_rests),
                                        cmocka_unit_test(no_room_yet), cmocka_unit_test(no_room_for_a_moment), cmocka_unit_test(no_room_for_a_failed_transaction),
                                        cmocka_unit_test(no_room_for_a_lost_transaction), cmocka_unit_test(no_room_after_a_long_time),
-                                       cmocka_unit_test(ended_when_taken), cmocka_unit_test(ended_when_given)};
+                                       cmocka_unit_test(ended_when_taken), cmocka_unit_test(ended_when_given), cmocka_unit_test(refused_unheard)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
