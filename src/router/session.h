@@ -240,7 +240,7 @@ struct hf_router_dial {
 void hf_session_accept(struct hf_thread *t, int fd, bool read_only, bool from_tunnel);
 void hf_session_dialed(struct hf_session *s, bool ok, uint64_t id);
 /* A client that has heard nothing yet, and said no more than hello, waits again instead of being
- * closed. False: not such a one. */
+ * closed, or has been told to connect again. False: not such a one. */
 bool hf_session_rehold(struct hf_session *s);
 void hf_session_withhold(struct hf_session *s, bool yes);
 void hf_session_count_waiting(struct hf_thread *t, int by); /* of those that hf_session_look() shall see: 1 or -1 */
