@@ -101,7 +101,7 @@ void hf_holds_lost(struct hf_holds *h)
     h->left_unnamed = h->discarded = false;
     h->status = 'I';
     h->started = false;
-    h->batch = h->skipping = h->copying = h->failed = h->committed_early = h->committed = h->wrote = false;
+    h->batch = h->refusable = h->skipping = h->copying = h->failed = h->committed_early = h->committed = h->wrote = false;
     h->tx_read_only = h->unnamed_here = false;
 }
 
@@ -445,7 +445,7 @@ bool hf_holds_stays_inside(const struct hf_holds *h)
 
 struct hf_owed hf_holds_owed(const struct hf_holds *h)
 {
-    struct hf_owed owed = {.failed = h->failed, .batch = h->batch && !h->over};
+    struct hf_owed owed = {.failed = h->failed, .batch = h->batch && !h->over, .certain = !h->refusable && !h->skipping && !h->failed};
 
     for (uint32_t i = 0; i < h->n; i++) {
         enum hf_op_kind kind = hf_holds_op(h, i)->kind;

@@ -107,6 +107,7 @@ bool hf_holds_in_transaction(const struct hf_holds *h);
 struct hf_owed {
     unsigned ready; /* ReadyForQuery */
     bool batch;     /* behind those, messages without their Sync */
+    bool certain;   /* these are Close and Flush alone, which PostgreSQL does not refuse */
     bool failed;    /* the first of all this has had its ErrorResponse */
 };
 struct hf_owed hf_holds_owed(const struct hf_holds *h);

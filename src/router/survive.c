@@ -242,6 +242,7 @@ static void move(struct hf_session *s, enum hf_doing doing)
     v->failed = status == 'E';
     if (v->filter == HF_FILTER_NONE || !idle)
         v->filter = owed.batch ? HF_FILTER_SKIP : idle && v->failed && !knows ? HF_FILTER_TELL : HF_FILTER_NONE;
+    v->certain = owed.batch ? owed.certain : v->certain;
     if (v->filter == HF_FILTER_TELL) {
         v->failed = false;
         status = 'T'; /* as it believes */

@@ -146,13 +146,22 @@ static void believe(struct hf_session *s, const char *text)
         s->survive->inside = kind == HF_SQL_BEGIN;
 }
 
-/* Of these, each is answered with ReadyForQuery, which its client waits for. */
-static bool is_ending(char type)
+/* Could PostgreSQL refuse it, and skip all up to the Sync? */
+static bool is_certain(char type)
 {
-    return type == 'S' || type == 'Q' || type == 'F';
+    return type == 'C' || type == 'H';
 }
 
-/* Sync, or a Query or function call that is not done either, behind what was skipped. False: over. */
+/* Behind what is skipped: does its client wait for ReadyForQuery now? */
+static bool ends_skipping(struct hf_survive *v, char type)
+{
+    if (type == 'S' || (v->certain && (type == 'Q' || type == 'F')))
+        return true;
+    v->certain = v->certain && is_certain(type);
+    return false;
+}
+
+/* Sync, or a Query or function call that is not done either. False: over. */
 static bool end_skipping(struct hf_session *s, char type, const char *text)
 {
     struct hf_survive *v = s->survive;
@@ -181,6 +190,7 @@ static bool tell_cancelled(struct hf_session *s, char type)
     size_t n = put_cancelled(out, sizeof out);
 
     v->filter = HF_FILTER_CANCELLED;
+    v->certain = is_certain(type);
     if (type == 'Q' || type == 'F') {
         v->filter = HF_FILTER_NONE;
         n += put_ready(out + n, 'I');
@@ -193,7 +203,7 @@ static bool skip_cancelled(struct hf_session *s, char type)
 {
     uint8_t out[8];
 
-    if (!is_ending(type))
+    if (!ends_skipping(s->survive, type))
         return true;
     s->survive->filter = HF_FILTER_NONE;
     return hf_survive_tell(s, out, put_ready(out, 'I'));
@@ -214,12 +224,13 @@ static bool filter_message(struct hf_session *s, char type, const char *text)
     if (type == 'P')
         believe(s, text);
     if (v->filter == HF_FILTER_SKIP)
-        return !is_ending(type) || end_skipping(s, type, text);
+        return !ends_skipping(v, type) || end_skipping(s, type, text);
     if (type == 'S')
         return hf_survive_tell(s, out, put_ready(out, 'T'));
     if (type == 'Q' || type == 'F')
         return tell_simple(s, text);
     v->filter = HF_FILTER_SKIP;
+    v->certain = is_certain(type);
     return hf_survive_tell(s, out, put_error(s, out, sizeof out, HF_DOING_TRANSACTION));
 }
 

@@ -1,7 +1,7 @@
 /* What a client says to a session whose server was lost, or whose statement was cancelled before a
  * server had it: it is answered by the router up to where it counts again, and from there on it is
- * the server's, to the byte; each Query, FunctionCall and Sync has one ReadyForQuery, however the
- * bytes come. The input: what the session is in, then messages as in fuzz_holds.c: a byte for the
+ * the server's, to the byte; each Query, FunctionCall and Sync has one ReadyForQuery, but those that
+ * PostgreSQL would skip behind what it refuses, however the bytes come. The input: what the session is in, then messages as in fuzz_holds.c: a byte for the
  * type, one for the length, the body. */
 #include "input.h"
 
@@ -164,7 +164,7 @@ static void hear(struct outcome *o)
 /* The same, reckoned from the heads of the messages alone. */
 static void reckon(struct outcome *o, const uint8_t *p, size_t n)
 {
-    bool skipping = false, more = true;
+    bool skipping = false, certain = false, more = true; /* certain: nothing that PostgreSQL could refuse was skipped */
     size_t at = 0, len;
 
     o->answers = o->ready = 0;
@@ -177,7 +177,7 @@ static void reckon(struct outcome *o, const uint8_t *p, size_t n)
         }
         if (len > n - at)
             break;
-        if (p[at] == 'S') {
+        if (p[at] == 'S' || (skipping && certain && (p[at] == 'Q' || p[at] == 'F'))) {
             o->ready++;
             more = !skipping;
         } else if (memchr("dcf", p[at], 3) == NULL && !skipping) {
@@ -185,6 +185,9 @@ static void reckon(struct outcome *o, const uint8_t *p, size_t n)
             more = p[at] != 'Q' && p[at] != 'F';
             o->ready += !more;
             skipping = more;
+            certain = p[at] == 'C' || p[at] == 'H';
+        } else if (skipping && p[at] != 'd' && p[at] != 'c' && p[at] != 'f') {
+            certain = certain && (p[at] == 'C' || p[at] == 'H');
         }
         at += len;
     }
