@@ -220,11 +220,11 @@ static int take_pod(struct hf_node_config *c, const struct raw *r, struct hf_err
         struct hf_seed *s = &c->seeds[c->n_seeds++];
         rv = hf_pod_address(&r->pod, c->ordinal, r->peer_port, s->name, s->addr, err);
     }
-    for (unsigned i = c->expect; rv == 0 && i < HF_MEMBERS_MAX; i++)
-        if (i != c->ordinal) {
-            struct hf_seed *s = &c->others[c->n_others++];
-            rv = hf_pod_address(&r->pod, i, r->peer_port, s->name, s->addr, err);
-        }
+    for (unsigned i = c->expect; rv == 0 && i < HF_MEMBERS_MAX; i++) {
+        struct hf_seed *s = &c->others[c->n_others];
+        if (i != c->ordinal && hf_pod_address(&r->pod, i, r->peer_port, s->name, s->addr, NULL) == 0)
+            c->n_others++; /* else such a pod could not run: its name is too long */
+    }
     if (rv == 0 && c->advertise_peer[0] == '\0')
         rv = hf_pod_address(&r->pod, c->ordinal, r->peer_port, name, c->advertise_peer, err);
     if (rv == 0 && c->advertise_sql[0] == '\0')

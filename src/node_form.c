@@ -35,7 +35,7 @@ static int founding_id(const struct hf_node *n, struct hf_uuid *id, struct hf_er
 
 /* -- who else exists ------------------------------------------------------------------------------------------- */
 
-enum { LOOK_MS = 2000 };
+enum { LOOK_MS = 2000, LOOK_AGAIN_MS = 10000 };
 
 /* Pods of a StatefulSet that was scaled are in no list that this node is given, but in the DNS. Whether they exist is known before
  * anything can be founded; a DNS that does not say is no proof that they do not. */
@@ -81,7 +81,7 @@ static void looked_up(uv_work_t *work, int status)
     if (!o->known && !o->warned)
         hf_warn("form: waiting to hear who else exists: %s", o->why.text);
     o->warned = !o->known;
-    (void)uv_timer_start(&o->timer, look_cb, LOOK_MS, 0);
+    (void)uv_timer_start(&o->timer, look_cb, o->known ? LOOK_AGAIN_MS : LOOK_MS, 0);
 }
 
 static void look_cb(uv_timer_t *timer)
