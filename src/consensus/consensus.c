@@ -10,6 +10,7 @@
 enum {
     SNAPSHOT_THRESHOLD = 256,
     SNAPSHOT_TRAILING = 64,
+    CATCH_UP_MS = 2000, /* for a voter to be; if it is gone, the next change waits as long, and libraft would wait for most of a minute */
     SNAPSHOT_AGAIN_MS = 1000, /* one that was lost with its connection; ours are small, and libraft would wait for half a minute */
     CONNECT_RETRY_MS = 50
 };
@@ -175,6 +176,7 @@ int hf_consensus_open(struct hf_consensus **out, uv_loop_t *loop,
     raft_set_snapshot_threshold(&c->raft, SNAPSHOT_THRESHOLD);
     raft_set_snapshot_trailing(&c->raft, SNAPSHOT_TRAILING);
     raft_set_install_snapshot_timeout(&c->raft, SNAPSHOT_AGAIN_MS);
+    raft_set_max_catch_up_round_duration(&c->raft, CATCH_UP_MS);
     (void)uv_idle_init(loop, &c->later); /* cannot fail */
     *out = c;
     return 0;

@@ -108,6 +108,27 @@ static bool raft_step(const struct hf_decide *d, struct hf_action *step)
     return false;
 }
 
+/* A voter to be that Raft has not made one, and that is gone meanwhile, perhaps with its volume: Raft makes a voter only of who has its whole
+ * log, so it would try for ever, and nobody could join or leave. It is a learner again, as it still is for Raft. */
+static bool undo_voter(struct hf_decide *d)
+{
+    struct hf_entry e = {.type = HF_ENTRY_ROLE};
+    struct hf_action step;
+    const struct hf_other *o;
+
+    if (!raft_step(d, &step) || step.type != HF_ACT_RAFT_ROLE || !step.ok)
+        return false;
+    o = hf_lead_other(d, step.id);
+    if (o == NULL || d->now_ns - o->heard_ns < 2 * d->cfg.lease_ns || d->now_ns - d->lead_since_ns < 2 * d->cfg.lease_ns)
+        return false;
+    e.id = step.id;
+    e.member = *hf_cluster_member(&d->cluster, step.id);
+    e.member.voter = false;
+    hf_emit_phase(d, "a voter to be is gone, and a learner again", d->lead_term);
+    hf_propose(d, &e);
+    return true;
+}
+
 /* True: nothing to do. */
 static bool raft_agrees(struct hf_decide *d)
 {
@@ -318,6 +339,8 @@ void hf_member_run(struct hf_decide *d)
             return;
         }
     }
+    if (undo_voter(d))
+        return;
     if (!raft_agrees(d)) {
         d->config_busy = true;
         return;

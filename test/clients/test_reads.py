@@ -79,6 +79,17 @@ def served_by(cluster, node, times=12, **more):
     return found
 
 
+def served(cluster):
+    """A follower may have the application's database a moment after its leader."""
+    for follower in cluster.followers():
+        try:
+            cluster.connect(follower, read_only=True).close()
+        except psycopg2.OperationalError as e:
+            assert 'database "app" does not exist' in str(e), e
+            return False
+    return True
+
+
 FOLLOWER = {"options": "-c holdfast.reads=follower"}
 
 
@@ -86,6 +97,7 @@ FOLLOWER = {"options": "-c holdfast.reads=follower"}
 def test_readers_go_around(cluster, how):
     """However few nodes a client knows, all followers serve, and alike."""
     more = {"read_only": True} if how == "port" else FOLLOWER
+    harness.wait_until("followers serve the application", lambda: all(served(cluster) for _ in cluster.names()), 20)
     for node in cluster.names():
         found = served_by(cluster, node, **more)
         assert found == {n: 6 for n in cluster.followers()}, node

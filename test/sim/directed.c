@@ -82,6 +82,7 @@ void raft_an_older_entry(void);
 /* directed_members.c */
 void s14_two_incarnations(void);
 void s15_second_founding(void);
+void s14_a_voter_to_be_is_lost(void);
 void s20_never_below_three(void);
 void s20_ended_while_it_copies(void);
 void s20_ended_while_it_rewinds(void);
@@ -148,6 +149,7 @@ const struct directed directed_all[] = {
     {"S13m", "writes that nobody can make", s13_nobody_can_write, {{HF_MUT_NONE, 0}}},
     {"S13n", "a lease longer than a leader's patience", s13_long_lease, {{HF_MUT_NONE, 0}}},
     {"S14", "a new volume under an old name", s14_two_incarnations, {{HF_MUT_NONE, 0}}},
+    {"S14b", "a voter to be loses its volume", s14_a_voter_to_be_is_lost, {{HF_MUT_NONE, 0}}},
     {"S15", "node 0 comes back empty and alone", s15_second_founding, {{HF_MUT_FOUND_ALONE, BREAKS}}},
     {"S16", "the WAL is gone", s16_wal_is_gone, {{HF_MUT_NO_RECLONE_ON_MISSING, STANDS}}},
     {"S16b", "a replay that ends", s16_replay_ends, {{HF_MUT_REPLAY_FOR_EVER, STANDS}}},

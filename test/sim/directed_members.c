@@ -37,6 +37,29 @@ void s15_second_founding(void)
     settle();
 }
 
+/* S14: C, with a new volume, is a voter for the cluster state, and not for Raft yet, since it has not got the last of its log, when that
+ * volume is lost, too. */
+void s14_a_voter_to_be_is_lost(void)
+{
+    struct trap *proposes, *assigns;
+
+    begin(3);
+    host_lose_volume(C);
+    run_for(2500);
+    proposes = trap_set(A->index, HF_ACT_PROPOSE, HF_ENTRY_ROLE, TRAP_WATCH);
+    assigns = trap_set(A->index, HF_ACT_RAFT_ROLE, -1, TRAP_WATCH);
+    host_start(C);
+    UNTIL(20000, proposes->fired == 2); /* the former C does not vote any more, this one does */
+    cut(LANE_RAFT, A, C, true);
+    assigns->fired = 0;
+    UNTIL(4000, assigns->fired > 0);
+    host_lose_volume(C);
+    cut(LANE_RAFT, A, C, false);
+    host_start(C);
+    MUST(20000, streams_from(C, A) && voters_of(A) == 3);
+    settle();
+}
+
 /* S20: C is dead for long. Then B dies, and C is back: two of three are there. */
 void s20_never_below_three(void)
 {

@@ -113,6 +113,31 @@ static void test_changes_in_the_middle_of_entries(void **state)
     world_close(w);
 }
 
+/* Who is to be a voter is gone just then: the next change need not wait for long. */
+static void test_whoever_is_to_vote_is_gone(void **state)
+{
+    struct world *w = world_open(4, 3, NEVER_MS);
+    struct node *l = &w->nodes[0];
+
+    (void)state;
+    w->nodes[3].alone = true; /* a member of nothing, yet */
+    lead(w, 0);
+    w->nodes[3].alone = false;
+    assert_int_equal(hf_consensus_add(l->c, 4, w->nodes[3].address, told_cb, w), 0);
+    RUN_UNTIL(w, w->told == 1 && l->servers == 4);
+    apply(w, l, 1);
+    RUN_UNTIL(w, w->told == 2 && w->nodes[3].applied == 1);
+    leave_alone(w, 3);
+    apply(w, l, 2);
+    assert_int_equal(hf_consensus_assign(l->c, 4, true, told_cb, w), 0);
+    RUN_UNTIL(w, w->told == 4);
+    assert_int_equal(w->told_ok, 3);
+    assert_int_equal(hf_consensus_remove(l->c, 4, told_cb, w), 0);
+    RUN_UNTIL(w, w->told == 5 && l->servers == 3);
+    assert_int_equal(w->told_ok, 4);
+    world_close(w);
+}
+
 /* -- lost leadership -------------------------------------------------------------------------------- */
 
 static void test_everything_under_way_is_told_once(void **state)
@@ -592,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_forgetting_the_leader_in_the_middle_of_its_entries),
         cmocka_unit_test(test_a_hint_in_the_middle_of_an_entry),
         cmocka_unit_test(test_changes_in_the_middle_of_entries),
+        cmocka_unit_test(test_whoever_is_to_vote_is_gone),
         cmocka_unit_test(test_everything_under_way_is_told_once),
         cmocka_unit_test(test_only_a_leader_takes_requests),
         cmocka_unit_test(test_a_barrier_comes_after_what_was_before_it),
