@@ -10,7 +10,7 @@
 enum {
     SNAPSHOT_THRESHOLD = 256,
     SNAPSHOT_TRAILING = 64,
-    CATCH_UP_MS = 2000, /* for a voter to be; if it is gone, the next change waits as long, and libraft would wait for most of a minute */
+    CATCH_UP_MS = 2000, /* for a voter to be; if it is gone, the next change waits as long, and libraft would wait for five seconds */
     SNAPSHOT_AGAIN_MS = 1000, /* one that was lost with its connection; ours are small, and libraft would wait for half a minute */
     CONNECT_RETRY_MS = 50
 };

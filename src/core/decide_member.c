@@ -108,36 +108,28 @@ static bool raft_step(const struct hf_decide *d, struct hf_action *step)
     return false;
 }
 
+static void raft_go(struct hf_decide *d, const struct hf_action *step)
+{
+    *hf_emit(d, step->type) = *step;
+    d->config_busy = true;
+}
+
 /* A voter to be that Raft has not made one, and that is gone meanwhile, perhaps with its volume: Raft makes a voter only of who has its whole
  * log, so it would try for ever, and nobody could join or leave. It is a learner again, as it still is for Raft. */
-static bool undo_voter(struct hf_decide *d)
+static bool undo_voter(struct hf_decide *d, const struct hf_action *step)
 {
-    struct hf_entry e = {.type = HF_ENTRY_ROLE};
-    struct hf_action step;
-    const struct hf_other *o;
+    struct hf_entry e = {.type = HF_ENTRY_ROLE, .id = step->id};
+    const struct hf_other *o = hf_lead_other(d, step->id);
 
-    if (!raft_step(d, &step) || step.type != HF_ACT_RAFT_ROLE || !step.ok)
+    if (step->type != HF_ACT_RAFT_ROLE || !step->ok)
         return false;
-    o = hf_lead_other(d, step.id);
     if (o == NULL || d->now_ns - o->heard_ns < 2 * d->cfg.lease_ns || d->now_ns - d->lead_since_ns < 2 * d->cfg.lease_ns)
         return false;
-    e.id = step.id;
-    e.member = *hf_cluster_member(&d->cluster, step.id);
+    e.member = *hf_cluster_member(&d->cluster, step->id);
     e.member.voter = false;
     hf_emit_phase(d, "a voter to be is gone, and a learner again", d->lead_term);
     hf_propose(d, &e);
     return true;
-}
-
-/* True: nothing to do. */
-static bool raft_agrees(struct hf_decide *d)
-{
-    struct hf_action step;
-
-    if (!raft_step(d, &step))
-        return true;
-    *hf_emit(d, step.type) = step;
-    return false;
 }
 
 enum { PASS_ON_MS = 50 };
@@ -148,6 +140,7 @@ enum { PASS_ON_MS = 50 };
 bool hf_member_found(struct hf_decide *d)
 {
     struct hf_entry e = {.type = HF_ENTRY_FOUND, .cluster_id = d->disk.cluster_id};
+    struct hf_action step;
 
     if (!d->settled)
         return d->cluster.n_branches > 0;
@@ -162,8 +155,10 @@ bool hf_member_found(struct hf_decide *d)
     if (d->propose_busy || d->config_busy)
         return false;
     if (hf_cluster_founded(&d->cluster) && d->cluster.n_members >= d->n_founding) {
-        d->config_busy = !raft_agrees(d);
-        return !d->config_busy;
+        if (!raft_step(d, &step))
+            return true;
+        raft_go(d, &step);
+        return false;
     }
     if (hf_cluster_founded(&d->cluster)) {
         e.type = HF_ENTRY_ADD;
@@ -322,6 +317,8 @@ static bool rule_proved(const struct hf_decide *d)
 
 void hf_member_run(struct hf_decide *d)
 {
+    struct hf_action step;
+
     if (d->lead != HF_LEAD_OPEN || d->gate != HF_GATE_OPEN || d->now_ns >= d->deadline_ns)
         return;
     if (d->propose_busy || d->config_busy)
@@ -339,10 +336,9 @@ void hf_member_run(struct hf_decide *d)
             return;
         }
     }
-    if (undo_voter(d))
-        return;
-    if (!raft_agrees(d)) {
-        d->config_busy = true;
+    if (raft_step(d, &step)) {
+        if (!undo_voter(d, &step))
+            raft_go(d, &step);
         return;
     }
     if (d->join.used)

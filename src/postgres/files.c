@@ -24,6 +24,15 @@ bool hf_pg_exists(const char *path)
     return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
+int hf_pg_read_at(const struct hf_pg *pg, int fd, const char *path, void *out, size_t n, uint64_t at, struct hf_error *err)
+{
+    ssize_t got = pread(fd, out, n, (off_t)at);
+
+    if (got == (ssize_t)n)
+        return 0;
+    return hf_fail(err, HF_EIO, "%s: cannot read %s: %s", pg->name, path, got < 0 ? strerror(errno) : "it is too short");
+}
+
 int hf_pg_fsync_path(const char *path, struct hf_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -113,6 +113,8 @@ int hf_pg_read_file(const char *path, char *buf,
 int hf_pg_remove_tree(const char *path, struct hf_error *err); /* absent is fine */
 int hf_pg_fsync_path(const char *path, struct hf_error *err);
 int hf_pg_rename(const char *from, const char *to, struct hf_error *err); /* and fsync the parent */
+/* All n bytes, or HF_EIO. */
+int hf_pg_read_at(const struct hf_pg *pg, int fd, const char *path, void *out, size_t n, uint64_t at, struct hf_error *err);
 uint64_t hf_pg_tree_bytes(const char *path);
 bool hf_pg_exists(const char *path); /* also what cannot be looked at: only "there is none" is none */
 int hf_pg_path(char *out, size_t cap, const char *dir, const char *name);

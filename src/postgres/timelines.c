@@ -160,15 +160,6 @@ int hf_pg_timelines_forget(struct hf_pg *pg, const struct hf_pg_timelines *unuse
 
 /* --- not received as far as they begin ----------------------------------------------------------- */
 
-static int read_block(struct hf_pg *pg, int fd, const char *path, uint8_t *out, size_t n, uint64_t at, struct hf_error *err)
-{
-    ssize_t got = pread(fd, out, n, (off_t)at);
-
-    if (got == (ssize_t)n)
-        return 0;
-    return hf_fail(err, HF_EIO, "%s: cannot read %s: %s", pg->name, path, got < 0 ? strerror(errno) : "it is too short");
-}
-
 /* *same: are they, as far as that? HF_ENOENT: one is not there. What cannot be read is not different. */
 static int compare(struct hf_pg *pg, const char *a_path, const char *b_path, uint64_t bytes, bool *same, struct hf_error *err)
 {
@@ -183,9 +174,9 @@ static int compare(struct hf_pg *pg, const char *a_path, const char *b_path, uin
     *same = true;
     for (uint64_t at = 0; code == 0 && *same && at < bytes; at += BLOCK) {
         size_t n = bytes - at < BLOCK ? (size_t)(bytes - at) : BLOCK;
-        code = read_block(pg, a, a_path, x, n, at, err);
+        code = hf_pg_read_at(pg, a, a_path, x, n, at, err);
         if (code == 0)
-            code = read_block(pg, b, b_path, y, n, at, err);
+            code = hf_pg_read_at(pg, b, b_path, y, n, at, err);
         *same = code != 0 || memcmp(x, y, n) == 0;
     }
     if (a >= 0)

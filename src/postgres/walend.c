@@ -177,23 +177,25 @@ static uint64_t number_at(const uint8_t *p, size_t bytes)
 
 /* Could a record begin at `lsn`, behind one at *prev? A look of microseconds, for what stands behind the end is nearly always nothing, or
  * what a recycled segment held before. */
-static int may_be_at(int fd, hf_lsn lsn, uint32_t segment_bytes, bool *yes, hf_lsn *prev)
+static int may_be_at(const struct hf_pg *pg, int fd, const char *path, hf_lsn lsn, uint32_t segment_bytes, bool *yes, hf_lsn *prev,
+                     struct hf_error *err)
 {
     uint64_t at = lsn % segment_bytes;
     uint8_t b[LONG_HEADER];
+    int code;
 
     *yes = true;
     *prev = 0;
     if (at % PAGE == 0) {
-        if (pread(fd, b, SHORT_HEADER, (off_t)at) != SHORT_HEADER)
-            return HF_EIO;
+        if ((code = hf_pg_read_at(pg, fd, path, b, SHORT_HEADER, at, err)) != 0)
+            return code;
         *yes = number_at(b + PAGE_ADDRESS_AT, 8) == lsn;
         at += at == 0 ? LONG_HEADER : SHORT_HEADER;
     }
     if (!*yes || PAGE - at % PAGE < RECORD_HEADER)
         return 0;
-    if (pread(fd, b, RECORD_HEADER, (off_t)at) != RECORD_HEADER)
-        return HF_EIO;
+    if ((code = hf_pg_read_at(pg, fd, path, b, RECORD_HEADER, at, err)) != 0)
+        return code;
     *prev = number_at(b + RECORD_PREV_AT, 8);
     *yes = number_at(b, 4) >= RECORD_HEADER && *prev < lsn;
     return 0;
@@ -232,12 +234,9 @@ static int follows(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn 
     *yes = false;
     if (code != 0)
         return code == HF_ENOENT ? 0 : code;
-    errno = 0;
-    if (pread(fd, &total, sizeof total, (off_t)(prev % segment_bytes)) == sizeof total)
-        *yes = total >= RECORD_HEADER && hf_pg_record_end(prev, total, segment_bytes) == lsn;
-    else
-        code = hf_fail(err, HF_EIO, "%s: cannot read %s: %s", pg->name, path, errno != 0 ? strerror(errno) : "it is too short");
+    code = hf_pg_read_at(pg, fd, path, &total, sizeof total, prev % segment_bytes, err);
     (void)close(fd);
+    *yes = code == 0 && total >= RECORD_HEADER && hf_pg_record_end(prev, total, segment_bytes) == lsn;
     return code;
 }
 
@@ -251,10 +250,7 @@ int hf_pg_wal_is_at(struct hf_pg *pg, const char *wal, uint32_t timeline, hf_lsn
     *yes = false;
     if ((code = segment_open(pg, wal, timeline, lsn, segment_bytes, path, &fd, err)) != 0)
         return code;
-    errno = 0;
-    code = may_be_at(fd, lsn, segment_bytes, yes, &prev);
-    if (code != 0)
-        code = hf_fail(err, code, "%s: cannot read %s: %s", pg->name, path, errno != 0 ? strerror(errno) : "it is too short");
+    code = may_be_at(pg, fd, path, lsn, segment_bytes, yes, &prev, err);
     (void)close(fd);
     if (code == 0 && *yes && prev != 0)
         code = follows(pg, wal, timeline, prev, lsn, segment_bytes, yes, err);

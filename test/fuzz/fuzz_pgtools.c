@@ -86,6 +86,14 @@ int hf_pg_path(char *out, size_t cap, const char *dir, const char *name)
     return 0;
 }
 
+int hf_pg_read_at(const struct hf_pg *pg, int fd, const char *path, void *out, size_t n, uint64_t at, struct hf_error *err)
+{
+    (void)pg;
+    (void)path;
+    (void)err;
+    return pread(fd, out, n, (off_t)at) == (ssize_t)n ? 0 : HF_EIO;
+}
+
 int hf_pg_fsync_path(const char *path, struct hf_error *err)
 {
     (void)path;

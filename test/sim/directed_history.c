@@ -71,9 +71,7 @@ void s01_stray_walsender(void)
     settle();
 }
 
-/* S1: C's WAL ends in a record of A's that went on in the next segment, which C never got. B's WAL goes on differently at that place. What
- * C streams from B, it flushes and says so, and can never replay. */
-void s01_record_cut(void)
+static void b_leads_whom_c_cannot_follow(void)
 {
     begin(3);
     write_acked(A);
@@ -81,6 +79,13 @@ void s01_record_cut(void)
     vanish(A);
     C->pg.half = true;
     elect(B);
+}
+
+/* S1: C's WAL ends in a record of A's that went on in the next segment, which C never got. B's WAL goes on differently at that place. What
+ * C streams from B, it flushes and says so, and can never replay. */
+void s01_record_cut(void)
+{
+    b_leads_whom_c_cannot_follow();
     MUST(8000, opened(B));
     write_acked(B);
     vanish(B);
@@ -96,12 +101,7 @@ void s01_copied_once(void)
 {
     struct trap *clones, *opens;
 
-    begin(3);
-    write_acked(A);
-    run_for(200);
-    vanish(A);
-    C->pg.half = true;
-    elect(B);
+    b_leads_whom_c_cannot_follow();
     clones = trap_set(C->index, HF_ACT_WORK, HF_WORK_CLONE, TRAP_HOLD);
     UNTIL(8000, clones->fired > 0);
     opens = trap_set(C->index, HF_ACT_STREAM_OPEN, -1, TRAP_HOLD);

@@ -90,16 +90,24 @@ static void change_in_the_middle(struct node *n)
         assert_int_equal(hf_consensus_remove(n->c, 3, told_cb, n->w), 0);
 }
 
+/* Node 0 leads nodes 1 and 2; node 3 is a member of nothing, yet. */
+static struct world *three_and_another(void)
+{
+    struct world *w = world_open(4, 3, NEVER_MS);
+
+    w->nodes[3].alone = true;
+    lead(w, 0);
+    w->nodes[3].alone = false;
+    return w;
+}
+
 /* libraft walks its list of servers while it applies, and a change frees that list. */
 static void test_changes_in_the_middle_of_entries(void **state)
 {
-    struct world *w = world_open(4, 3, NEVER_MS);
+    struct world *w = three_and_another();
     struct node *l = &w->nodes[0];
 
     (void)state;
-    w->nodes[3].alone = true; /* a member of nothing, yet */
-    lead(w, 0);
-    w->nodes[3].alone = false;
     l->at_apply = change_in_the_middle;
     for (unsigned i = 0; i < 3; i++) {
         apply(w, l, 2 * i);
@@ -116,13 +124,10 @@ static void test_changes_in_the_middle_of_entries(void **state)
 /* Who is to be a voter is gone just then: the next change need not wait for long. */
 static void test_whoever_is_to_vote_is_gone(void **state)
 {
-    struct world *w = world_open(4, 3, NEVER_MS);
+    struct world *w = three_and_another();
     struct node *l = &w->nodes[0];
 
     (void)state;
-    w->nodes[3].alone = true; /* a member of nothing, yet */
-    lead(w, 0);
-    w->nodes[3].alone = false;
     assert_int_equal(hf_consensus_add(l->c, 4, w->nodes[3].address, told_cb, w), 0);
     RUN_UNTIL(w, w->told == 1 && l->servers == 4);
     apply(w, l, 1);
