@@ -181,7 +181,7 @@ void hf_node_form_run(struct hf_node *n)
             hf_node_member(n, NULL, 0);
             break;
         case HF_FORM_STUCK:
-            hf_warn("form: %s", a.text);
+            hf_warn("form: %s%s%s", a.name, a.name[0] != '\0' ? " " : "", a.text);
             break;
         }
     }

@@ -28,7 +28,7 @@ struct hf_form {
     unsigned n_witnesses; /* in cfg.seeds and seeds, after the seeds */
     struct hf_durable durable;
     struct seed seeds[HF_MEMBERS_MAX];
-    uint64_t next_ns;
+    uint64_t next_ns, tell_ns;
     struct hf_msg adopted_answer; /* to send once the adoption is on disk */
     char adopted_by[HF_NAME_MAX];
     unsigned first, n;
@@ -65,6 +65,7 @@ struct hf_form *hf_form_init(void *memory, const struct hf_form_config *config, 
     memset(f, 0, sizeof *f);
     f->cfg = *config;
     f->next_ns = now_ns;
+    f->tell_ns = now_ns + HF_FORM_PATIENCE_NS;
     return f;
 }
 
@@ -229,6 +230,41 @@ static void found(struct hf_form *f)
     }
 }
 
+/* -- who is waited for ------------------------------------------------------------------------------- */
+
+/* A founded cluster counts for more than silence: joining it needs its leader only. */
+static const char *waits_for(const struct hf_form *f, unsigned *who)
+{
+    const char *why = NULL;
+
+    for (unsigned i = 0; i < n_asked(f); i++) {
+        if (is_self(f, i))
+            continue;
+        if (f->seeds[i].founded) {
+            *who = i;
+            return "is of a cluster already, but no leader of it has let this node in: has it a majority?";
+        }
+        if (!f->seeds[i].answered && why == NULL) {
+            *who = i;
+            why = "does not answer, and a cluster is founded when every expected node has: does it run, and is its port reachable?";
+        }
+    }
+    return why;
+}
+
+static void tell(struct hf_form *f, uint64_t now_ns)
+{
+    unsigned who = 0;
+    const char *why = waits_for(f, &who);
+
+    if (now_ns < f->tell_ns || why == NULL)
+        return;
+    f->tell_ns = now_ns + 3 * HF_FORM_PATIENCE_NS;
+    struct hf_form_action *a = emit(f, HF_FORM_STUCK);
+    a->text = why;
+    copy_text(a->name, f->cfg.seeds[who], sizeof a->name);
+}
+
 /* -- events ------------------------------------------------------------------------------------------ */
 
 void hf_form_tick(struct hf_form *f, uint64_t now_ns)
@@ -246,6 +282,7 @@ void hf_form_tick(struct hf_form *f, uint64_t now_ns)
         if (f->state == SAVING)
             return;
     }
+    tell(f, now_ns);
     identify(f, &m);
     for (unsigned i = 0; i < n_asked(f); i++) {
         if (is_self(f, i))

@@ -29,6 +29,8 @@
 
 #include "decide.h"
 
+#define HF_FORM_PATIENCE_NS (10000 * HF_MS) /* then the log says what it waits for, three times as long between */
+
 struct hf_form_config {
     char name[HF_NAME_MAX]; /* "demo-0": ends in the ordinal */
     char peer[HF_ADDR_MAX], sql[HF_ADDR_MAX];
@@ -49,7 +51,7 @@ enum hf_form_action_type {
     HF_FORM_FOUND,     /* keep `members` for HF_EV_FOUNDING, then go on as a member */
     HF_FORM_MEMBER,    /* the id is on disk: go on as a member. FOUND and MEMBER, while !hf_form_founded():
                         * write Raft's first configuration, the seeds as voters 1, 2, ... */
-    HF_FORM_STUCK,     /* text: for the log; keeps trying */
+    HF_FORM_STUCK,     /* text, about the node called `name` unless that is empty: for the log; keeps trying */
 };
 
 struct hf_form_action {

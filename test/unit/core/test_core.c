@@ -259,6 +259,37 @@ static bool is_sent(struct hf_form *f, enum hf_msg_type type, const char *to)
     return found;
 }
 
+/* What the next tick says for the log; NULL: nothing. */
+static const char *told(struct hf_form *f, uint64_t now_ns)
+{
+    const char *text = NULL;
+
+    hf_form_tick(f, now_ns);
+    for (const struct hf_form_action *a; (a = hf_form_next(f)) != NULL;)
+        if (a->type == HF_FORM_STUCK && strcmp(a->name, "d-0") == 0)
+            text = a->text;
+    return text;
+}
+
+/* Whom an empty node waits for: one that does not answer, or a cluster that does not let it in. */
+static void test_forming_tells_whom_it_waits_for(void **state)
+{
+    static uint8_t memory[1 << 20];
+    struct hf_form_config cfg = {.name = "d-1", .ordinal = 1, .expect = 2, .n_seeds = 2, .retry_ns = 1,
+                                 .uuid = {{9}}, .seeds = {"d-0", "d-1"}};
+    struct hf_msg m = {.type = HF_MSG_PROBED, .name = "d-0", .cluster_id = {{5}}};
+    const uint64_t first = 1 + HF_FORM_PATIENCE_NS, second = first + 3 * HF_FORM_PATIENCE_NS;
+    struct hf_form *f = hf_form_init(memory, &cfg, 1);
+
+    (void)state;
+    assert_null(told(f, first - 1));
+    assert_non_null(strstr(told(f, first), "does not answer"));
+    hf_form_message(f, first + 1, &m);
+    assert_null(told(f, second - 1));
+    hf_form_message(f, second - 1, &m);
+    assert_non_null(strstr(told(f, second), "no leader"));
+}
+
 /* A cluster that one node founded has grown, and that one's volume is lost: who came later holds all there is. */
 static void test_founding_asks_who_came_later(void **state)
 {
@@ -408,6 +439,7 @@ int main(void)
         cmocka_unit_test(test_encodings_refuse_everything_else),
         cmocka_unit_test(test_founding_needs_everybody),
         cmocka_unit_test(test_founding_asks_who_came_later),
+        cmocka_unit_test(test_forming_tells_whom_it_waits_for),
         cmocka_unit_test(test_lag),
         cmocka_unit_test(test_lag_of_a_long_time),
         cmocka_unit_test(test_ready_while_it_starts),
