@@ -8,7 +8,8 @@
  * - Then a pod that may read its StatefulSet looks whether there is still a place for its
  * ordinal. If not, it asks the leader to let it go, and stops once it is no member.
  * - A node that neither leads nor follows for a while asks the others whether it is still a member:
- * its pod may have come back with a volume of before.
+ * its pod may have come back with a volume of before. It hears nothing of who leads, and may know of no member but those that founded
+ * the cluster, so whoever is asked passes it on to the leader.
  *
  * LEFT is said only by a leader whose gate is open, of an id that neither the newest voters nor
  * those before have. Ids are never used again, so whoever hears it of its own id has no promise
@@ -56,6 +57,7 @@ static void send_to(struct hf_node *n, const char *name, const char *addr, enum 
                        .cluster_id = v.durable->cluster_id,
                        .uuid = v.durable->uuid};
 
+    (void)snprintf(m.name, sizeof m.name, "%s", n->config->name);
     (void)snprintf(m.peer, sizeof m.peer, "%s", n->config->advertise_peer);
     hf_peer_send(n->peer, name, addr, &m);
 }
@@ -141,6 +143,17 @@ static void retire(struct hf_node *n)
     }
 }
 
+/* Once: what was passed on does not come from whom it asks about. */
+static void pass_on(struct hf_node *n, const struct hf_view *v, const struct hf_msg *m)
+{
+    char name[HF_NAME_MAX], addr[HF_ADDR_MAX];
+    struct hf_msg on = *m;
+
+    on.from = v->durable->self;
+    if (m->type == HF_MSG_MEMBER && m->id == m->from && v->leader != v->durable->self && hf_node_where(n, v->leader, name, addr))
+        hf_peer_send(n->peer, name, addr, &on);
+}
+
 void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *from,
                            const struct hf_msg *m)
 {
@@ -156,18 +169,22 @@ void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *fro
             retire(n);
         return;
     }
-    if (!leads(n, &v) || memcmp(&m->cluster_id, &v.durable->cluster_id, 16) != 0)
+    if (memcmp(&m->cluster_id, &v.durable->cluster_id, 16) != 0)
         return;
+    if (!leads(n, &v)) {
+        pass_on(n, &v, m);
+        return;
+    }
     if (is_gone(v.cluster, m->id)) {
-        const char *addr = hf_node_seed_addr(n, from->name);
+        const char *name = m->name[0] != '\0' ? m->name : from->name, *addr = hf_node_seed_addr(n, name);
         struct hf_msg left = {.type = HF_MSG_LEFT,
                               .from = v.durable->self,
                               .id = m->id,
                               .epoch = v.epoch,
                               .cluster_id = v.durable->cluster_id,
                               .uuid = m->uuid};
-        if (m->id == m->from) /* the peer's own address, since it is in no list any more */
-            hf_peer_send(n->peer, from->name, addr != NULL ? addr : m->peer, &left);
+        if (m->type == HF_MSG_MEMBER || m->id == m->from) /* the peer's own address, since it is in no list any more */
+            hf_peer_send(n->peer, name, addr != NULL ? addr : m->peer, &left);
     } else if (m->type == HF_MSG_LEAVE && hf_cluster_member(v.cluster, m->id) != NULL) {
         let_go(n, &v, m->id);
     }
@@ -268,6 +285,30 @@ void hf_node_terminate(struct hf_node *n)
 
 /* -- am I still a member? ---------------------------------------------------------------------- */
 
+static void ask_whether_member(struct hf_node *n, const struct hf_view *v)
+{
+    const struct hf_node_config *c = n->config;
+    hf_node_id self = v->durable->self;
+    bool asked = false;
+
+    for (unsigned i = 0; i < c->n_seeds; i++) {
+        if (strcmp(c->seeds[i].name, c->name) == 0)
+            continue;
+        send_to(n, c->seeds[i].name, c->seeds[i].addr, HF_MSG_MEMBER, self);
+        asked = true;
+    }
+    for (unsigned i = 0; i < v->cluster->n_members; i++) {
+        const struct hf_member *m = &v->cluster->members[i];
+        if (m->id == self || hf_node_seed_addr(n, m->name) != NULL)
+            continue;
+        send_to(n, m->name, m->peer, HF_MSG_MEMBER, self);
+        asked = true;
+    }
+    /* Who founded alone, and whose log has not come so far again: whoever has a name in the DNS. */
+    for (unsigned i = 0; i < c->n_others && !asked; i++)
+        send_to(n, c->others[i].name, c->others[i].addr, HF_MSG_MEMBER, self);
+}
+
 void hf_node_leave_tick(struct hf_node *n)
 {
     struct hf_leave *l = n->leave;
@@ -287,15 +328,7 @@ void hf_node_leave_tick(struct hf_node *n)
         (!n->streaming && now - l->alone_since_ns < ALONE_MS * HF_MS))
         return;
     l->asked_ns = now;
-    for (unsigned i = 0; i < n->config->n_seeds; i++)
-        if (strcmp(n->config->seeds[i].name, n->config->name) != 0)
-            send_to(n, n->config->seeds[i].name, n->config->seeds[i].addr, HF_MSG_MEMBER,
-                    v.durable->self);
-    for (unsigned i = 0; i < v.cluster->n_members; i++) {
-        const struct hf_member *m = &v.cluster->members[i];
-        if (m->id != v.durable->self && hf_node_seed_addr(n, m->name) == NULL)
-            send_to(n, m->name, m->peer, HF_MSG_MEMBER, v.durable->self);
-    }
+    ask_whether_member(n, &v);
 }
 
 /* -- before a start ---------------------------------------------------------------------------- */

@@ -131,8 +131,10 @@ static void out_opened(void *arg, int status, const char *text, const struct soc
         if (status == HF_EREFUSED && text[0] != '\0' && strstr(text, "refuses") != NULL)
             hf_warn("peer: %s", text);
         out_down(o);
-        if (o->kept || o->n_queue > 0)
-            out_later(o);
+        /* Somebody may be asked who does not exist. Who wants an answer asks again. */
+        if (status == HF_ENOENT && !o->kept)
+            o->n_queue = 0;
+        out_later(o);
         return;
     }
     memcpy(&o->sa, to, len);

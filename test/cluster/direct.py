@@ -35,6 +35,10 @@ class DirectCluster(harness.Cluster):
         """Arguments that say where `node` listens."""
         raise NotImplementedError
 
+    def expect(self):
+        """How many nodes found the cluster together."""
+        return self.replicas
+
     def prefix(self, _node):
         """What stands before the node's command line."""
         return []
@@ -81,7 +85,7 @@ class DirectCluster(harness.Cluster):
 
     def command(self, node):
         args = [*self.prefix(node), self.binary, "node", "--name", node, "--dir", self.path(node),
-                "--expect", str(self.replicas), *self.addresses(node), "--lease-ms",
+                "--expect", str(self.expect()), *self.addresses(node), "--lease-ms",
                 str(self.lease_ms), "--allow-ephemeral", "--tls-dir", self.tls_path(node),
                 "--credentials", os.path.join(self.dir, "credentials.json"), *self.options]
         for name, address in self.seeds().items():

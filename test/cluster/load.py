@@ -14,15 +14,20 @@ import suite
 RECENT = 4000
 # With these PostgreSQL or the router says that a statement by itself was not done (docs/clients.md).
 NOT_DONE = ("40001", "25006", "57P03", "53300")
+# After these the session goes on, and what it is told next must be about what it asks next.
+GOES_ON = ("40001", "08007")
 # What a client may be told while nodes die, disks fill, and followers replay. Anything else was not caused by that.
 MAY_BE_TOLD = re.compile("40001|40P01|57P0[1-5]|08...|25006|53...|58030")
+# Of a login, where nobody changes roles, databases or passwords.
+REFUSED = re.compile(r"FATAL: +(password authentication|role \"|database \".*does not exist|permission denied|no pg_hba|unsupported|"
+                     r"invalid|unrecognized)|SCRAM|channel binding|received invalid response")
 GARBLED = re.compile("lost synchronization|message contents do not agree|unexpected (response|message|asyn)|no results to fetch")
 
 
 def strange(error):
     """Why an error of psycopg2's is none that a fault can cause; None: it can."""
     code, text = error.pgcode, str(error)
-    if GARBLED.search(text):
+    if GARBLED.search(text) or (code is None and REFUSED.search(text)):
         return f"{type(error).__name__}: {text.strip()}"
     if code is None:  # the connection could not be made, or has ended
         return None if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) else repr(error)
@@ -126,7 +131,7 @@ class Workers:
 
 class WriteLoop(Workers):
     """`clients` threads insert rows of the cluster's ledger, each through all ports in turn, until
-    stop(). An error means: reconnect through the next port."""
+    stop(). An error means: reconnect through the next port, unless the session goes on after it."""
 
     def __init__(self, cluster, clients=1, nodes=None, pause=0.003):
         self.cluster = cluster
@@ -162,7 +167,8 @@ class WriteLoop(Workers):
                     except psycopg2.Error as e:
                         ledger.note(n, False, e)
                         self.errors.append(e)
-                        return
+                        if conn.closed or e.pgcode not in GOES_ON:
+                            return
                     if self.pause:
                         self._stop.wait(self.pause)
         finally:

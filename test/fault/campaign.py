@@ -22,11 +22,14 @@ import faults
 import harness
 import lab as laboratory
 import load
+import pipeline
 import schedule
 import workload
 
 
 RECOVERY_S = 30.0  # from the end of the last fault until all is whole
+FAILOVER_S = 10.0  # from the end of a leader's host until another has taken a write, when nothing else is wrong
+MAY_END_WITH = (0, 75, 137, -9)  # a node: asked to; to be started again; killed
 
 
 @dataclasses.dataclass
@@ -43,6 +46,7 @@ class Result:
     counts: dict = dataclasses.field(default_factory=dict)
     missed: int = 0                    # of the events: who was to be hit was not there, or could not be
     recovery_s: float = None
+    failover_s: float = None
     anomalies: list = dataclasses.field(default_factory=list)
     trouble: str = ""                  # what kept the run from its end
     offset: float = 0.0                # wall clock minus CLOCK_BOOTTIME, seconds
@@ -55,7 +59,11 @@ class Result:
 
     @property
     def slow(self):
-        return self.recovery_s is not None and self.recovery_s > self.bound_s
+        return (self.recovery_s is not None and self.recovery_s > self.bound_s) or self.late
+
+    @property
+    def late(self):
+        return self.failover_s is not None and self.failover_s > FAILOVER_S * self.patience
 
     @property
     def verdict(self):
@@ -70,7 +78,7 @@ class Result:
     def facts(self):
         """For programs."""
         return {"seed": self.seed, "verdict": self.verdict, "passed": self.passed, "seconds": self.seconds, "nodes": self.nodes,
-                "pool": self.pool, "version": self.version, "faults": len(self.events) - self.missed, "recovery_s": self.recovery_s, "bound_s": self.bound_s, **self.counts,
+                "pool": self.pool, "version": self.version, "faults": len(self.events) - self.missed, "recovery_s": self.recovery_s, "failover_s": self.failover_s, "bound_s": self.bound_s, **self.counts,
                 "anomalies": list(map(repr, self.anomalies)), "trouble": self.trouble}
 
     def _back(self):
@@ -79,7 +87,11 @@ class Result:
         text = f"whole after {self.recovery_s:.1f} s"
         if self.patience != 1:
             text += f" (bound {self.bound_s:g} s: patience {self.patience:g})"
-        return text + (f", more than {self.bound_s:g} s" if self.slow else "")
+        if self.recovery_s > self.bound_s:
+            text += f", more than {self.bound_s:g} s"
+        if self.failover_s is not None:
+            text += f", its leader replaced after {self.failover_s:.1f} s"
+        return text + (f", more than {FAILOVER_S * self.patience:g} s" if self.late else "")
 
     def _shared(self):
         """How sessions had server connections, and how often one went from one to another."""
@@ -139,7 +151,8 @@ class Load:
         self.registers = workload.Registers(lab, seed=seed)
         self.followers = workload.FollowerReads(lab, self.appends, seed=seed)
         self.fresh = workload.FreshReads(lab, count=2 if len(lab.names()) <= 3 else 0, seed=f"fresh {seed}")
-        self.parts = (self.rows, self.appends, self.registers, self.followers, self.fresh)
+        self.pipes = pipeline.Pipelines(lab, seed=seed)
+        self.parts = (self.rows, self.appends, self.registers, self.followers, self.fresh, self.pipes)
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -158,17 +171,20 @@ class Load:
         ops = self.appends.history.of()
         return (self.strange() + check_append.check(ops, lists)
                 + check_append.check_followers(self.followers.history.of("follower"), ops, lists)
-                + check_register.check(self.registers.history.of() + self.fresh.history.of("fresh"), registers))
+                + check_register.check(self.registers.history.of() + self.fresh.history.of("fresh")
+                                       + self.pipes.history.of("pipeline"), registers)
+                + self.pipes.halves(self.lab.ledger_counts()))
 
     def strange(self):
         """What clients were told, and no fault can be the cause of."""
-        told = [text for part in (self.appends, self.registers, self.followers, self.fresh) for text in part.strange]
+        told = [text for part in (self.appends, self.registers, self.followers, self.fresh, self.pipes) for text in part.strange]
         told += [f"a writer: {why}" for why in map(load.strange, self.rows.errors) if why is not None]
         return [check_append.Anomaly("strange", f"{text} ({n} times)") for text, n in collections.Counter(told).items()]
 
     def idle(self, counts):
         """What has not been tested at all."""
-        need = ["rows", "transactions", "register operations", "follower reads"] + (["fresh reads"] if len(self.lab.names()) <= 3 else [])
+        need = ["rows", "transactions", "register operations", "follower reads by followers", "pipelined transactions"]
+        need += ["fresh reads by followers"] if len(self.lab.names()) <= 3 else []
         return [what for what in need if not counts[what]]
 
     def counts(self):
@@ -180,8 +196,11 @@ class Load:
             "transactions of unknown fate": sum(
                 op.fate == "info" for op in self.appends.history.of()),
             "register operations": sum(op.fate == "ok" for op in self.registers.history.of()),
+            "pipelined transactions": len(self.pipes.done),
             "fresh reads": sum(op.fate == "ok" for op in self.fresh.history.of("fresh")),
+            "fresh reads by followers": len(self.fresh.by_standby),
             "follower reads": sum(op.fate == "ok" for op in self.followers.history.of("follower")),
+            "follower reads by followers": len(self.followers.by_standby),
         }
 
 
@@ -191,16 +210,17 @@ def gates(lab):
 
 
 def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, keep_dump=True, patience=1.0,
-        pool=None):
-    """One run; `before(lab)` may change the cluster first. Never raises for what the cluster did. `nodes`, `pool`: None: the seed
-    says; but with a mutation nobody shares: that program has no guard beside it, and without one a session keeps its connection."""
+        pool=None, founders=None):
+    """One run; `before(lab)` may change the cluster first. Never raises for what the cluster did. `nodes`, `pool`, `founders`: None: the
+    seed says; but with a mutation nobody shares: that program has no guard beside it, and without one a session keeps its connection."""
     pool = pool or ("session" if mutation else schedule.pool(seed))
-    events = schedule.make(seed, seconds, only)
+    founders = schedule.founders(seed) if founders is None else founders
+    events = schedule.plan(seed, seconds, only)
     result = Result(seed, seconds, nodes or schedule.size(seed), version(), time.time(),
                     [str(e) for e in events], offset=boot_offset(), patience=patience, pool=pool)
     lab = None
     try:
-        lab = laboratory.Lab(result.nodes, seed, mutation=mutation, pool=result.pool)
+        lab = laboratory.Lab(result.nodes, seed, mutation=mutation, pool=result.pool, founders=founders)
         lab.ledger = Rows()
         if before is not None:
             before(lab)
@@ -228,6 +248,10 @@ def _play(lab, seed, events, result):
             load_.rows.wait_for_ack()
             result.missed = faults.play(lab, events)
             result.recovery_s = faults.recover(lab)
+            calm = time.time()
+            result.failover_s = faults.fail_over(lab)
+            result.anomalies += [check_append.Anomaly("ended", f"{node} by itself, with {status}, when nothing failed")
+                                 for at, node, status in lab.ends if at > calm and status not in MAY_END_WITH]
         lab.verify_no_crash()
     finally:
         result.spans = gates(lab)

@@ -12,7 +12,7 @@ class Faults:
     def __init__(self, lab):
         self.lab = lab
         self._leader = lab.names()[0]
-        self.restarts = []  # threads
+        self._threads = []
         self._lock = threading.Lock()
         self._held = collections.defaultdict(list)  # what -> the values that faults which last have given it, the newest last
         self.missed = 0  # faults that hit nobody
@@ -25,10 +25,14 @@ class Faults:
         return self._leader
 
     def who(self, target):
-        names = self.lab.names()
+        if target in ("first", "last"):
+            return [self.lab.names()[0 if target == "first" else -1]]
+        names = [n for n in self.lab.names() if n not in self.lab.away]
         if target == "all":
             return names
         leader = self.leader()
+        if leader not in names:
+            leader = names[0]
         if target == "leader":
             return [leader]
         followers = [n for n in names if n != leader]
@@ -92,29 +96,40 @@ class Faults:
         far = self.others(node) + (["clients"] if clients else [])
         return [(node, f) for f in far] + [(f, node) for f in far]
 
+    def _cut(self, node, ways):
+        """A cut that stopped nothing, of a node that was down or asleep, hit nobody."""
+        before, end = self.lab.net.stats()["dropped"], self._set(ways, cut=1)
+
+        def finish():
+            if self.lab.net.stats()["dropped"] == before:
+                self.nobody(node)
+            end()
+
+        return finish
+
     def isolate(self, nodes, _):
-        return self._set(self._around(nodes[0], False), cut=1)
+        return self._cut(nodes[0], self._around(nodes[0], False))
 
     def isolate_from_all(self, nodes, _):
-        return self._set(self._around(nodes[0], True), cut=1)
+        return self._cut(nodes[0], self._around(nodes[0], True))
 
     def cut_out(self, nodes, _):
-        return self._set([(nodes[0], f) for f in self.others(nodes[0])], cut=1)
+        return self._cut(nodes[0], [(nodes[0], f) for f in self.others(nodes[0])])
 
     def cut_in(self, nodes, _):
-        return self._set([(f, nodes[0]) for f in self.others(nodes[0])], cut=1)
+        return self._cut(nodes[0], [(f, nodes[0]) for f in self.others(nodes[0])])
 
     def cut_one_wire(self, nodes, _):
         other = self.others(nodes[0])[0]
-        return self._set([(nodes[0], other), (other, nodes[0])], cut=1)
+        return self._cut(nodes[0], [(nodes[0], other), (other, nodes[0])])
 
     def leader_with_one(self, nodes, _):
         """The leader and one follower on one side, the rest on the other."""
         side, rest = [nodes[0], self.others(nodes[0])[0]], self.others(nodes[0])[1:]
-        return self._set([w for a in side for b in rest for w in ((a, b), (b, a))], cut=1)
+        return self._cut(nodes[0], [w for a in side for b in rest for w in ((a, b), (b, a))])
 
     def cut_all_wires(self, nodes, _):
-        return self._set([(a, b) for a in nodes for b in nodes if a != b], cut=1)
+        return self._cut(nodes[0], [(a, b) for a in nodes for b in nodes if a != b])
 
     def flap(self, nodes, event):
         ways, over = self._around(nodes[0], False), threading.Event()
@@ -188,8 +203,10 @@ class Faults:
         def run():
             answer = self.lab.ask(nodes[0], "switchover", 15, to="")
             self.lab.note(nodes[0], f"switchover: {answer}")
+            if not answer or "error" in answer:
+                self.missed += 1
 
-        threading.Thread(target=run, daemon=True).start()
+        self._beside(run)
 
     def rolling_restart(self, nodes, _):
         """As a StatefulSet does it: the highest ordinal first, each only when the one before is ready. Whether
@@ -207,12 +224,15 @@ class Faults:
                         self.lab.ask(node) or {}).get("state") not in ("streaming", "open"):
                     time.sleep(0.1)
 
-        self.restarts.append(threading.Thread(target=run, daemon=True))
-        self.restarts[-1].start()
+        self._beside(run)
+
+    def _beside(self, run):
+        self._threads.append(threading.Thread(target=run, daemon=True))
+        self._threads[-1].start()
 
     def finish(self):
         """A node that is stopped when all is called whole again would stay away."""
-        for t in self.restarts:
+        for t in self._threads:
             t.join()
 
     # ---- hosts ----
@@ -244,17 +264,44 @@ class Faults:
             self.lab.cut_power(n)
         return self._back(nodes)
 
-    def volume_lost(self, nodes, _):
-        """Only when every copy is whole: to lose a second one before the first is back is more than a majority
+    def _spared(self, node):
+        """Can it go? Only when every copy is whole: to lose a second one before the first is back is more than a majority
         can make good."""
-        status = self.lab.status()
         # pylint: disable=protected-access
-        if not self.lab._healthy(status) or self.lab.down:
-            self.missed += 1
-            self.lab.note(nodes[0], "not now: not every copy is whole")
+        if not self.lab.down and self.lab._healthy(self.lab.status()):
+            return True
+        self.missed += 1
+        self.lab.note(node, "not now: not every copy is whole")
+        return False
+
+    def volume_lost(self, nodes, _):
+        if not self._spared(nodes[0]):
             return None
         self.lab.lose_volume(nodes[0])
         return self._back(nodes[:1])
+
+    # ---- members ----
+
+    def scale(self, nodes, event):
+        """The pod with the highest ordinal has no place any more, and later it has: its volume was kept, with all it once promised."""
+        if not self._spared(nodes[0]):
+            return None
+        left = self.lab.take_out(nodes[0], event.values["asked"])
+        self.lab.note(nodes[0], "is no member any more" if left else "went, and is a member still")
+        return self._back(nodes[:1])
+
+    def founder_empty(self, nodes, event):
+        """Who founded the cluster comes back with an empty volume. `alone`: at once, where it hears nobody but clients, and must not
+        take itself for the only one."""
+        if not self._spared(nodes[0]):
+            return None
+        self.lab.lose_volume(nodes[0])
+        back = self._back(nodes[:1])
+        if not event.values["alone"]:
+            return back
+        end = self.isolate(nodes, event)  # held, so what back() mends it cuts again, before the node has begun
+        back()
+        return end
 
     # ---- disks and clocks ----
 
@@ -317,4 +364,18 @@ def recover(lab, wait_s=60.0):
         harness.wait_until(f"a write through {node}", lambda n=node: lab.insert(n), wait_s)
     took = time.monotonic() - begun
     lab.note("", f"whole again after {took:.1f} s")
+    return took
+
+
+def fail_over(lab, wait_s=60.0):
+    """The leader's host vanishes from a cluster that is whole again, and stays away until another has taken a write: nobody mends
+    anything for them. Returns how long that took; the caller judges it (campaign.FAILOVER_S)."""
+    leader, epoch, begun = lab.leader(), lab.epoch(), time.monotonic()
+    lab.kill_host(leader)
+    new = lab.wait_open(wait_s, other_than=leader, after_epoch=epoch)
+    harness.wait_until(f"a write through {new}", lambda: lab.insert(new), wait_s)
+    took = time.monotonic() - begun
+    lab.note(leader, f"replaced after {took:.1f} s")
+    lab.return_host(leader)
+    lab.wait_healthy(wait_s)
     return took

@@ -60,7 +60,9 @@ class Trouble:
 
 class Lab(direct.DirectCluster):
     def __init__(self, replicas=3, seed=0, lease_ms=1000, volume_mb=900, mutation=None, binary=None,
-                 keep=True, pool=None):
+                 keep=True, pool=None, founders=0):
+        """`founders`: 0: all nodes, which are told of each other; else so many pods have founded a StatefulSet that was scaled then: the
+        others are known by their names alone."""
         if os.geteuid() != 0:
             raise RuntimeError("the fault laboratory makes network namespaces and mounts volumes: run it as root")
         super().__init__(replicas, lease_ms, MUTATED if mutation else binary)
@@ -77,7 +79,10 @@ class Lab(direct.DirectCluster):
         self._outside = None   # where this thread came from
         self.events = []       # (wall clock, host or "", text): what was done to the cluster
         self.deaths = []       # (node, CLOCK_BOOTTIME ns before the kill, after it)
+        self.ends = []         # (wall clock, node, exit status) of those that the keeper started again
         self.down = set()      # nodes that the keeper leaves alone
+        self.away = set()      # of those that are down: nobody has a place for them
+        self.founders = founders
         self._keeper = None
         self._keeping = threading.Event()
         try:
@@ -169,13 +174,19 @@ class Lab(direct.DirectCluster):
         words = ["ip", "netns", "exec", self.net.namespace(node), "env", *self._preload(node)]
         return words + ([f"HOLDFAST_MUTATION={self.mutation}"] if self.mutation else [])
 
+    def expect(self):
+        return self.founders or self.replicas
+
     def seeds(self):
-        return {n: f"{self.net.name(n)}:7000" for n in self.names()}
+        return {} if self.founders else {n: f"{self.net.name(n)}:7000" for n in self.names()}
 
     def addresses(self, node):
-        return ["--listen", "0.0.0.0", "--sql-port", "5432", "--read-only-port", "5433",
-                "--peer-port", "7000", "--http-port", "8080",
-                "--pg-bindir", os.path.join(self.home, f"bin-{node}"), "--advertise-sql", f"{self.net.name(node)}:5432"]
+        words = ["--listen", "0.0.0.0", "--sql-port", "5432", "--read-only-port", "5433",
+                 "--peer-port", "7000", "--http-port", "8080",
+                 "--pg-bindir", os.path.join(self.home, f"bin-{node}"), "--advertise-sql", f"{self.net.name(node)}:5432"]
+        if self.founders:
+            words += ["--service", "demo", "--namespace", "default", "--stop-delay-ms", "0"]
+        return words
 
     def _keep(self):
         while not self._keeping.wait(0.05):
@@ -187,6 +198,7 @@ class Lab(direct.DirectCluster):
                     continue
                 # A container ends with its first process.
                 self._end_all(self.all_processes(node))
+                self.ends.append((time.time(), node, running.returncode))
                 self.note(node, f"started again (it had ended with {running.returncode})")
                 with contextlib.suppress(OSError):
                     self.start(node)
@@ -245,10 +257,35 @@ class Lab(direct.DirectCluster):
             harness.chown_like_product(os.path.dirname(log))
             harness.chown_like_product(log)
 
+    def take_out(self, node, asked, wait_s=5.0):
+        """As `kubectl scale` down: the pod ends and its name is gone; its volume is kept. `asked`: its cluster lets it go before, as
+        `holdfast scale` in a pod has it do; else it stays a member that is dead. Returns whether it is none any more."""
+        until, left = time.monotonic() + wait_s, False
+        while asked and not left and time.monotonic() < until:
+            leader = self.open_leader(self.status())
+            members = (self.ask(leader) or {}).get("members") if leader else None
+            left = members is not None and node not in [m["name"] for m in members]
+            if members is not None and not left:
+                self.ask(leader, "remove", name=node)  # who leads hands over first, and is asked again
+                time.sleep(0.2)
+        self.away.add(node)
+        self.down.add(node)
+        sentinel = self.sentinel(node)
+        if sentinel is not None:
+            sentinel.send(signal.SIGTERM)
+        with contextlib.suppress(AssertionError):  # its grace is over
+            harness.wait_until(f"{node} has ended", lambda: not self.all_processes(node), 3)
+        self.kill(node, *self.all_processes(node))
+        self.net.known(node, False)
+        return left
+
     def return_host(self, node):
-        """Its wires are whole again, and its pod starts."""
+        """Its wires are whole again, it has its name, and its pod starts."""
         self.net.set(node, "*", cut=0)
         self.net.set("*", node, cut=0)
+        if node in self.away:
+            self.net.known(node, True)
+        self.away.discard(node)
         self.down.discard(node)
         self.start(node)
 
@@ -275,6 +312,15 @@ class Lab(direct.DirectCluster):
     def empty_disk(self, node):
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.path(node, "ballast"))
+            self._flush(self.path(node))  # else a host that vanishes next has it again
+
+    @staticmethod
+    def _flush(directory):
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def calm(self):
         """All faults end; whoever is down starts."""

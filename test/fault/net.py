@@ -4,6 +4,7 @@ between them. Addresses are private to the namespaces: laboratories do not meet.
 import ctypes
 import itertools
 import os
+import shutil
 import subprocess
 import threading
 
@@ -12,6 +13,9 @@ import harness
 WIRE = os.path.join(os.path.dirname(harness.BINARY), "test", "fault", "fault-wire")
 CLONE_NEWNET = 0x40000000
 DOMAIN = "demo.default.svc.cluster.local"
+SERVICE = DOMAIN.removesuffix(".cluster.local")  # as pods say it: the rest is in their search list
+# A name that is not there is none, and not one that a DNS does not answer for.
+NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files\n"
 _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count()
 
@@ -38,6 +42,7 @@ class Network:
         self._tag = f"hff{os.getpid()}x{next(_serial)}"
         self._lock = threading.Lock()
         self._wire = None
+        self._nameless = set()
         try:
             for host in self.hosts:
                 _ip("netns", "add", self.namespace(host))
@@ -72,12 +77,28 @@ class Network:
 
     def _write_names(self):
         text = "127.0.0.1 localhost\n" + "".join(
-            f"{self.address(h)} {self.name(h)} {h}\n" for h in self.hosts)
+            f"{self.address(h)} {self.name(h)} {h}.{SERVICE} {h}\n" for h in self.hosts if h not in self._nameless)
         for host in self.hosts:
             where = os.path.join("/etc/netns", self.namespace(host))
             os.makedirs(where, exist_ok=True)
-            with open(os.path.join(where, "hosts"), "w", encoding="ascii") as f:
-                f.write(text)
+            self._put(os.path.join(where, "nsswitch.conf"), NSSWITCH)
+            self._put(os.path.join(where, "hosts"), text)
+
+    @staticmethod
+    def _put(path, text):
+        """In its place, since it is mounted elsewhere, and never empty: whoever looks meanwhile must not find that nobody exists."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(fd, text.encode("ascii"), 0)
+            os.ftruncate(fd, len(text))
+        finally:
+            os.close(fd)
+
+    def known(self, host, yes):
+        """Does it have a name? Pods that a StatefulSet has no place for have none."""
+        with self._lock:
+            (self._nameless.discard if yes else self._nameless.add)(host)
+            self._write_names()
 
     # ---- what faults do ---------------------------------------------------------------------
 
@@ -123,7 +144,4 @@ class Network:
             ns = self.namespace(host)
             if os.path.exists(self.namespace_path(host)):
                 subprocess.run(["ip", "netns", "del", ns], check=False, capture_output=True)
-            where = os.path.join("/etc/netns", ns)
-            if os.path.isdir(where):
-                os.remove(os.path.join(where, "hosts"))
-                os.rmdir(where)
+            shutil.rmtree(os.path.join("/etc/netns", ns), ignore_errors=True)

@@ -106,7 +106,7 @@ def summary(results):
              f" {results[-1].seed}, {results[0].version}",
              time.strftime("first begun %Y-%m-%d %H:%M UTC", time.gmtime(results[0].begun)),
              campaign.tally(results)[0],
-             f"{sum(len(r.events) for r in results)} faults; whole again after the last one: median {middle:.1f} s,"
+             f"{sum(len(r.events) - r.missed for r in results)} faults; whole again after the last one: median {middle:.1f} s,"
              f" worst {recovered[-1] if recovered else 0:.1f} s, bound {results[0].bound_s:g} s"]
     lines += [f"in {len(shared)} runs sessions shared {laboratory.POOL_CONNECTIONS} server connections of each node (--pool auto),"
               f" in {len(results) - len(shared)} each had its own"]

@@ -89,6 +89,22 @@ FAULTS = {
 }
 
 
+def _asked(r):
+    return {"asked": int(r.random() < 0.7)}
+
+
+def _alone(r):
+    return {"alone": int(r.random() < 0.6)}
+
+
+# Faults that change who is a member: (chance that it happens in a run, once, and then as in FAULTS)
+MEMBERS = {
+    "scale": (0.5, ("last",), 1, 10, _asked),
+    "founder_empty": (0.35, ("first",), 1, 6, _alone),
+}
+EARLY_S = 1.0  # when all is whole for certain
+
+
 def size(seed):
     """How many nodes: mostly three."""
     return 5 if random.Random(f"size {seed}").random() < 0.15 else 3
@@ -100,13 +116,18 @@ def pool(seed):
     return "auto" if random.Random(f"pool {seed}").random() < 0.5 else "session"
 
 
+def founders(seed):
+    """How many pods founded the cluster; 0: all of them, with --seed. From numbers of its own, as pool()."""
+    return 1 if random.Random(f"founders {seed}").random() < 0.3 else 0
+
+
 def make(seed, seconds, only=None):
     """The events of one run, in order. `only`: names of faults to choose from."""
     r = random.Random(f"schedule {seed}")
     names = [n for n in FAULTS if only is None or n in only]
     weights = [FAULTS[n][0] for n in names]
     events, at = [], QUIET_S
-    while at < seconds - 1:
+    while names and at < seconds - 1:
         fault = r.choices(names, weights)[0]
         _, targets, least, most, values = FAULTS[fault]
         # Short ones are as interesting as long ones: around the lease it is decided who leads.
@@ -115,3 +136,22 @@ def make(seed, seconds, only=None):
         events.append(Event(round(at, 3), round(length, 3), fault, r.choice(targets), values(r)))
         at += r.uniform(0.1, 1.5) if r.random() < OVERLAP else length + r.uniform(0.5, 4)
     return events
+
+
+def members(seed, seconds, only=None):
+    """From numbers of their own: what make() says of a seed is what it was before there were these."""
+    r, events = random.Random(f"members {seed}"), []
+    for fault, (chance, targets, least, most, values) in MEMBERS.items():
+        happens, early = r.random() < chance, r.random() < 0.5
+        at = r.uniform(QUIET_S, max(QUIET_S, seconds / 2))
+        at = EARLY_S if early else at
+        length = min(least + (most - least) * r.random() ** 2, seconds - at)
+        event = Event(round(at, 3), round(length, 3), fault, r.choice(targets), values(r))
+        if happens and (only is None or fault in only):
+            events.append(event)
+    return events
+
+
+def plan(seed, seconds, only=None):
+    """All that is done in a run."""
+    return sorted(make(seed, seconds, only) + members(seed, seconds, only), key=lambda e: e.at)

@@ -27,8 +27,8 @@ def kinds(anomalies):
 class Stage:
     """A cluster, its load, and all checkers at the end, recovered or not."""
 
-    def __init__(self, mutation, seed=1):
-        self.lab = laboratory.Lab(seed=seed, mutation=mutation)
+    def __init__(self, mutation, seed=1, founders=0):
+        self.lab = laboratory.Lab(seed=seed, mutation=mutation, founders=founders)
         self.lab.ledger = campaign.Rows()
         self.found = []
 
@@ -256,3 +256,18 @@ def test_random_faults_find_it_too(mutation):
         if result.anomalies:
             return
     raise AssertionError(f"{mutation} was not noticed in 14 runs")
+
+
+@pytest.mark.soak
+@pytest.mark.limit(300)
+@pytest.mark.parametrize("mutation", (None, "FOUND_ALONE"))
+def test_a_second_cluster_is_seen(mutation):
+    """The founder comes back with an empty volume and hears nobody. Who takes itself for the only one founds another cluster."""
+    with Stage(mutation, founders=1) as stage:
+        end = faults.Faults(stage.lab).begin(schedule.Event(0, 6, "founder_empty", "first", {"alone": 1}))
+        time.sleep(6)
+        end()
+    if mutation is None:
+        assert not stage.found
+    else:
+        assert {"two-gates", "not-whole"} & set(kinds(stage.found)), kinds(stage.found)

@@ -2,6 +2,7 @@
 histories without one pass. No cluster is needed."""
 
 import hashlib
+import struct
 
 import psycopg2
 import pytest
@@ -11,6 +12,7 @@ import check_gates
 import check_register
 import cycles
 import load
+import pipeline
 import schedule
 from workload import Op
 
@@ -316,6 +318,8 @@ def test_what_no_fault_can_cause():
     assert all(load.strange(Told(code)) is None for code in ("40001", "08007", "57P01", "57P03", "53100", "25006"))
     assert all(load.strange(Told(code)) for code in ("42P01", "25P02", "XX000", "22023", "57014"))
     assert load.strange(psycopg2.ProgrammingError("no results to fetch"))
+    assert load.strange(psycopg2.OperationalError('FATAL:  password authentication failed for user "app"'))
+    assert load.strange(psycopg2.OperationalError('FATAL:  database "app" does not exist'))
     assert load.strange(psycopg2.OperationalError("lost synchronization with server: got message type"))
 
 
@@ -443,3 +447,59 @@ def test_schedules_know_every_fault():
     seen = {e.fault for seed in range(200) for e in schedule.make(seed, 60)}
     assert seen == set(schedule.FAULTS)
     assert all(callable(getattr(faults.Faults, name)) for name in seen)
+
+
+def test_schedules_know_every_change_of_members():
+    import faults
+
+    seen = {e.fault for seed in range(200) for e in schedule.members(seed, 60)}
+    assert seen == set(schedule.MEMBERS) and all(callable(getattr(faults.Faults, name)) for name in seen)
+    assert all(e.at + e.seconds <= 15.01 for seed in range(200) for e in schedule.members(seed, 15))
+
+
+# ---- the extended protocol, said by hand --------------------------------------------------------------
+
+
+class Said:
+    """A line on which all has been said already."""
+
+    def __init__(self, *messages):
+        self.messages, self.ended = list(messages), False
+
+    def hear(self):
+        self.ended = not self.messages
+        return None if self.ended else self.messages.pop(0)
+
+
+def error(code, severity="ERROR"):
+    return "E", f"S{severity}\0C{code}\0Mwords\0\0".encode()
+
+
+def data(text):
+    return "D", struct.pack("!hi", 1, len(text)) + text.encode()
+
+
+ONE = [("1", None), ("2", None), ("D", ("7",)), ("C", "INSERT 0 1")]
+HEARD = [("1", b""), ("2", b""), data("7"), ("C", b"INSERT 0 1\0")]
+READY = ("Z", b"I")
+
+
+@pytest.mark.parametrize("said, code, became", (
+    ([*HEARD, READY], None, "ok"), ([*HEARD[:2], error("40001"), READY], "40001", "fail"), ([error("08007"), READY], "08007", "info"),
+    ([*HEARD, error("08007", "FATAL")], "08007", "info"), (HEARD, "", "info"),
+    ([error("40001"), error("57P01", "FATAL")], "40001", "fail")))
+def test_pipeline_answers(said, code, became):
+    part = pipeline.Part(hears=ONE)
+    assert pipeline.answer(Said(*said), part) == code and pipeline.fate(part, code) == became
+
+
+@pytest.mark.parametrize("said", (
+    [*HEARD[:3], READY], [*HEARD, HEARD[3]], [*HEARD[:2], data("8")], [error("40001"), HEARD[0]], [*HEARD, ("Z", b"T")], [READY],
+    [error("40001"), error("08007"), READY], [("2", b"")]))
+def test_pipeline_answers_that_nobody_gives(said):
+    with pytest.raises(pipeline.Wrong):
+        pipeline.answer(Said(*said), pipeline.Part(hears=ONE))
+
+
+def test_pipeline_what_was_never_synced_is_not_done():
+    assert pipeline.fate(pipeline.Part(end=b""), "") == "fail" == pipeline.fate(pipeline.Part(fails=True), "08007")

@@ -10,7 +10,7 @@ import pytest
 import faults
 import harness
 import lab as laboratory
-from schedule import FAULTS, Event
+from schedule import FAULTS, MEMBERS, Event
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def lab(lab_shared):
 
 
 def begin(lab, fault, target, **values):
-    assert fault in FAULTS
+    assert fault in FAULTS or fault in MEMBERS
     return faults.Faults(lab).begin(Event(0, 1, fault, target, values))
 
 
@@ -149,12 +149,66 @@ def test_a_host_without_power_has_what_was_flushed_and_nothing_else(lab):
     os.remove(kept)
 
 
+@pytest.mark.parametrize("asked", (1, 0))
+def test_who_was_scaled_away_comes_back(lab, asked):
+    node = lab.names()[-1]
+    before = lab.ask(node)["id"]
+    end = begin(lab, "scale", "last", asked=asked)
+    assert node in lab.away and not lab.all_processes(node) and lab.open_leader(lab.status()) != node
+    assert (node in [m["name"] for m in lab.ask(lab.leader())["members"]]) == (not asked)
+    lab.insert(lab.leader(), count=10)
+    assert begin(lab, "volume_lost", "follower-0") is None  # not while a copy is missing
+    end()
+    lab.wait_healthy(40)
+    assert (lab.ask(node)["id"] != before) == bool(asked)
+    lab.verify()
+
+
+@pytest.fixture(scope="module")
+def scaled_shared():
+    made = laboratory.Lab(seed=8, founders=1)
+    yield made
+    made.destroy()
+
+
+@pytest.fixture
+def scaled(scaled_shared):
+    scaled_shared.heal()
+    return scaled_shared
+
+
+def test_an_empty_founder_that_hears_nobody_founds_nothing(scaled):
+    scaled.insert(count=10)
+    mark = scaled.log_mark("demo-0")
+    end = begin(scaled, "founder_empty", "first", alone=1)
+    scaled.wait_log(mark, "the volume is empty")
+    time.sleep(4)
+    assert "founding the cluster" not in scaled.log_since(mark)
+    end()
+    scaled.wait_healthy(40)
+    scaled.verify()
+
+
+def test_who_comes_back_knowing_the_founder_alone_hears_of_its_removal(scaled):
+    """Who leads is somebody else, and nobody tells one that is no member who that is."""
+    node, founder = scaled.names()[-1], scaled.names()[0]
+    before = scaled.ask(node)["id"]
+    end = begin(scaled, "scale", "last", asked=1)
+    if scaled.leader() == founder:
+        scaled.ask(founder, "switchover", 15, to="")
+        scaled.wait_open(20, other_than=founder)
+    end()
+    scaled.wait_healthy(40)
+    assert scaled.leader() != founder and scaled.ask(node)["id"] != before
+    scaled.verify()
+
+
 class Recorder:
     """Stands for a laboratory: what is set, and when it is unset."""
 
     def __init__(self):
-        self.net, self.trouble = self, {"a": self}
-        self.now = {}
+        self.net, self.trouble, self.away = self, {"a": self}, set()
+        self.now, self.dropped = {}, 0
 
     @staticmethod
     def names():
@@ -170,6 +224,9 @@ class Recorder:
 
     def note(self, *_):
         pass
+
+    def stats(self):
+        return {"dropped": self.dropped}
 
     def set(self, *where, **values):
         for key, value in values.items():
@@ -206,3 +263,13 @@ def test_faults_that_overlap_last_until_their_own_end():
     assert lab.now["flush_delay_us",] == 7
     slow()
     assert lab.now["flush_delay_us",] == 0
+
+
+def test_a_cut_that_stopped_nothing_hit_nobody():
+    lab = Recorder()
+    many = faults.Faults(lab)
+    for dropped, missed in ((1, 0), (0, 1)):
+        end = many.begin(Event(0, 1, "isolate", "leader", {}))
+        lab.dropped += dropped
+        end()
+        assert many.missed == missed

@@ -52,8 +52,9 @@ def test_random_faults_lose_nothing(seed, results):
 
 
 def test_every_fault_happens():
-    events = [e for seed in SEEDS for e in campaign.schedule.make(seed, SECONDS)]
-    assert {e.fault for e in events} == set(campaign.schedule.FAULTS)
+    events = [e for seed in SEEDS for e in campaign.schedule.plan(seed, SECONDS)]
+    assert {e.fault for e in events} == {*campaign.schedule.FAULTS, *campaign.schedule.MEMBERS}
+    assert {campaign.schedule.founders(seed) for seed in SEEDS} == {0, 1}
     assert {campaign.schedule.size(seed) for seed in SEEDS} == {3, 5}
     assert {campaign.schedule.pool(seed) for seed in SEEDS} == {"auto", "session"}
 
@@ -62,7 +63,7 @@ def test_every_fault_happens():
 @pytest.mark.limit(400)
 @pytest.mark.parametrize("seed", FOUND)
 def test_what_once_found_something(seed):
-    judge(campaign.run(seed, 60, only=FOUND[seed], pool="session"))
+    judge(campaign.run(seed, 60, only=FOUND[seed] or list(campaign.schedule.FAULTS), pool="session", founders=0))
 
 
 @pytest.mark.soak

@@ -31,6 +31,16 @@ def test_a_slow_run_says_so_and_what_the_bound_was():
     assert result(recovery_s=4.0).line().endswith("; whole after 4.0 s")
 
 
+def test_a_leader_that_is_replaced_late_is_slow():
+    late = result(failover_s=10.2)
+    assert late.verdict == "slow" and late.line().endswith("; whole after 2.0 s, its leader replaced after 10.2 s, more than 10 s")
+    assert result(failover_s=9.9).passed and result(failover_s=10.2, patience=2).passed
+
+
+def test_faults_that_hit_nobody_are_not_counted():
+    assert any(line.startswith("3 faults; ") for line in report.summary([result(events=["e"] * 5, missed=2)]))
+
+
 def test_patience_is_told():
     assert result(recovery_s=45.4, patience=2).line().endswith("; whole after 45.4 s (bound 60 s: patience 2)")
     late = result(recovery_s=60.1, patience=2)

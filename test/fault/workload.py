@@ -58,6 +58,7 @@ class Clients(load.Workers):
         self.lab, self.pause = lab, pause
         self.history = History()
         self.strange = []  # errors that no fault can cause
+        self.by_standby = []  # keys of reads that a follower has answered
         self._serial = itertools.count()
         works = [(self._run, i, random.Random(f"client {seed} {i}")) for i in range(count)]
         super().__init__("a client", works, end_s=40)
@@ -75,7 +76,8 @@ class Clients(load.Workers):
             try:
                 conn = self.lab.connect(node, self.read_only, autocommit=False, **self.more)
                 self.prepare(conn)
-            except psycopg2.Error:
+            except psycopg2.Error as e:
+                self._judge(e, node)
                 self._stop.wait(0.05)
                 continue
             try:
@@ -83,6 +85,11 @@ class Clients(load.Workers):
                     self._stop.wait(self.pause * rng.uniform(0.5, 1.5))
             finally:
                 conn.close()
+
+    def _judge(self, error, node):
+        why = load.strange(error)
+        if why is not None:
+            self.strange.append(f"{self.via} through {node}: {why}")
 
     def prepare(self, conn):
         conn.set_session(isolation_level="SERIALIZABLE")
@@ -102,16 +109,14 @@ class Clients(load.Workers):
             op.fate = "ok"
         except psycopg2.Error as e:
             op.error = f"{e.pgcode} {str(e).strip()[:80]}"
-            why = load.strange(e)
-            if why is not None:
-                self.strange.append(f"{self.via} through {node}: {why}")
+            self._judge(e, node)
             op.fate = "fail" if not committing or e.pgcode in ABORTED else "info"
         op.ended = time.monotonic()
         self.history.add(op)
         if op.fate == "ok":
             return True
-        try:
-            if op.fate == "fail" and not conn.closed:
+        try:  # it goes on, also after what nobody knows the fate of
+            if not conn.closed:
                 conn.rollback()
                 return True
         except psycopg2.Error:
@@ -177,9 +182,11 @@ class FollowerReads(Clients):
         return [["r", k, None] for k in self._appends.keys()[-2 * KEYS_AT_A_TIME:]]
 
     def do(self, cur, step):
-        cur.execute("SELECT v FROM lists WHERE k = %s", (step[1],))
+        cur.execute("SELECT v, pg_is_in_recovery() FROM lists WHERE k = %s", (step[1],))
         rows = cur.fetchall()
         step[2] = list(rows[0][0]) if rows else []
+        if rows and rows[0][1]:
+            self.by_standby.append(step[1])
 
 
 class Registers(Clients):
@@ -223,3 +230,10 @@ class FreshReads(Registers):
 
     def plan(self, rng):
         return [["r", rng.randrange(REGISTERS), None]]
+
+    def do(self, cur, step):
+        cur.execute("SELECT v, version, pg_is_in_recovery() FROM registers WHERE k = %s", (step[1],))
+        *found, standby = cur.fetchone()
+        step[2] = tuple(found)
+        if standby:
+            self.by_standby.append(step[1])
