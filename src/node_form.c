@@ -38,10 +38,13 @@ static int founding_id(const struct hf_node *n, struct hf_uuid *id, struct hf_er
 enum { LOOK_MS = 2000, LOOK_AGAIN_MS = 10000 };
 
 /* Pods of a StatefulSet that was scaled are in no list that this node is given, but in the DNS. Whether they exist is known before
- * anything can be founded; a DNS that does not say is no proof that they do not. */
+ * anything can be founded; a DNS that does not say is no proof that they do not.
+ *
+ * Asked for are absolute names, which end in a dot: only whoever has the cluster's own zone answers. For a short one the resolver tries
+ * search domains in turn; of an element that times out it says nothing (glibc, res_query.c), and takes the upstream's "no such name" for the
+ * bare name, or its failure, for the answer. */
 struct others {
     struct hf_node *n;
-    struct hf_form *form; /* until that is known; then the node's */
     uv_work_t work;
     uv_timer_t timer;
     bool exist[HF_MEMBERS_MAX];
@@ -53,12 +56,17 @@ static void look_up(uv_work_t *work)
 {
     struct others *o = work->data;
     const struct hf_node_config *c = o->n->config;
+    char addr[HF_NAME_MAX + HF_DOMAIN_MAX + HF_ADDR_MAX];
     struct sockaddr_storage sa;
     socklen_t len;
 
-    o->known = true;
+    o->known = c->domains.n == HF_DOMAINS_MAX;
+    if (!o->known)
+        (void)hf_fail(&o->why, HF_EINVAL, "the cluster's domain is not known (hint: --cluster-domain, as cluster.local)");
     for (unsigned i = 0; i < c->n_others && o->known; i++) {
-        int rv = hf_net_resolve(c->others[i].addr, &sa, &len, &o->why);
+        (void)snprintf(addr, sizeof addr, "%s.%s.%s", c->others[i].name, c->domains.text[HF_DOMAINS_MAX - 1],
+                       strrchr(c->others[i].addr, ':'));
+        int rv = hf_net_resolve(addr, &sa, &len, &o->why);
         o->exist[i] = o->exist[i] || rv == 0;
         o->known = rv == 0 || rv == HF_ENOENT;
     }
@@ -75,11 +83,11 @@ static void looked_up(uv_work_t *work, int status)
         return;
     for (unsigned i = 0; i < n->config->n_others; i++)
         if (o->exist[i])
-            hf_form_witness(n->form != NULL ? n->form : o->form, n->config->others[i].name);
-    if (n->form == NULL && o->known)
-        n->form = o->form;
+            hf_form_witness(n->form, n->config->others[i].name);
+    if (o->known)
+        hf_form_witnesses_known(n->form);
     if (!o->known && !o->warned)
-        hf_warn("form: waiting to hear who else exists: %s", o->why.text);
+        hf_warn("form: nothing can be founded before it is known who else exists: %s", o->why.text);
     o->warned = !o->known;
     (void)uv_timer_start(&o->timer, look_cb, o->known ? LOOK_AGAIN_MS : LOOK_MS, 0);
 }
@@ -92,14 +100,13 @@ static void look_cb(uv_timer_t *timer)
         (void)uv_timer_start(timer, look_cb, LOOK_MS, 0);
 }
 
-static int look_first(struct hf_node *n, struct hf_form *form, struct hf_error *err)
+static int look_begin(struct hf_node *n, struct hf_error *err)
 {
     struct others *o = calloc(1, sizeof *o);
 
     if (o == NULL)
         return hf_fail(err, HF_ENOMEM, "%s: out of memory", n->config->name);
     o->n = n;
-    o->form = form;
     o->work.data = o->timer.data = o;
     (void)uv_timer_init(&n->loop, &o->timer);
     look_cb(&o->timer);
@@ -113,6 +120,7 @@ int hf_node_form_begin(struct hf_node *n, struct hf_error *err)
     struct hf_form_config c = {.ordinal = n->config->ordinal,
                                .expect = n->config->expect,
                                .uuid = n->uuid,
+                               .witnesses_unknown = n->config->n_others > 0,
                                .retry_ns = 100 * HF_MS};
     void *memory = calloc(1, hf_form_size());
 
@@ -128,10 +136,8 @@ int hf_node_form_begin(struct hf_node *n, struct hf_error *err)
     for (unsigned i = 0; i < n->config->n_seeds && c.n_seeds < HF_MEMBERS_MAX; i++)
         (void)snprintf(c.seeds[c.n_seeds++], HF_NAME_MAX, "%s", n->config->seeds[i].name);
     hf_info("form: the volume is empty: looking for the cluster");
-    if (n->config->n_others > 0)
-        return look_first(n, hf_form_init(memory, &c, hf_clock_ns()), err);
     n->form = hf_form_init(memory, &c, hf_clock_ns());
-    return 0;
+    return n->config->n_others > 0 ? look_begin(n, err) : 0;
 }
 
 static const char *address_of(const struct hf_node *n, const char *name)

@@ -50,7 +50,7 @@ static int resolve(const char *addr, int flags, struct sockaddr_storage *out, so
         return rv;
     rv = getaddrinfo(host, port, &hints, &list);
     if (rv != 0)
-        return hf_fail(err, rv == EAI_NONAME || rv == EAI_NODATA ? HF_ENOENT : HF_EIO, "cannot resolve %s: %s", addr, gai_strerror(rv));
+        return hf_fail(err, rv == EAI_NONAME ? HF_ENOENT : HF_EIO, "cannot resolve %s: %s", addr, gai_strerror(rv));
     memcpy(out, list->ai_addr, list->ai_addrlen);
     *len = list->ai_addrlen;
     freeaddrinfo(list);

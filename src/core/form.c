@@ -139,6 +139,11 @@ void hf_form_witness(struct hf_form *f, const char *name)
     }
 }
 
+void hf_form_witnesses_known(struct hf_form *f)
+{
+    f->cfg.witnesses_unknown = false;
+}
+
 static void persist(struct hf_form *f)
 {
     f->state = SAVING;
@@ -155,6 +160,8 @@ static bool may_found(const struct hf_form *f)
         return false;
     if (HF_MUTATED(HF_MUT_FOUND_ALONE))
         return true;
+    if (f->cfg.witnesses_unknown)
+        return false;
     for (unsigned i = 0; i < n_asked(f); i++)
         if (!is_self(f, i) && (!f->seeds[i].answered || f->seeds[i].founded))
             return false;

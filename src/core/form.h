@@ -42,6 +42,7 @@ struct hf_form_config {
     unsigned n_seeds;          /* the expected nodes 0 .. expect-1, and this one */
     char seeds[HF_MEMBERS_MAX][HF_NAME_MAX]; /* names, this node's among them if it founds; seed i gets id
                                               * i + 1; the host knows the addresses */
+    bool witnesses_unknown; /* founds nothing before hf_form_witnesses_known(); joins meanwhile */
     uint64_t retry_ns;
 };
 
@@ -70,8 +71,10 @@ size_t hf_form_size(void);
  * list (see hf_form_action FOUND) counts as such: the host discards that record first. */
 struct hf_form *hf_form_init(void *memory, const struct hf_form_config *config, uint64_t now_ns);
 /* Somebody else of that name exists: it will be asked, too, and joined through, but gets no id by founding. A seed, or one that is
- * known: nothing. The host tells those that it knows of before the first tick. */
+ * known: nothing. */
 void hf_form_witness(struct hf_form *f, const char *name);
+/* That was everybody, as far as anybody can know. */
+void hf_form_witnesses_known(struct hf_form *f);
 void hf_form_tick(struct hf_form *f, uint64_t now_ns);
 void hf_form_message(struct hf_form *f, uint64_t now_ns, const struct hf_msg *m);
 void hf_form_persisted(struct hf_form *f, uint64_t now_ns, bool ok);

@@ -68,6 +68,8 @@ static void deliver(void *arg)
     }
     switch (l->kind) {
     case LETTER_WORK:
+        /* It may have ended since the job was done, and EXIT come before this. Not after: an EXIT is posted when it has no pid any more. */
+        l->result.down = hf_pg_pid(l->agent->pg) == 0;
         cb->on_work(cb->ctx, &l->result);
         break;
     case LETTER_WRITE:

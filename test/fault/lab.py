@@ -185,7 +185,7 @@ class Lab(direct.DirectCluster):
                  "--peer-port", "7000", "--http-port", "8080",
                  "--pg-bindir", os.path.join(self.home, f"bin-{node}"), "--advertise-sql", f"{self.net.name(node)}:5432"]
         if self.founders:
-            words += ["--service", "demo", "--namespace", "default", "--stop-delay-ms", "0"]
+            words += ["--service", "demo", "--namespace", "default", "--cluster-domain", "cluster.local", "--stop-delay-ms", "0"]
         return words
 
     def _keep(self):

@@ -1,6 +1,7 @@
 """The cluster's DNS: names of pods and of the headless service, as the StatefulSet of pods.py has them now. It can be
-told to be silent, as an overloaded one is."""
+told to be silent, as an overloaded one is, and to know nobody who knows other names."""
 
+import collections
 import socket
 import struct
 import threading
@@ -12,7 +13,8 @@ class Server:
     def __init__(self, address):
         self.names = {}  # "demo-0.demo.prod.svc.cluster.local" -> [ip]
         self.silent = False
-        self.asked = 0
+        self.upstream = True  # does anybody answer for names that are not the cluster's?
+        self.asked = collections.Counter()  # "demo-0.demo.prod.svc.cluster.local" -> how often, for either kind of address
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.bind((address, 53))
         self.thread = threading.Thread(target=self._serve, daemon=True)
@@ -27,11 +29,10 @@ class Server:
                 question, peer = self.sock.recvfrom(1500)
             except OSError:
                 return
-            self.asked += 1
-            if self.silent:
-                continue
             try:
-                self.sock.sendto(self._answer(question), peer)
+                answer = self._answer(question)
+                if not self.silent:
+                    self.sock.sendto(answer, peer)
             except (OSError, ValueError, IndexError, struct.error):
                 pass
 
@@ -42,7 +43,11 @@ class Server:
             labels.append(question[at + 1:at + 1 + question[at]].decode("ascii"))
             at += question[at] + 1
         kind, = struct.unpack_from(">H", question, at + 1)
-        known = self.names.get(".".join(labels).lower())
+        name = ".".join(labels).lower()
+        self.asked[name] += 1
+        known = self.names.get(name)
+        if not self.upstream and not name.endswith(".local"):
+            return struct.pack(">HHHHHH", ident, 0x8182, 1, 0, 0, 0) + question[12:at + 5]  # SERVFAIL
         addresses = known if known and kind == A and n == 1 else []
         head = struct.pack(">HHHHHH", ident, 0x8580 | flags & 0x0100 | (0 if known else 3), 1, len(addresses), 0, 0)
         return head + question[12:at + 5] + b"".join(

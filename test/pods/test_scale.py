@@ -5,6 +5,7 @@ import json
 import os
 import ssl
 import threading
+import time
 
 import pytest
 
@@ -117,12 +118,45 @@ def test_the_only_founder_comes_back_empty(stateful):
     s.network.dns.silent = True
     try:
         s.start(0)
-        pods.wait_for("it says why it waits", lambda: "waiting to hear who else exists" in s.log_text(0), 60)
+        pods.wait_for("it says why it waits", lambda: "before it is known who else exists" in s.log_text(0), 60)
         assert s.pods[0].http("/leader")[0] != 200
     finally:
         s.network.dns.silent = False
     s.wait_streaming(3)
     assert count(s.pods[0]) == 1
+
+
+@pytest.mark.limit(300)
+def test_a_dns_that_comes_back_half_way_is_no_proof(stateful):
+    """The name that is right times out, and when the DNS is back the resolver asks for a name that nobody has."""
+    s = stateful(replicas=1)
+    s.found()
+    with s.pods[0].connect() as c, c.cursor() as cursor:
+        cursor.execute("CREATE TABLE t AS SELECT 1 AS n")
+    s.start(1)
+    s.wait_streaming(2)
+    s.delete(0, grace=0, volume=True)
+    dns = s.network.dns
+    name = f"demo-1.{s.service}.{pods.NAMESPACE}.svc.{pods.DOMAIN}"
+    dns.silent, before = True, dns.asked[name]
+    try:
+        s.start(0)
+        pods.wait_for("it has asked twice, for both kinds of address", lambda: dns.asked[name] >= before + 4, 60)
+    finally:
+        dns.silent = False
+    time.sleep(15)
+    assert s.pods[0].http("/leader")[0] != 200 and s.log_text(0).count("founding the cluster") == 1
+
+
+@pytest.mark.limit(300)
+def test_no_name_of_the_cluster_is_asked_for_elsewhere(stateful):
+    """Where the DNS has no upstream that answers, clusters are founded, and empty nodes join."""
+    s = stateful()
+    s.network.dns.upstream = False
+    s.found()
+    s.replace(2, grace=0, volume=True)
+    s.wait_streaming(3)
+    assert "before it is known" not in s.log_text(0)
 
 
 @pytest.mark.limit(300)

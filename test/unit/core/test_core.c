@@ -301,10 +301,14 @@ static void test_founding_asks_who_came_later(void **state)
     struct hf_form *f;
 
     (void)state;
+    cfg.witnesses_unknown = true;
     f = hf_form_init(memory, &cfg, 1);
+    hf_form_tick(f, 1); /* nobody is asked, and nothing founded */
+    assert_null(hf_form_next(f));
     hf_form_witness(f, "d-0");
     hf_form_witness(f, "d-2");
     hf_form_witness(f, "d-2");
+    hf_form_witnesses_known(f);
     for (uint64_t t = 2; t < 10; t++) {
         hf_form_tick(f, t);
         assert_true(is_sent(f, HF_MSG_PROBE, "d-2")); /* and nothing is founded while it is silent */
