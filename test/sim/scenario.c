@@ -1,4 +1,5 @@
 /* Schedules of faults: by seed. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "sim.h"
@@ -55,6 +56,72 @@ static void partition(void)
     sim_after(sim_between(100 * MS, 3000 * MS), heal_network, NULL);
 }
 
+/* -- scaled down, and up again: in every other seed, so that the rest stays what it was ------------------------------------ */
+
+/* There no volume is lost beside: of two voters that are left neither may be. */
+static bool scales(void)
+{
+    return W->seed % 2 == 1 && W->n_nodes >= 3;
+}
+
+struct scaled {
+    struct node *n;
+    hf_node_id id;
+};
+
+/* As src/node_leave.c: only a leader whose gate is open says that it is. */
+static bool is_gone(hf_node_id id)
+{
+    for (unsigned i = 0; i < W->n_nodes; i++) {
+        const struct node *o = &W->nodes[i];
+        const struct hf_cluster *c;
+        if (!o->up || o->decide == NULL || !host_passes(o, o->gate_epoch))
+            continue;
+        c = hf_decide_view(o->decide).cluster;
+        if (id >= c->next_id || hf_cluster_member(c, id) != NULL)
+            return false;
+        for (unsigned k = 0; k < c->n_previous_voters; k++)
+            if (c->previous_voters[k] == id)
+                return false;
+        return true;
+    }
+    return false;
+}
+
+static void scaled_run(void *arg)
+{
+    struct scaled *s = arg;
+
+    if (s->n->disk.durable.self == s->id && !is_gone(s->id)) {
+        sim_after(sim_between(50 * MS, 500 * MS), scaled_run, s);
+        return;
+    }
+    if (s->n->disk.durable.self == s->id)
+        host_lose_volume(s->n); /* it joins anew when revive() starts it */
+    free(s);
+}
+
+static void scale(void *arg)
+{
+    struct node *n = any();
+    hf_node_id id = n->disk.durable.self;
+
+    if (W->quiet)
+        return;
+    for (unsigned i = 0; i < W->n_nodes && id != 0; i++) {
+        struct node *o = &W->nodes[i];
+        struct scaled *s;
+        if (o == n || o->gate_epoch == 0 || (s = malloc(sizeof *s)) == NULL)
+            continue;
+        sim_say(n, "is to leave");
+        host_later(o, 0, &(struct hf_event){.type = HF_EV_LEAVE, .id = id, .request = 1});
+        *s = (struct scaled){n, id};
+        sim_after(100 * MS, scaled_run, s);
+        break;
+    }
+    sim_after(sim_between(1000 * MS, 4000 * MS), scale, arg);
+}
+
 /* One volume at most: who loses a majority of them has lost data. Either it is gone, or PostgreSQL starts on it no more. */
 static void volume_lost(struct node *n, bool spoilt)
 {
@@ -65,7 +132,7 @@ static void volume_lost(struct node *n, bool spoilt)
         seed = W->seed;
         lost = false;
     }
-    if (lost || W->n_nodes < 3 || W->last_open_epoch == 0)
+    if (lost || scales() || W->n_nodes < 3 || W->last_open_epoch == 0)
         return;
     lost = true;
     if (!spoilt) {
@@ -199,6 +266,8 @@ void scenario_random(void)
     sim_after(1 * MS, scenario_traffic, NULL);
     sim_after(sim_chance(0.8) ? 1500 * MS : 10 * MS, faults, NULL);
     sim_after(100 * MS, revive, NULL);
+    if (scales())
+        sim_after(1500 * MS, scale, NULL);
     (void)sim_run_until(FAULTY_MS * MS);
     W->quiet = true;
     W->loss = 0;
