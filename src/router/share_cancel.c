@@ -3,10 +3,23 @@
 
 #include "router/share_private.h"
 
+/* All that has come, of TLS also what is in more than one record: it matters whether there is something behind a statement. */
+static ssize_t read_all(struct hf_session *s, uint8_t *bytes, size_t cap)
+{
+    ssize_t n = hf_front_read(s, bytes, cap), more = n;
+
+    while (more > 0 && (size_t)n < cap) {
+        hf_end_look(s->front);
+        more = hf_front_read(s, bytes + n, cap - (size_t)n);
+        n += more > 0 ? more : 0; /* an end is seen again */
+    }
+    return n;
+}
+
 void hf_share_answer_cancelled(struct hf_session *s)
 {
     uint8_t *bytes = s->t->scratch;
-    ssize_t n = hf_front_read(s, bytes, HF_ROUTER_CLIENT_BYTES);
+    ssize_t n = read_all(s, bytes, HF_ROUTER_CLIENT_BYTES);
     size_t rest;
 
     if (n <= 0) {
@@ -55,6 +68,7 @@ static void cancel_run(void *arg)
     if (s == NULL || !waits(s))
         return;
     s->survive->filter = HF_FILTER_CANCEL;
+    s->survive->inside = false;
     hf_share_leave_line(s);
     hf_share_give_up(s); /* of a connection that is being made, or made equal, nobody knows how it is */
     hf_share_answer_cancelled(s);

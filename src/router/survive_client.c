@@ -182,8 +182,33 @@ static size_t put_cancelled(uint8_t *out, size_t cap)
                          "It waited for a server connection, and nothing of it was done.");
 }
 
+/* Could what is behind this text be meant for a transaction that it begins? Of what came in pieces, or is not understood, nobody knows. */
+static bool may_begin(struct hf_session *s, const char *text)
+{
+    size_t share = HF_SQL_SHARE_BYTES, len = text != NULL ? strlen(text) : 0;
+    struct hf_sql *q = text != NULL && len <= HF_SQL_TEXT_MAX ? hf_sql_get(s->t->sql, &share, text, len, false) : NULL;
+    bool yes = q == NULL || !hf_sql_is_understood(q);
+
+    for (size_t i = 0; q != NULL && i < hf_sql_count(q); i++)
+        yes = yes || hf_sql_statement(q, i)->kind == HF_SQL_BEGIN;
+    hf_sql_unref(q);
+    return yes;
+}
+
+/* PostgreSQL would have done a BEGIN, and the cancel have hit what is behind it: that must not be done by itself. Where nothing has come
+ * behind it, its client has heard that it failed before it goes on, and some send no ROLLBACK then. */
+static size_t put_ready_cancelled(struct hf_session *s, uint8_t *out, bool behind)
+{
+    struct hf_survive *v = s->survive;
+
+    v->filter = HF_FILTER_NONE;
+    v->failed = v->inside && behind;
+    s->dialogue.status = v->failed ? 'E' : 'I';
+    return put_ready(out, s->dialogue.status);
+}
+
 /* False: over. */
-static bool tell_cancelled(struct hf_session *s, char type)
+static bool tell_cancelled(struct hf_session *s, char type, bool behind)
 {
     struct hf_survive *v = s->survive;
     uint8_t out[512];
@@ -191,36 +216,42 @@ static bool tell_cancelled(struct hf_session *s, char type)
 
     v->filter = HF_FILTER_CANCELLED;
     v->certain = is_certain(type);
-    if (type == 'Q' || type == 'F') {
-        v->filter = HF_FILTER_NONE;
-        n += put_ready(out + n, 'I');
-    }
+    if (type == 'Q' || type == 'F')
+        n += put_ready_cancelled(s, out + n, behind);
     return hf_survive_tell(s, out, n);
 }
 
 /* Of what a cancelled statement was part of. False: over. */
-static bool skip_cancelled(struct hf_session *s, char type)
+static bool skip_cancelled(struct hf_session *s, char type, bool behind)
 {
     uint8_t out[8];
 
-    if (!ends_skipping(s->survive, type))
-        return true;
-    s->survive->filter = HF_FILTER_NONE;
-    return hf_survive_tell(s, out, put_ready(out, 'I'));
+    return !ends_skipping(s->survive, type) || hf_survive_tell(s, out, put_ready_cancelled(s, out, behind));
 }
 
-/* A message that is not for the server, complete; `text`: its statement's. False: over. */
-static bool filter_message(struct hf_session *s, char type, const char *text)
+/* `behind`: its client has not waited for the answer. False: over. */
+static bool filter_cancelled(struct hf_session *s, char type, const char *text, bool behind)
+{
+    struct hf_survive *v = s->survive;
+    uint8_t out[8];
+
+    if (type == 'Q' || type == 'P')
+        v->inside = v->inside || may_begin(s, text);
+    if (v->filter == HF_FILTER_CANCELLED)
+        return skip_cancelled(s, type, behind);
+    return type == 'S' ? hf_survive_tell(s, out, put_ready(out, 'I')) : tell_cancelled(s, type, behind);
+}
+
+/* A message that is not for the server, complete; `text`: its statement's; `behind`: more has come behind it. False: over. */
+static bool filter_message(struct hf_session *s, char type, const char *text, bool behind)
 {
     struct hf_survive *v = s->survive;
     uint8_t out[512];
 
     if (type == 'd' || type == 'c' || type == 'f')
         return true; /* of a COPY that is no more: dropped by PostgreSQL, too */
-    if (v->filter == HF_FILTER_CANCEL)
-        return type == 'S' ? hf_survive_tell(s, out, put_ready(out, 'I')) : tell_cancelled(s, type);
-    if (v->filter == HF_FILTER_CANCELLED)
-        return skip_cancelled(s, type);
+    if (v->filter == HF_FILTER_CANCEL || v->filter == HF_FILTER_CANCELLED)
+        return filter_cancelled(s, type, text, behind);
     if (type == 'P')
         believe(s, text);
     if (v->filter == HF_FILTER_SKIP)
@@ -250,7 +281,7 @@ size_t hf_survive_client(struct hf_session *s, uint8_t *p, size_t n)
         at += hf_scan_take(&v->client, p + at, n - at, &body, &complete);
         if (v->client.broken)
             hf_session_lose(s, "a message of the client's has an impossible length");
-        else if (complete && !filter_message(s, (char)v->client.head[0], text) && s->state != HF_SESSION_LINGER)
+        else if (complete && !filter_message(s, (char)v->client.head[0], text, at < n) && s->state != HF_SESSION_LINGER)
             hf_session_drop(s, HF_SURVIVE_DEAF);
         if (s->state == HF_SESSION_LINGER || s->state == HF_SESSION_CLOSED)
             return 0;

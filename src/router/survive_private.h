@@ -15,7 +15,7 @@ enum hf_filter {
     HF_FILTER_NONE,
     HF_FILTER_TELL, /* the next statement is answered by us: the transaction is lost */
     HF_FILTER_CANCEL, /* the next statement is answered by us: it was cancelled before a server had it (share.h) */
-    HF_FILTER_CANCELLED, /* nothing counts up to the Sync, and nothing of it was done: its client is in no transaction */
+    HF_FILTER_CANCELLED, /* nothing counts up to the Sync, and nothing of it was done */
     HF_FILTER_SKIP, /* nothing counts up to the Sync */
 };
 
@@ -28,7 +28,8 @@ struct hf_survive {
     enum hf_filter filter; /* what becomes of the client's next messages */
     bool certain;          /* FILTER_SKIP, FILTER_CANCELLED: only Close and Flush have been skipped, which PostgreSQL does not refuse: it would do
                             * a Query behind them, so that ends the skipping as Sync does */
-    bool inside;           /* FILTER_SKIP: a transaction, if the client is believed to be there after what is skipped */
+    bool inside;           /* FILTER_SKIP: a transaction, if the client is believed to be there after what is skipped;
+                            * FILTER_CANCEL, FILTER_CANCELLED: if it may have begun one with what was cancelled */
     bool spoiling;         /* the new server is brought into a failed transaction, while the client waits */
     struct hf_scan client;
 

@@ -1,4 +1,6 @@
 /* Cancels of sessions that share server connections. */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -118,6 +120,84 @@ static void cancelled_pipeline(void **state)
     say(t.b, 'Q', "SELECT 2", 9);
     done(t.f, t.a, t.server, "COMMIT", "COMMIT", 'I');
     hear_text(t.f, t.server, 'Q', "SELECT 2");
+    two_close(&t);
+}
+
+/* A BEGIN, as a Query, behind a Close, among others, in a text that nobody understands, or in a batch. */
+static void say_begin(int fd, int how)
+{
+    switch (how) {
+    case 0:
+        say(fd, 'Q', "BEGIN", 6);
+        break;
+    case 1:
+        say(fd, 'C', "Sq", 3);
+        say(fd, 'Q', "BEGIN", 6);
+        break;
+    case 2:
+        say(fd, 'Q', "START TRANSACTION READ WRITE; SELECT 1", 39);
+        break;
+    case 3:
+        say(fd, 'Q', "something new", 14);
+        break;
+    default:
+        parse(fd, "", "BEGIN");
+        bind_execute(fd, "");
+        say(fd, 'S', "", 0);
+    }
+}
+
+/* What is behind a BEGIN that is cancelled was said in the belief that it is done: it is refused until the client ends that transaction,
+ * and never done by itself. */
+static void cancelled_begin(void **state)
+{
+    enum { HOWS = 5 };
+
+    (void)state;
+    for (int how = 0; how < HOWS; how++) {
+        char key[8];
+        struct two t = two_with_key(sharing(1), key);
+        assert_int_equal(setsockopt(t.b, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)), 0);
+        done(t.f, t.a, t.server, "BEGIN", "BEGIN", 'T');
+        say_begin(t.b, how);
+        say(t.b, 'Q', "INSERT", 7);
+        RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 1);
+        run_for(t.f, 20); /* all is there */
+        cancel(t.f, key);
+        hear_plain_error(t.f, t.b, "57014");
+        hear_ready(t.f, t.b, 'E');
+        cancel(t.f, key); /* what waits now is refused anyway */
+        hear_nothing(t.f, t.b, 20);
+        done(t.f, t.a, t.server, "COMMIT", "COMMIT", 'I');
+        hear_end(t.f, t.server);
+        close(t.server);
+        t.server = server_accept(t.f);
+        server_log_in(t.server);
+        spoil(t.f, t.server);
+        hear_text(t.f, t.server, 'Q', "INSERT");
+        say(t.server, 'E', "SERROR\0VERROR\0C25P02\0Mno\0", 26);
+        say_ready(t.server, 'E');
+        hear_plain_error(t.f, t.b, "25P02");
+        hear_ready(t.f, t.b, 'E');
+        done(t.f, t.b, t.server, "ROLLBACK", "ROLLBACK", 'I');
+        done(t.f, t.a, t.server, "SELECT 3", "SELECT 1", 'I'); /* it is free */
+        two_close(&t);
+    }
+}
+
+/* Nobody relies on it, and who has heard that it has failed may send no ROLLBACK. */
+static void cancelled_begin_alone(void **state)
+{
+    char key[8];
+    struct two t = two_with_key(sharing(1), key);
+
+    (void)state;
+    done(t.f, t.a, t.server, "BEGIN", "BEGIN", 'T');
+    say(t.b, 'Q', "BEGIN", 6);
+    RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 1);
+    ended_by(&t, key);
+    done(t.f, t.a, t.server, "COMMIT", "COMMIT", 'I');
+    done(t.f, t.b, t.server, "SELECT 3", "SELECT 1", 'I');
     two_close(&t);
 }
 
@@ -297,6 +377,7 @@ static void certain_of(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cancelled), cmocka_unit_test(cancelled_nothing), cmocka_unit_test(cancelled_pipeline),
+                                       cmocka_unit_test(cancelled_begin), cmocka_unit_test(cancelled_begin_alone),
                                        cmocka_unit_test(cancelled_without_sync),
                                        cmocka_unit_test(cancelled_while_connecting), cmocka_unit_test(cancelled_too_late),
                                        cmocka_unit_test(cancelled_elsewhere), cmocka_unit_test(certain_of)};

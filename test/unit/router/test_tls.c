@@ -1,4 +1,6 @@
 /* TLS from clients. The test's client is blocking: the router's sessions are on threads of their own. */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -226,6 +228,54 @@ static void spoken_in_a_hand_over(void **state)
     certificates_remove(&c);
 }
 
+/* A cancel ends the wait for a leader; what is behind the BEGIN that waits, in a record of its own, counts as come. */
+static void cancelled(void **state)
+{
+    static const char packet[] = "\0\0\0\x10\x04\xd2\x16\x2e";
+    struct certificates c;
+    struct fixture *f;
+    char body[512], key[8];
+    int fd, server, one;
+    SSL *ssl;
+
+    (void)state;
+    certificates_make(&c);
+    f = fixture_open_with(&(struct hf_router_config){.follow = true, .share = true, .tls = HF_ROUTER_TLS_OFFERED, .tls_dir = c.dir});
+    world.guard = "none";
+    fixture_open_gate(f, 1);
+    fd = client_connect(f, false);
+    assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)), 0);
+    assert_int_equal(ask(f, fd), 'S');
+    ssl = shake(&c, fd);
+    assert_int_equal(SSL_write(ssl, hello, sizeof hello), sizeof hello);
+    client_prove(f, fd, ssl);
+    server = server_accept(f);
+    server_log_in(server);
+    while (read_message(ssl, body, sizeof body) != 'K')
+        ;
+    memcpy(key, body, sizeof key);
+    while (read_message(ssl, body, sizeof body) != 'Z')
+        ;
+    hf_router_gate_shut(f->r);
+    run_until(f, &f->shut, 1);
+    close(server);
+    assert_int_equal(SSL_write(ssl, "Q\0\0\0\x0a" "BEGIN", 11), 11);
+    RUN_UNTIL(f, hf_router_counts(f->r).held == 1);
+    assert_int_equal(SSL_write(ssl, "Q\0\0\0\x0b" "INSERT", 12), 12);
+    one = client_connect(f, false);
+    assert_int_equal(send(one, packet, 8, MSG_NOSIGNAL), 8);
+    assert_int_equal(send(one, key, sizeof key, MSG_NOSIGNAL), sizeof key);
+    hear_end(f, one);
+    close(one);
+    assert_int_equal(read_message(ssl, body, sizeof body), 'E');
+    assert_memory_equal(body + 15, "57014", 6);
+    assert_int_equal(read_message(ssl, body, sizeof body), 'Z');
+    assert_int_equal(body[0], 'E');
+    close_both(ssl, fd);
+    fixture_close(f);
+    certificates_remove(&c);
+}
+
 /* What somebody in between puts behind the request in the clear must not count as said through TLS. */
 static void stuffing(void **state)
 {
@@ -404,7 +454,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(session),      cmocka_unit_test(stuffing), cmocka_unit_test(required),
         cmocka_unit_test(negotiations), cmocka_unit_test(reload),   cmocka_unit_test(no_certificate),
-        cmocka_unit_test(nested),       cmocka_unit_test(spoken_in_a_hand_over),
+        cmocka_unit_test(nested),       cmocka_unit_test(spoken_in_a_hand_over), cmocka_unit_test(cancelled),
     };
 
     (void)signal(SIGPIPE, SIG_IGN); /* as the node does */
