@@ -33,10 +33,21 @@ bool hf_journal_add(struct hf_journal *j, enum hf_sql_kind kind, bool parses, st
     return true;
 }
 
+static struct hf_savepoint *newest(struct hf_journal *j)
+{
+    return j->n_savepoints > 0 ? &j->savepoints[j->n_savepoints - 1] : NULL;
+}
+
 bool hf_journal_savepoint(struct hf_journal *j, const char *name)
 {
+    struct hf_savepoint *last = newest(j);
     char *copy;
 
+    /* pgjdbc's autosave makes one before each statement, and releases none. */
+    if (last != NULL && last->at == j->n && last->times < UINT32_MAX && strcmp(last->name, name) == 0) {
+        last->times++;
+        return true;
+    }
     if (!hf_budget_grow(j->budget, (void **)&j->savepoints, &j->cap_savepoints, j->n_savepoints,
                         sizeof *j->savepoints) ||
         !hf_budget_take(j->budget, HF_PIECE + strlen(name) + 1))
@@ -46,7 +57,7 @@ bool hf_journal_savepoint(struct hf_journal *j, const char *name)
         hf_budget_give(j->budget, HF_PIECE + strlen(name) + 1);
         return false;
     }
-    j->savepoints[j->n_savepoints++] = (struct hf_savepoint){.name = copy, .at = j->n};
+    j->savepoints[j->n_savepoints++] = (struct hf_savepoint){.name = copy, .at = j->n, .times = 1};
     return true;
 }
 
@@ -54,7 +65,7 @@ bool hf_journal_savepoint(struct hf_journal *j, const char *name)
  * this is cheap on average. */
 static bool back_to(struct hf_journal *j, const char *name)
 {
-    while (j->n_savepoints > 0 && strcmp(j->savepoints[j->n_savepoints - 1].name, name) != 0)
+    while (j->n_savepoints > 0 && strcmp(newest(j)->name, name) != 0)
         pop_savepoint(j);
     return j->n_savepoints > 0;
 }
@@ -63,7 +74,7 @@ bool hf_journal_rollback_to(struct hf_journal *j, const char *name)
 {
     bool found = back_to(j, name);
 
-    while (found && j->n > j->savepoints[j->n_savepoints - 1].at)
+    while (found && j->n > newest(j)->at)
         pop_change(j);
     return found;
 }
@@ -72,7 +83,7 @@ bool hf_journal_release(struct hf_journal *j, const char *name)
 {
     bool found = back_to(j, name);
 
-    if (found)
+    if (found && --newest(j)->times == 0)
         pop_savepoint(j);
     return found;
 }

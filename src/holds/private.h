@@ -138,7 +138,8 @@ struct hf_change {
 
 struct hf_savepoint {
     char *name;
-    uint32_t at; /* changes before it */
+    uint32_t at;    /* changes before it */
+    uint32_t times; /* it was made, one right upon the other: as many, which cannot be told apart */
 };
 
 struct hf_journal {

@@ -126,6 +126,35 @@ static void many_savepoints(void **state)
     talk_end(&t);
 }
 
+/* Who makes the same one again and again, and releases none (pgjdbc's autosave), costs nothing; each is there all the same. */
+static void one_savepoint(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    talk_begin_alone(&t);
+    for (unsigned k = 0; k < 2; k++) {
+        ran(&t, "BEGIN", "BEGIN", 'T');
+        ran(&t, "SAVEPOINT b", "SAVEPOINT", 'T');
+        for (unsigned i = 0; i < MANY + 4000; i++)
+            ran(&t, "SAVEPOINT PGJDBC_AUTOSAVE", "SAVEPOINT", 'T');
+        assert_by(&t, HF_HOLD_TRANSACTION);
+        for (unsigned i = 0; i < MANY + 4000; i++) {
+            ran(&t, "ROLLBACK TO PGJDBC_AUTOSAVE", "ROLLBACK", 'T'); /* it stays */
+            ran(&t, "RELEASE PGJDBC_AUTOSAVE", "RELEASE", 'T');
+        }
+        ran(&t, "RELEASE b", "RELEASE", 'T');
+        if (k == 1) { /* one more than were made */
+            ran(&t, "RELEASE b", "RELEASE", 'T');
+            assert_true((hf_holds_pins(t.h) & HF_HOLD_BIT(HF_HOLD_UNKNOWN)) != 0);
+            continue;
+        }
+        ran(&t, "COMMIT", "COMMIT", 'I');
+        assert_free(&t);
+    }
+    talk_end(&t);
+}
+
 /* A setting that no statement needs any more goes, though not at once. */
 static void settings_that_are_not_needed(void **state)
 {
@@ -462,6 +491,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_settings),
         cmocka_unit_test(many_savepoints),
+        cmocka_unit_test(one_savepoint),
         cmocka_unit_test(settings_that_are_not_needed),
         cmocka_unit_test(resets),
         cmocka_unit_test(memory_is_bounded),
