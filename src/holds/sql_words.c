@@ -21,6 +21,7 @@ bool hf_sql_setting_parses(const char *name)
                                          "datestyle",
                                          "intervalstyle",
                                          "timezone",
+                                         "timezone_abbreviations",
                                          "standard_conforming_strings",
                                          "backslash_quote",
                                          "transform_null_equals",

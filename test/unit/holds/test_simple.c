@@ -369,6 +369,30 @@ static void prepared(void **state)
     talk_end(&t);
 }
 
+/* Settings that say how a constant in a statement is read stay before it, whatever they are then. */
+static void prepared_under_settings(void **state)
+{
+    static const char *const names[] = {"datestyle", "timezone", "timezone_abbreviations"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char steps[512], remake[512];
+        struct talk t;
+        (void)snprintf(steps, sizeof steps,
+                       "* SET %1$s = 'a' => SET I\n"
+                       "* PREPARE p AS SELECT '2020-01-01 EST'::timestamptz => PREPARE I\n"
+                       "* SET %1$s = DEFAULT => SET I\n", names[i]);
+        (void)snprintf(remake, sizeof remake,
+                       "SET %1$s = 'a'\n"
+                       "PREPARE p AS SELECT '2020-01-01 EST'::timestamptz\n"
+                       "SET %1$s = DEFAULT\n", names[i]);
+        talk_begin(&t);
+        talk_play(&t, steps);
+        assert_remake(&t, remake);
+        talk_end(&t);
+    }
+}
+
 /* -- errors ------------------------------------------------------------------------------------ */
 
 static void errors(void **state)
@@ -706,6 +730,7 @@ int main(void)
         cmocka_unit_test(early_commit),
         cmocka_unit_test(set_config),
         cmocka_unit_test(prepared),
+        cmocka_unit_test(prepared_under_settings),
         cmocka_unit_test(errors),
         cmocka_unit_test(guard),
         cmocka_unit_test(guard_cut),
