@@ -67,7 +67,7 @@ static struct hf_item *statement(struct hf_holds *h, const char *name, size_t le
 /* ReadyForQuery comes for it and all that was sent before. */
 static void end_batch(struct hf_holds *h)
 {
-    h->batch = h->refusable = h->unnamed_here = false;
+    h->batch = h->unnamed_here = false;
 }
 
 static void query(struct hf_holds *h, const uint8_t *body, size_t have, uint64_t full)
@@ -283,7 +283,6 @@ void hf_holds_client_message(struct hf_holds *h, char type, const uint8_t *body,
         h->pins |= PIN(UNKNOWN);
         h->copying = false;
     }
-    h->refusable = h->refusable || (type != '\0' && strchr("PBDE", type) != NULL);
     switch (type) {
     case 'Q':
         query(h, body, have, full);

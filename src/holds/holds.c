@@ -101,7 +101,7 @@ void hf_holds_lost(struct hf_holds *h)
     h->left_unnamed = h->discarded = false;
     h->status = 'I';
     h->started = false;
-    h->batch = h->refusable = h->skipping = h->copying = h->failed = h->committed_early = h->committed = h->wrote = false;
+    h->batch = h->skipping = h->copying = h->failed = h->committed_early = h->committed = h->wrote = false;
     h->tx_read_only = h->unnamed_here = false;
 }
 
@@ -339,7 +339,7 @@ bool hf_holds_is_free(const struct hf_holds *h)
 /* Walks what is under way in the order in which the server does it. */
 struct course {
     enum { OUT, IN, MAYBE } tx; /* MAYBE: a BEGIN under way could fail */
-    bool begun;                 /* by something under way, in this batch */
+    bool begun;                 /* by something under way, with which all that follows would be passed over, up to the Sync */
     bool wrote, read_only;
     bool commit; /* something could commit what it writes */
     bool opens;  /* a BEGIN that its client does not rely on yet */
@@ -401,8 +401,10 @@ static bool is_about_to_begin(const struct hf_holds *h)
 static void course_op(struct course *c, const struct hf_op *op)
 {
     const struct hf_sql *q = op->text != NULL ? op->text->sql : NULL;
-    bool many = op->kind == HF_OP_QUERY;
+    bool many = op->kind == HF_OP_QUERY, begun = c->begun;
 
+    if (many) /* what began before, by the extended protocol, does not fail without this being passed over */
+        c->begun = false;
     if (op->kind == HF_OP_FUNCTION) {
         c->wrote = true;
         c->commit = c->commit || c->tx != IN;
@@ -418,11 +420,9 @@ static void course_op(struct course *c, const struct hf_op *op)
             }
         }
     }
-    if ((many || op->kind == HF_OP_SYNC) && c->begun) {
-        c->begun = false;
-        if (c->tx == IN)
-            c->tx = MAYBE;
-    }
+    if ((many || op->kind == HF_OP_SYNC) && c->begun && c->tx == IN)
+        c->tx = MAYBE;
+    c->begun = many ? begun : c->begun && op->kind != HF_OP_SYNC;
 }
 
 static struct course course(const struct hf_holds *h)
@@ -443,17 +443,26 @@ bool hf_holds_stays_inside(const struct hf_holds *h)
     return course(h).inside || is_about_to_begin(h);
 }
 
+/* Could PostgreSQL refuse it, and pass over all up to the Sync? */
+static bool is_refusable(enum hf_op_kind kind)
+{
+    return kind == HF_OP_PARSE || kind == HF_OP_BIND || kind == HF_OP_DESCRIBE || kind == HF_OP_EXECUTE;
+}
+
 struct hf_owed hf_holds_owed(const struct hf_holds *h)
 {
-    struct hf_owed owed = {.failed = h->failed, .batch = h->batch && !h->over, .certain = !h->refusable && !h->skipping && !h->failed};
+    struct hf_owed owed = {.failed = h->failed, .batch = h->batch && !h->over};
+    bool refusable = false; /* such a one is under way, and takes a Query behind it along */
 
     for (uint32_t i = 0; i < h->n; i++) {
         enum hf_op_kind kind = hf_holds_op(h, i)->kind;
-        bool ends = kind == HF_OP_QUERY || kind == HF_OP_FUNCTION || kind == HF_OP_SYNC;
+        bool ends = kind == HF_OP_SYNC || (!refusable && (kind == HF_OP_QUERY || kind == HF_OP_FUNCTION));
         owed.ready += ends;
         if (kind != HF_OP_COPY_END)
             owed.batch = !ends;
+        refusable = kind != HF_OP_SYNC && (refusable || is_refusable(kind));
     }
+    owed.certain = !refusable && !h->skipping && !(owed.failed && owed.ready == 0);
     return owed;
 }
 

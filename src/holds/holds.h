@@ -106,8 +106,8 @@ bool hf_holds_in_transaction(const struct hf_holds *h);
 /* What the client waits for. Nothing if nothing is followed any more. */
 struct hf_owed {
     unsigned ready; /* ReadyForQuery */
-    bool batch;     /* behind those, messages without their Sync */
-    bool certain;   /* these are Close and Flush alone, which PostgreSQL does not refuse */
+    bool batch;     /* behind those, messages without their Sync; also a Query, which is passed over with what is in front of it */
+    bool certain;   /* those that are not answered are Close and Flush alone, which PostgreSQL does not refuse: an error is the next Query's */
     bool failed;    /* the first of all this has had its ErrorResponse */
 };
 struct hf_owed hf_holds_owed(const struct hf_holds *h);

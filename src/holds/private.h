@@ -239,7 +239,6 @@ struct hf_holds {
     bool started;
     bool read_only;       /* the server */
     bool batch;           /* extended messages that no Sync, Query or FunctionCall has ended, or it was swallowed */
-    bool refusable;       /* of those: more than Close and Flush, which PostgreSQL does not refuse */
     bool skipping;        /* the server ignores everything up to the next Sync */
     bool copying;         /* COPY FROM STDIN, and the client has not ended it */
     bool failed;          /* an error came since the last ReadyForQuery */

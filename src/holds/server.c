@@ -161,7 +161,7 @@ static void copy_in(struct hf_holds *h)
     hf_holds_pop_behind_head(h, swallowed);
     h->copying = !ended;
     if (synced && h->n == 1 && hf_holds_head(h)->kind == HF_OP_EXECUTE)
-        h->batch = h->refusable = true;
+        h->batch = true;
 }
 
 static void ready(struct hf_holds *h, char status)

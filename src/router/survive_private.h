@@ -26,8 +26,8 @@ struct hf_survive {
     bool lost;             /* there was one: it does not just share connections */
     bool failed;           /* the transaction that the client believes in is to be a failed one */
     enum hf_filter filter; /* what becomes of the client's next messages */
-    bool certain;          /* FILTER_SKIP, FILTER_CANCELLED: only Close and Flush have been skipped, which PostgreSQL does not refuse: it would do
-                            * a Query behind them, so that ends the skipping as Sync does */
+    bool certain;          /* FILTER_SKIP, FILTER_CANCELLED: only Close and Flush have been skipped, which PostgreSQL does not refuse: to its client,
+                            * the error is that of a Query behind them, so that ends the skipping as Sync does */
     bool inside;           /* FILTER_SKIP: a transaction, if the client is believed to be there after what is skipped;
                             * FILTER_CANCEL, FILTER_CANCELLED: if it may have begun one with what was cancelled */
     bool spoiling;         /* the new server is brought into a failed transaction, while the client waits */

@@ -88,7 +88,7 @@ static void owed(void **state)
                     "< Z I\n"
                     "# 0\n"
                     "> C S q\n" /* a Query and a function call end what was sent without a Sync */
-                    "# 0b\n"
+                    "# 0bc\n"
                     "> Q SELECT 1\n"
                     "# 1\n"
                     "< 3\n"
@@ -97,7 +97,7 @@ static void owed(void **state)
                     "# 0\n"
                     "= free\n"
                     "> H\n"
-                    "# 0b\n"
+                    "# 0bc\n"
                     "> F\n"
                     "# 1\n"
                     "< V\n"
@@ -106,7 +106,9 @@ static void owed(void **state)
                     "= free\n"
                     "> P - nonsense\n" /* and are passed over with it, if it is refused: nothing counts up to the Sync */
                     "> Q SELECT 1\n"
-                    "# 1\n"
+                    "# 0b\n"
+                    "> C S q\n"
+                    "# 0b\n"
                     "< E 42601\n"
                     "# 0bf\n"
                     "> S\n"
@@ -152,7 +154,7 @@ static void owed(void **state)
     talk_all("> P - BEGIN\n" /* about to be run */
                     "# 0bi\n"
                     "< 1\n"
-                    "# 0bi\n"
+                    "# 0bci\n"
                     "> S\n"
                     "# 1\n");
     talk_all("> run BEGIN\n"
@@ -163,6 +165,71 @@ static void owed(void **state)
                     "# 0bi\n"
                     "> run COMMIT\n"
                     "# 0b\n");
+}
+
+/* pgjdbc's autosave: an error in the first answer is the one for all of this; and the INSERT is in the transaction, or is passed over. */
+static void query_in_a_batch(void **state)
+{
+    (void)state;
+    talk_all("> run BEGIN\n"
+                    "> Q SAVEPOINT a\n"
+                    "# 0bi\n"
+                    "> P - INSERT INTO t VALUES (1)\n"
+                    "> B - -\n"
+                    "> D P -\n"
+                    "> E -\n"
+                    "> S\n"
+                    "# 1i\n"
+                    "? read\n"
+                    "> Q SELECT 1\n" /* behind the Sync */
+                    "# 2i\n"
+                    "< 1 2\n"
+                    "# 2i\n"
+                    "< C BEGIN\n" /* from here on the Query is done, or refused on its own */
+                    "# 3i\n"
+                    "? transaction\n"
+                    "< E 42601\n"
+                    "# 3fi\n"
+                    "< Z E\n"
+                    "# 2i\n");
+    talk_all("> run INSERT INTO t VALUES (1)\n" /* one that a server may have done */
+                    "> F\n"
+                    "> Q COMMIT\n"
+                    "# 0b\n"
+                    "? commit\n"
+                    "< ran INSERT 0 1\n"
+                    "# 2\n"
+                    "? commit\n");
+    talk_all("* BEGIN => BEGIN T\n"
+                    "> run INSERT INTO t VALUES (1)\n"
+                    "> Q COMMIT\n"
+                    "> S\n"
+                    "# 1\n"
+                    "? commit\n");
+    talk_all("> run COPY t FROM STDIN\n"
+                    "> c\n"
+                    "> Q SELECT 1\n"
+                    "# 0b\n"
+                    "< 1 2 G\n"
+                    "# 0b\n"
+                    "< C COPY 1\n"
+                    "# 1\n"
+                    "< C SELECT 1\n"
+                    "< Z I\n"
+                    "# 0\n"
+                    "= free\n");
+}
+
+/* A Close behind a Query that was refused is no part of that. */
+static void close_behind_an_error(void **state)
+{
+    (void)state;
+    talk_all("> Q nonsense\n"
+                    "> C S q\n"
+                    "< E 42601\n"
+                    "# 1bcf\n"
+                    "> Q SELECT 1\n"
+                    "# 2f\n");
 }
 
 /* It is prepared, though nothing was written. */
@@ -617,7 +684,7 @@ static void copy_swallows_sync(void **state)
                     "< C COPY 1\n" /* it is committed by the Sync */
                     "= statement\n"
                     "? commit\n"
-                    "# 0b\n"
+                    "# 0bc\n"
                     "> S\n"
                     "? commit\n"
                     "< Z I\n"
@@ -846,7 +913,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch),          cmocka_unit_test(begin_in_a_batch),
-        cmocka_unit_test(owed), cmocka_unit_test(two_phases), cmocka_unit_test(suspended_set_config),
+        cmocka_unit_test(owed), cmocka_unit_test(query_in_a_batch), cmocka_unit_test(close_behind_an_error), cmocka_unit_test(two_phases), cmocka_unit_test(suspended_set_config),
         cmocka_unit_test(encoded_settings), cmocka_unit_test(named),          cmocka_unit_test(unnamed),
         cmocka_unit_test(errors),         cmocka_unit_test(unnamed_in_doubt),
         cmocka_unit_test(names_in_doubt), cmocka_unit_test(settings_by_parameter),

@@ -323,6 +323,89 @@ static void refused_before_a_query(void **state)
     fixture_close(f);
 }
 
+static void say_run(int fd, const char *sql)
+{
+    char body[64] = "";
+    size_t n = strlen(sql);
+
+    memcpy(body + 1, sql, n);
+    say(fd, 'P', body, n + 4);
+    say(fd, 'B', "\0\0\0\0\0\0\0\0", 8);
+    say(fd, 'E', "\0\0\0\0\0", 5);
+}
+
+/* pgjdbc's autosave, in one go: of what is not answered, what the server has not refused on its own is passed over with the first. */
+static void query_in_a_batch(void **state)
+{
+    static const char commits[] = "COMMIT", saves[] = "SAVEPOINT a";
+    struct fixture *f = follow(0);
+    uint64_t epoch = 1;
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, epoch);
+    fd = session_open(f, &server);
+    for (unsigned answered = 0; answered < 2; answered++) {
+        say_run(fd, "BEGIN");
+        say(fd, 'Q', saves, sizeof saves);
+        say_run(fd, "INSERT INTO t VALUES (1)");
+        say(fd, 'S', "", 0);
+        for (const char *types = "PBEQPBES"; *types != '\0'; types++)
+            assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), *types);
+        if (answered == 1) {
+            say(server, '1', "", 0);
+            say(server, '2', "", 0);
+            say(server, 'C', "BEGIN", 6);
+            for (const char *types = "12C"; *types != '\0'; types++)
+                assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), *types);
+        }
+        lose(f, server);
+        for (unsigned i = 0; i <= answered; i++) {
+            hear_plain_error(f, fd, "40001");
+            hear_ready(f, fd, 'E');
+        }
+        hear_nothing(f, fd, 50);
+        server = again(f, ++epoch);
+        spoil(f, server);
+        done(f, fd, server, "ROLLBACK", "ROLLBACK", 'I');
+    }
+    /* A COMMIT that the server may have done; and up to the Sync nothing counts. */
+    say_run(fd, "INSERT INTO t VALUES (1)");
+    say(fd, 'Q', commits, sizeof commits);
+    for (const char *types = "PBEQ"; *types != '\0'; types++)
+        assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), *types);
+    lose(f, server);
+    hear_plain_error(f, fd, "08007");
+    server = again(f, ++epoch);
+    say(fd, 'C', "Sq", 3);
+    say(fd, 'Q', "SELECT 1", 9);
+    hear_nothing(f, fd, 50);
+    say(fd, 'S', "", 0);
+    hear_ready(f, fd, 'I');
+    hear_nothing(f, server, 50);
+    done(f, fd, server, "SELECT 2", "SELECT 1", 'I');
+    /* All is answered: to its client the error is the Query's. */
+    say_run(fd, "SELECT 1");
+    for (const char *types = "PBE"; *types != '\0'; types++)
+        assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), *types);
+    say(server, '1', "", 0);
+    say(server, '2', "", 0);
+    say(server, 'C', "SELECT 1", 9);
+    for (const char *types = "12C"; *types != '\0'; types++)
+        assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), *types);
+    lose(f, server);
+    hear_plain_error(f, fd, "40001");
+    server = again(f, ++epoch);
+    say(fd, 'Q', saves, sizeof saves);
+    hear_ready(f, fd, 'I');
+    hear_nothing(f, server, 50);
+    done(f, fd, server, "SELECT 2", "SELECT 1", 'I');
+    counted(f, 4, 4, 1);
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
 /* The server's own last word is not taken back. */
 static void ended_by_postgresql(void **state)
 {
@@ -919,7 +1002,7 @@ int main(void)
         cmocka_unit_test(too_much_to_keep), cmocka_unit_test(gates_word), cmocka_unit_test(guarded),
         cmocka_unit_test(guarded_again), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
         cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others), cmocka_unit_test(query_without_sync),
-        cmocka_unit_test(query_without_sync_is_lost), cmocka_unit_test(refused_before_a_query),
+        cmocka_unit_test(query_without_sync_is_lost), cmocka_unit_test(refused_before_a_query), cmocka_unit_test(query_in_a_batch),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

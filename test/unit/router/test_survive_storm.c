@@ -194,6 +194,8 @@ static void model_begin(struct model *m, struct fixture *f)
 
 struct part { /* of what it has asked: up to a ReadyForQuery */
     unsigned ids[8], n;
+    unsigned due;         /* answers to Parse, Bind and Execute: an error in their place is that of all up to the Sync */
+    bool synced;          /* ends there, and not with a Query */
     bool begins, commits;
     bool takes, gives; /* a lock: the last of the two */
     char sqlstate[6]; /* what it heard */
@@ -210,6 +212,19 @@ struct client {
     char status;
     bool over, holds;
 };
+
+static void client_hear_error(struct client *c, const char *sqlstate)
+{
+    struct part *p = &c->parts[c->at];
+    bool passes = p->due > 0;
+
+    assert_string_equal(p->sqlstate, "");
+    memcpy(p->sqlstate, sqlstate, 5);
+    for (; passes && !c->parts[c->at].synced; c->at++) {
+        assert_true(c->at + 1 < c->n);
+        memcpy(c->parts[c->at + 1].sqlstate, sqlstate, 5);
+    }
+}
 
 static void client_hear(struct client *c)
 {
@@ -231,12 +246,13 @@ static void client_hear(struct client *c)
         }
         assert_true(c->at < c->n); /* nothing that was not asked for */
         if (c->in[at] == 'E') {
+            client_hear_error(c, body + 15);
+        } else if (c->in[at] != 'Z') {
             assert_string_equal(p->sqlstate, "");
-            memcpy(p->sqlstate, body + 15, 5);
-        } else if (c->in[at] == 'C') {
-            assert_string_equal(p->sqlstate, "");
-            (void)snprintf(p->tag, sizeof p->tag, "%s", body);
-        } else if (c->in[at] == 'Z') {
+            p->due -= p->due > 0 && c->in[at] != '3';
+            if (c->in[at] == 'C')
+                (void)snprintf(p->tag, sizeof p->tag, "%s", body);
+        } else {
             p->status = c->status = body[0];
             c->holds = (c->holds || (p->takes && p->sqlstate[0] == '\0')) && !p->gives;
             c->at++;
@@ -266,10 +282,12 @@ static size_t put_message(uint8_t *out, char type, const char *a, const char *b)
     return 5 + n;
 }
 
-static size_t put_statement(uint8_t *out, bool simple, const char *text)
+static size_t put_statement(uint8_t *out, struct part *p, bool simple, const char *text)
 {
     size_t n;
 
+    if (!simple)
+        p->due += 3;
     if (simple) { /* some with a Close before it, and no Sync */
         n = dice(4) == 0 ? put_message(out, 'C', "", "") : 0;
         return n + put_message(out + n, 'Q', text, "");
@@ -292,7 +310,7 @@ static size_t ask_something(struct client *c, uint8_t *out, bool *inside)
     for (unsigned i = 0; i < parts; i++) {
         struct part *p = &c->parts[c->n++];
         unsigned statements = simple ? 1 : 1 + dice(3);
-        *p = (struct part){0};
+        *p = (struct part){.synced = !simple && (i + 1 == parts || dice(4) != 0)};
         for (unsigned k = 0; k < statements; k++) {
             char text[64] = "SELECT 1";
             unsigned what = dice(8);
@@ -316,11 +334,11 @@ static size_t ask_something(struct client *c, uint8_t *out, bool *inside)
                 p->ids[p->n++] = next_id;
                 (void)snprintf(text, sizeof text, "INSERT INTO t VALUES (%u)", next_id++);
             }
-            len += put_statement(out + len, simple, text);
             if (p->commits || (!simple && strcmp(text, "ROLLBACK") == 0))
-                break;
+                statements = k + 1;
+            len += put_statement(out + len, p, simple || (k + 1 == statements && !p->synced), text);
         }
-        if (!simple)
+        if (p->synced)
             len += put_message(out + len, 'S', "", "");
     }
     return len;
@@ -360,7 +378,7 @@ static void check_alone(const struct part *p)
  * failed alone has begun nothing. */
 static void check_whole(const struct client *c)
 {
-    const struct part *last = &c->parts[c->n - 1];
+    const struct part *last = &c->parts[c->n - 1 - !c->parts[c->n - 1].commits];
     bool committed = strcmp(last->tag, "COMMIT") == 0 && last->sqlstate[0] == '\0';
     bool undone = strcmp(last->tag, "ROLLBACK") == 0 || strcmp(last->sqlstate, "40001") == 0;
     unsigned done = 0, all = 0;
@@ -484,18 +502,21 @@ static void storm(void **state)
             parts = 3 + dice(3);
             for (unsigned k = 0; k < parts; k++) {
                 struct part *p = &c.parts[fresh ? c.n++ : c.n - 1];
+                bool query = simple || dice(6) == 0, last = k == parts - 1;
                 char text[64];
                 if (fresh)
                     *p = (struct part){0};
-                if (k == 0 || k == parts - 1)
+                p->commits = last;
+                if (k == 0 || last)
                     (void)snprintf(text, sizeof text, "%s", k == 0 ? "BEGIN" : "COMMIT");
                 else
                     p->ids[p->n++] = next_id, (void)snprintf(text, sizeof text, "INSERT INTO t VALUES (%u)", next_id++);
-                len += put_statement(bytes + len, simple, text);
-                if (!simple && (k == parts - 1 || dice(2) == 0))
-                    len += put_message(bytes + len, 'S', "", ""), fresh = true;
-                else
-                    fresh = simple; /* else the next goes on in the same part */
+                len += put_statement(bytes + len, p, query, text);
+                if (query && last && !simple) /* what it may be passed over with has its Sync then */
+                    p = &c.parts[c.n++], *p = (struct part){0};
+                if (!simple && (last || (!query && dice(2) == 0)))
+                    len += put_message(bytes + len, 'S', "", ""), p->synced = true;
+                fresh = query || p->synced; /* else the next goes on in the same part */
             }
         } else {
             len = ask_something(&c, bytes, &inside);
