@@ -9,7 +9,9 @@
 static void owe(struct hf_dialogue *d, bool by_sync)
 {
     /* Beyond 64 the reason is forgotten and "not Sync" assumed, which errs towards busy. */
-    if (d->pending < 64 && by_sync)
+    if (d->pending >= 64)
+        d->uncounted = true;
+    else if (by_sync)
         d->syncs |= 1ull << d->pending;
     d->pending++;
 }
@@ -20,6 +22,31 @@ static void answered(struct hf_dialogue *d)
         return;
     d->pending--;
     d->syncs >>= 1;
+    d->due >>= 8;
+}
+
+/* An answer that comes before the i-th ReadyForQuery that is pending, or, behind those, is to be. */
+static void expect(struct hf_dialogue *d, unsigned i)
+{
+    if (i < 8 && (d->due >> i * 8 & 0xff) < 0xff)
+        d->due += 1ull << i * 8;
+    else
+        d->uncounted = true;
+}
+
+static bool is_due(const struct hf_dialogue *d)
+{
+    return (d->due & 0xff) != 0;
+}
+
+/* An error in the place of what is due: no Query behind it is done, up to the Sync. */
+static void pass_over(struct hf_dialogue *d)
+{
+    while (d->pending > 0 && (d->syncs & 1) == 0)
+        answered(d);
+    d->due &= ~0xffull;
+    d->skipping = d->pending == 0;
+    d->batch = d->batch || d->skipping;
 }
 
 void hf_dialogue_init(struct hf_dialogue *d)
@@ -30,13 +57,21 @@ void hf_dialogue_init(struct hf_dialogue *d)
 
 static void client_message(struct hf_dialogue *d)
 {
-    switch (d->client.head[0]) {
+    char type = (char)d->client.head[0];
+
+    if (d->skipping && type != 'S' && type != 'X')
+        return;
+    d->uncounted = d->uncounted || (d->copying && strchr("QFPBDEC", type) != NULL); /* the COPY may read it, or have failed */
+    switch (type) {
     case 'Q':
     case 'F':
         owe(d, false);
         d->batch = d->batch && d->copying; /* its ReadyForQuery is that of what was sent before it, too */
+        if (!d->copying && !d->swallowed && !d->unsure)
+            d->unsynced = false; /* a COPY's, which is over and good */
         break;
     case 'S':
+        d->skipping = false;
         if (d->copying) {
             d->swallowed = true;
             d->unsynced = d->unsynced || d->batch;
@@ -51,6 +86,9 @@ static void client_message(struct hf_dialogue *d)
     case 'D':
     case 'E':
     case 'C':
+        expect(d, d->pending);
+        d->batch = d->batch || !d->copying;
+        break;
     case 'H':
         d->batch = d->batch || !d->copying;
         break;
@@ -96,6 +134,21 @@ static bool is_wait_given_up(const uint8_t *p, size_t n)
            memmem(p, n, text2, sizeof text2 - 1) != NULL;
 }
 
+/* A Sync that was sent along with the COPY is swallowed by it, and another one is to come; unless it is the one behind the data. What else
+ * was sent along it may read, too. */
+static void copy_in(struct hf_dialogue *d)
+{
+    bool query = !is_due(d);
+
+    d->copying = !d->copied;
+    while (d->copying && d->pending > 0 && (d->syncs & 1) != 0) {
+        answered(d);
+        expect(d, 0); /* it is Execute's */
+        d->swallowed = d->unsynced = true;
+    }
+    d->uncounted = d->uncounted || d->copied || d->pending > query || (query && d->due != 0);
+}
+
 static void server_message(struct hf_dialogue *d)
 {
     d->last = (char)d->server.head[0];
@@ -107,17 +160,10 @@ static void server_message(struct hf_dialogue *d)
         if (d->pending == 0)
             d->unsynced = false; /* that one was not swallowed */
         answered(d);
+        d->uncounted = d->uncounted && (d->pending > 0 || d->batch);
         break;
     case 'G':
-        /* A Sync that was sent along with the COPY is swallowed by it, and another one is to come; unless it is the one behind the
-         * data. */
-        d->copying = !d->copied;
-        if (d->copied)
-            break;
-        while (d->pending > 0 && (d->syncs & 1) != 0) {
-            answered(d);
-            d->swallowed = d->unsynced = true;
-        }
+        copy_in(d);
         break;
     case 'K':
         if (d->kept >= 8 && d->kept <= 4 + HF_BACKEND_KEY_MAX && !d->key_known) {
@@ -144,9 +190,21 @@ static void server_message(struct hf_dialogue *d)
         d->copying = d->copied = false;
         d->unsure = d->unsure || d->swallowed; /* "COPY v FROM STDIN", a view, fails behind 'G', and with nothing read */
         d->swallowed = false;
+        if (is_due(d) && !d->uncounted && !d->unsure)
+            pass_over(d);
         break;
     case 'C':
         d->copying = d->swallowed = false;
+        d->due -= is_due(d);
+        break;
+    case '1':
+    case '2':
+    case '3':
+    case 'T':
+    case 'n':
+    case 'I':
+    case 's':
+        d->due -= is_due(d);
         break;
     default:
         break;
@@ -185,8 +243,8 @@ void hf_dialogue_settle(struct hf_dialogue *d, char status)
 {
     d->client = d->server = (struct hf_scan){0};
     d->pending = 0;
-    d->syncs = 0;
-    d->batch = d->copying = d->copied = d->fatal = d->leaving = d->left = false;
+    d->syncs = d->due = 0;
+    d->batch = d->uncounted = d->skipping = d->copying = d->copied = d->fatal = d->leaving = d->left = false;
     d->swallowed = d->unsynced = d->unsure = false;
     d->status = status;
     d->last = 'Z';

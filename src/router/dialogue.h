@@ -25,7 +25,10 @@ struct hf_dialogue {
     size_t kept;
     unsigned pending; /* answers (ReadyForQuery) that the server owes */
     uint64_t syncs;   /* bit i: the i-th pending one was asked for by Sync */
+    uint64_t due;     /* byte i: answers due to Parse, Bind, Describe, Execute and Close ahead of the i-th */
+    bool uncounted;   /* that is not certain: no Query is taken to be passed over, which errs towards busy */
     bool batch;       /* extended-protocol messages that no Sync, Query or FunctionCall has ended */
+    bool skipping;    /* the server has refused one of them, and passes over everything up to a Sync that is still to come */
     bool copying;     /* COPY FROM STDIN: Sync is ignored */
     bool swallowed;   /* one that was sent before the COPY is over: unless it fails before it has read that far */
     bool unsynced;    /* so another is to come, which ends it */

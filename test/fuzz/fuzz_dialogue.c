@@ -25,7 +25,8 @@ static void look(const struct hf_dialogue *d)
     MUST(d->client.broken || d->client.have <= 5);
     MUST(d->server.broken || d->server.left <= d->server.full);
     if (hf_dialogue_is_idle(d))
-        MUST(d->pending == 0 && d->server.have == 0 && d->client.have == 0 && d->started);
+        MUST(d->pending == 0 && !d->skipping && d->server.have == 0 && d->client.have == 0 && d->started);
+    MUST(!d->skipping || (d->batch && d->pending == 0 && !hf_dialogue_is_idle(d)));
     if (hf_dialogue_may_speak(d))
         MUST(d->server.have == 0 && !d->server.broken);
 }
@@ -34,7 +35,8 @@ static void same(const struct hf_dialogue *a, const struct hf_dialogue *b)
 {
     MUST(hf_dialogue_is_idle(a) == hf_dialogue_is_idle(b) &&
          hf_dialogue_may_speak(a) == hf_dialogue_may_speak(b));
-    MUST(a->pending == b->pending && a->syncs == b->syncs &&
+    MUST(a->pending == b->pending && a->syncs == b->syncs && a->due == b->due && a->skipping == b->skipping &&
+         a->uncounted == b->uncounted &&
          a->wait_cancelled == b->wait_cancelled);
     MUST(a->client.broken == b->client.broken && a->server.broken == b->server.broken);
     MUST(a->key_known == b->key_known && a->pid == b->pid && a->key_len == b->key_len &&

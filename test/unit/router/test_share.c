@@ -390,6 +390,63 @@ static void copy_fails(void **state)
     two_close(&t);
 }
 
+/* The second one has what the first had. */
+static void has_the_same(struct two *t)
+{
+    hear_text(t->f, t->server, 'Q', "SELECT 2");
+    say(t->server, 'C', "SELECT 1", 9);
+    say_ready(t->server, 'I');
+    hear_text(t->f, t->b, 'C', "SELECT 1");
+    hear_ready(t->f, t->b, 'I');
+}
+
+/* A Query that is passed over with the Parse in front of it is owed nothing, and keeps nobody's connection. */
+static void query_passed_over(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    parse(t.a, "p", "nonsense");
+    say(t.a, 'Q', "SELECT 1", 9);
+    for (const char *types = "PQ"; *types != '\0'; types++)
+        hear_type(t.f, t.server, *types);
+    say(t.server, 'E', "SERROR\0VERROR\0C42601\0Mno\0", 26);
+    hear_plain_error(t.f, t.a, "42601");
+    say(t.b, 'Q', "SELECT 2", 9);
+    RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 1);
+    say(t.a, 'S', "", 0);
+    hear_type(t.f, t.server, 'S');
+    hear_nothing(t.f, t.server, 30);
+    say_ready(t.server, 'I');
+    hear_ready(t.f, t.a, 'I');
+    has_the_same(&t);
+    two_close(&t);
+}
+
+/* Nor does one that has no other Sync than the one that its COPY has swallowed. */
+static void query_behind_a_copy(void **state)
+{
+    struct two t = two_open();
+
+    (void)state;
+    copy_begins(&t);
+    say(t.a, 'c', "", 0);
+    hear_type(t.f, t.server, 'c');
+    say(t.server, 'C', "COPY 0", 7);
+    hear_text(t.f, t.a, 'C', "COPY 0");
+    say(t.b, 'Q', "SELECT 2", 9);
+    RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 1);
+    hear_nothing(t.f, t.server, 30);
+    say(t.a, 'Q', "SELECT 1", 9);
+    hear_text(t.f, t.server, 'Q', "SELECT 1");
+    say(t.server, 'C', "SELECT 1", 9);
+    say_ready(t.server, 'I');
+    hear_text(t.f, t.a, 'C', "SELECT 1");
+    hear_ready(t.f, t.a, 'I');
+    has_the_same(&t);
+    two_close(&t);
+}
+
 /* A trigger of the login's has set something: DISCARD ALL does not give that back, so each logs in to one of its own. */
 static void set_by_login(void **state)
 {
@@ -643,7 +700,7 @@ int main(void)
         cmocka_unit_test(prepared),          cmocka_unit_test(unnamed),       cmocka_unit_test(pinned), cmocka_unit_test(let_in_and_silent), cmocka_unit_test(unnamed_of_others),
         cmocka_unit_test(unnamed_before_the_unreadable), cmocka_unit_test(unnamed_and_an_error),
         cmocka_unit_test(key_while_others_wait), cmocka_unit_test(piece_of_a_head),
-        cmocka_unit_test(copy_fails), cmocka_unit_test(copy_fails_early), cmocka_unit_test(set_by_login), cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
+        cmocka_unit_test(copy_fails), cmocka_unit_test(copy_fails_early), cmocka_unit_test(query_passed_over), cmocka_unit_test(query_behind_a_copy), cmocka_unit_test(set_by_login), cmocka_unit_test(asked_for_too_long), cmocka_unit_test(vanished),      cmocka_unit_test(prefix_goes_wrong),
         cmocka_unit_test(reset_goes_wrong),  cmocka_unit_test(another_stamp), 
         cmocka_unit_test(refused_by_postgresql), cmocka_unit_test(change_of_leader), cmocka_unit_test(storm)};
 

@@ -305,6 +305,228 @@ static void dialogue_without_sync(void **state)
     }
 }
 
+static void server_said(struct hf_dialogue *d, const char *types)
+{
+    for (; *types != '\0'; types++)
+        server(d, *types, *types == 'Z' ? "I" : "", *types == 'Z');
+}
+
+/* An error in what is in front of a Query: that is passed over with it, up to the Sync, and nothing is owed for it. */
+static void dialogue_passed_over(void **state)
+{
+    static const struct {
+        const char *says, *hears, *then, *last; /* idle with the last ReadyForQuery, and not before */
+    } cases[] = {
+        {"PQ", "E", "S", "Z"},
+        {"PQS", "E", "", "Z"},
+        {"P", "E", "QFHS", "Z"},
+        {"PBEQPBDES", "E", "", "Z"},
+        {"PBEQPBDES", "12CCZ12nE", "", "Z"},
+        {"PBDEQPBES", "12TCEZ12C", "", "Z"},
+        {"PBEQQS", "12CEZTCZ", "", "Z"},
+        {"CPQ", "3E", "CS", "Z"},
+        {"CHQ", "3E", "", "Z"},
+        {"QPBEQFQSQ", "CZ12EZ", "", "Z"},
+        {"SQPQS", "ZCZE", "", "Z"},
+        {"PBEQSPQS", "EZE", "", "Z"},
+        {"PBE", "12GE", "QS", "Z"}, /* a COPY */
+        {"QdcPQ", "GCZ1C", "", "Z"},
+    };
+    struct hf_dialogue d;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        log_in(&d);
+        client(&d, cases[i].says);
+        server_said(&d, cases[i].hears);
+        assert_false(hf_dialogue_is_idle(&d));
+        assert_true(hf_dialogue_owes(&d));
+        for (const char *then = cases[i].then; *then != '\0'; then++) {
+            client(&d, (char[]){*then, '\0'});
+            assert_false(hf_dialogue_is_idle(&d));
+            assert_true(hf_dialogue_owes(&d));
+        }
+        server_said(&d, cases[i].last);
+        assert_true(hf_dialogue_is_idle(&d));
+        assert_false(hf_dialogue_may_hear_more(&d));
+    }
+}
+
+/* Where that is not certain, it is busy. */
+static void dialogue_passed_over_perhaps(void **state)
+{
+    struct hf_dialogue d;
+
+    (void)state;
+    log_in(&d); /* more than are counted: which of them are Syncs is forgotten */
+    client(&d, "PQ");
+    for (int i = 0; i < 70; i++)
+        client(&d, "Q");
+    client(&d, "S");
+    server_said(&d, "EZ");
+    assert_false(hf_dialogue_is_idle(&d));
+    log_in(&d); /* a simple COPY has read what was sent along */
+    client(&d, "QPQQ");
+    server_said(&d, "GEZEZ");
+    assert_false(hf_dialogue_is_idle(&d));
+    server_said(&d, "Z");
+    assert_true(hf_dialogue_is_idle(&d));
+    log_in(&d); /* a COPY of a view: the Sync may have been swallowed */
+    client(&d, "PBES");
+    server_said(&d, "12G");
+    client(&d, "dcQ");
+    server_said(&d, "EZ");
+    assert_false(hf_dialogue_is_idle(&d));
+}
+
+/* A server that refuses what it likes, some messages behind its client; 'e' and 'q' are an Execute and a Query of a COPY. */
+struct refuser {
+    char asked[128], says[1024];
+    size_t n_asked, n_says;
+    bool skipping, copying, simple;
+    uint32_t seed;
+};
+
+static unsigned dice(struct refuser *r, unsigned n)
+{
+    r->seed = r->seed * 1103515245 + 12345;
+    return (r->seed >> 16) % n;
+}
+
+static void refuser_says(struct refuser *r, const char *types)
+{
+    for (; *types != '\0'; types++)
+        r->says[r->n_says++] = *types;
+}
+
+/* What it is about ends with an error, or well. */
+static void refuser_ends(struct refuser *r, bool good, bool simple)
+{
+    refuser_says(r, good ? "C" : "E");
+    refuser_says(r, simple ? "Z" : "");
+    r->skipping = !good && !simple;
+    r->copying = false;
+}
+
+static void refuser_copies(struct refuser *r, char type)
+{
+    if (type == 'S' || type == 'H' || (type == 'd' && dice(r, 4) != 0))
+        return;
+    refuser_ends(r, type == 'c', r->simple);
+}
+
+static void refuser_takes(struct refuser *r, char type)
+{
+    bool good = dice(r, 4) != 0;
+
+    if (r->copying) {
+        refuser_copies(r, type);
+    } else if (type == 'S') {
+        refuser_says(r, good || r->skipping ? "Z" : "EZ");
+        r->skipping = false;
+    } else if (r->skipping || strchr("Hdcf", type) != NULL) {
+        return;
+    } else if (type == 'C') {
+        refuser_says(r, "3");
+    } else if (strchr("Qq", type) != NULL || type == 'F' || !good) {
+        bool copies = type == 'q' && good;
+        refuser_says(r, type == 'Q' && good ? "TD" : copies ? "G" : "");
+        r->copying = r->simple = copies;
+        if (!copies || dice(r, 4) == 0)
+            refuser_ends(r, good && !copies, strchr("QqF", type) != NULL);
+    } else if (type == 'e') {
+        refuser_says(r, "G");
+        r->copying = true;
+        r->simple = false;
+        if (dice(r, 4) == 0) /* with nothing read */
+            refuser_ends(r, false, false);
+    } else {
+        refuser_says(r, type == 'P' ? "1" : type == 'B' ? "2" : type == 'D' ? "T" : "C");
+    }
+}
+
+/* What its client says next: of COPY's only what belongs there, once it has heard of it. */
+static char refuser_is_asked(struct refuser *r, const struct hf_dialogue *d, bool copies)
+{
+    bool waits = memchr(r->asked, 'e', r->n_asked) != NULL || memchr(r->asked, 'q', r->n_asked) != NULL ||
+                 memchr(r->says, 'G', r->n_says) != NULL;
+    const char *types = d->copying ? "dddcfSH" : waits ? "SH" : copies ? "PBDECHQFSeqdcf" : "PBDECHQFS";
+
+    return types[dice(r, (unsigned)strlen(types))];
+}
+
+static void refuser_is_heard(struct refuser *r, struct hf_dialogue *d)
+{
+    server_said(d, (char[]){r->says[0], '\0'});
+    memmove(r->says, r->says + 1, --r->n_says);
+}
+
+static void refuser_works(struct refuser *r)
+{
+    char type = r->asked[0];
+
+    memmove(r->asked, r->asked + 1, --r->n_asked);
+    refuser_takes(r, type);
+}
+
+/* Who has said something else than Flush, or what is passed over, is not idle before it is answered; and without COPY who has been
+ * answered is, unless there were too many to be counted. */
+static void dialogue_with_refuser(void **state)
+{
+    (void)state;
+    for (uint32_t seed = 1; seed <= 4000; seed++) {
+        struct refuser r = {.seed = seed};
+        bool copies = seed % 2 == 1, many = seed % 4 < 2;
+        struct hf_dialogue d;
+        log_in(&d);
+        for (unsigned i = 0; i < 300; i++) {
+            unsigned what = dice(&r, 3);
+            if (what == 0 && d.pending < (many ? 100 : 7) && r.n_asked < sizeof r.asked - 2) {
+                char type = refuser_is_asked(&r, &d, copies);
+                r.asked[r.n_asked++] = type;
+                client(&d, (char[]){type == 'e' ? 'E' : type == 'q' ? 'Q' : type, '\0'});
+            } else if (what == 1 && r.n_asked > 0) {
+                refuser_works(&r);
+            } else if (r.n_says > 0) {
+                refuser_is_heard(&r, &d);
+            }
+            if (hf_dialogue_is_idle(&d) && !hf_dialogue_may_hear_more(&d) &&
+                (r.n_says > 0 || r.copying || r.skipping || strcspn(r.asked, "PBDECQFSeq") < r.n_asked))
+                fail_msg("seed %u, step %u: idle", seed, i);
+        }
+        for (unsigned i = 0; i < 2 && !copies; i++)
+            r.asked[r.n_asked++] = 'S', client(&d, "S");
+        while (r.n_asked > 0 || r.n_says > 0) {
+            if (r.n_says > 0)
+                refuser_is_heard(&r, &d);
+            else
+                refuser_works(&r);
+        }
+        if (!copies && !many && !hf_dialogue_is_idle(&d))
+            fail_msg("seed %u: busy", seed);
+    }
+}
+
+/* A Query behind a COPY by the extended protocol, whose Sync was swallowed: no other is needed. */
+static void dialogue_copy_and_query(void **state)
+{
+    struct hf_dialogue d;
+
+    (void)state;
+    for (const char *last = "QF"; *last != '\0'; last++) {
+        log_in(&d);
+        client(&d, "PBES");
+        server_said(&d, "12G");
+        client(&d, "dc");
+        server_said(&d, "C");
+        assert_false(hf_dialogue_is_idle(&d));
+        client(&d, (char[]){*last, '\0'});
+        assert_false(hf_dialogue_is_idle(&d));
+        server_said(&d, "CZ");
+        assert_true(hf_dialogue_is_idle(&d));
+    }
+}
+
 static void dialogue_copy(void **state)
 {
     struct hf_dialogue d;
@@ -534,7 +756,8 @@ int main(void)
         cmocka_unit_test(startup_kinds),
         cmocka_unit_test(startup_values),     cmocka_unit_test(startup_refused),
         cmocka_unit_test(startup_read_only), cmocka_unit_test(startup_reads), cmocka_unit_test(fatal_layout),
-        cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_without_sync), cmocka_unit_test(dialogue_copy), cmocka_unit_test(dialogue_copy_fails),
+        cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_without_sync), cmocka_unit_test(dialogue_passed_over),
+        cmocka_unit_test(dialogue_passed_over_perhaps), cmocka_unit_test(dialogue_with_refuser), cmocka_unit_test(dialogue_copy_and_query), cmocka_unit_test(dialogue_copy), cmocka_unit_test(dialogue_copy_fails),
         cmocka_unit_test(dialogue_many),     cmocka_unit_test(dialogue_splits),
         cmocka_unit_test(dialogue_notices),  cmocka_unit_test(dialogue_hostile),
     };
