@@ -150,7 +150,8 @@ static void pass_on(struct hf_node *n, const struct hf_view *v, const struct hf_
     struct hf_msg on = *m;
 
     on.from = v->durable->self;
-    if (m->type == HF_MSG_MEMBER && m->id == m->from && v->leader != v->durable->self && hf_node_where(n, v->leader, name, addr))
+    if (m->type == HF_MSG_MEMBER && m->id == m->from && v->leader != 0 && v->leader != v->durable->self &&
+        hf_node_where(n, v->leader, name, addr))
         hf_peer_send(n->peer, name, addr, &on);
 }
 
