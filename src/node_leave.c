@@ -62,16 +62,6 @@ static void send_to(struct hf_node *n, const char *name, const char *addr, enum 
     hf_peer_send(n->peer, name, addr, &m);
 }
 
-static bool is_gone(const struct hf_cluster *c, hf_node_id id)
-{
-    if (id == 0 || id >= c->next_id || hf_cluster_member(c, id) != NULL)
-        return false;
-    for (unsigned i = 0; i < c->n_previous_voters; i++)
-        if (c->previous_voters[i] == id)
-            return false;
-    return true;
-}
-
 /* On the leader. A member that leads itself hands over first, and is asked again by whoever wants
  * it gone. */
 static void let_go(struct hf_node *n, const struct hf_view *v, hf_node_id id)
@@ -176,7 +166,7 @@ void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *fro
         pass_on(n, &v, m);
         return;
     }
-    if (is_gone(v.cluster, m->id)) {
+    if (hf_cluster_is_gone(v.cluster, m->id)) {
         const char *name = m->name[0] != '\0' ? m->name : from->name, *addr = hf_node_seed_addr(n, name);
         struct hf_msg left = {.type = HF_MSG_LEFT,
                               .from = v.durable->self,

@@ -35,6 +35,16 @@ const struct hf_member *hf_cluster_member(const struct hf_cluster *c, hf_node_id
     return NULL;
 }
 
+bool hf_cluster_is_gone(const struct hf_cluster *c, hf_node_id id)
+{
+    if (id == 0 || id >= c->next_id || hf_cluster_member(c, id) != NULL)
+        return false;
+    for (unsigned i = 0; i < c->n_previous_voters; i++)
+        if (c->previous_voters[i] == id)
+            return false;
+    return true;
+}
+
 const struct hf_member *hf_cluster_member_named(const struct hf_cluster *c, const char *name)
 {
     for (unsigned i = 0; i < c->n_members; i++)

@@ -95,6 +95,8 @@ bool hf_cluster_founded(const struct hf_cluster *c);
 bool hf_cluster_apply(struct hf_cluster *c, const struct hf_entry *e);
 
 const struct hf_member *hf_cluster_member(const struct hf_cluster *c, hf_node_id id);
+/* It was a member, and no majority that counts has it in it any more: its promises bind nobody (docs/safety.md, "A member that was removed"). */
+bool hf_cluster_is_gone(const struct hf_cluster *c, hf_node_id id);
 const struct hf_member *hf_cluster_member_named(const struct hf_cluster *c, const char *name);
 bool hf_cluster_is_voter(const struct hf_cluster *c, hf_node_id id);
 unsigned hf_cluster_voters(const struct hf_cluster *c, hf_node_id out[HF_MEMBERS_MAX]);

@@ -102,11 +102,18 @@ static const char *text_in(const uint8_t *p, size_t n)
     return memchr(end + 1, '\0', (size_t)(p + len - (end + 1))) != NULL ? (const char *)end + 1 : NULL;
 }
 
+/* NULL: there is none, or it is longer than that. The caller's to unref. */
+static struct hf_sql *sql_of(struct hf_session *s, const char *text, size_t most)
+{
+    size_t share = HF_SQL_SHARE_BYTES, len = text != NULL ? strlen(text) : 0;
+
+    return text != NULL && len <= most ? hf_sql_get(s->t->sql, &share, text, len, false) : NULL;
+}
+
 /* HF_SQL_BEGIN; HF_SQL_COMMIT or HF_SQL_ROLLBACK with no transaction after it; each alone. Else HF_SQL_QUERY. `text` may be NULL. */
 static enum hf_sql_kind kind_of(struct hf_session *s, const char *text)
 {
-    size_t share = HF_SQL_SHARE_BYTES, len = text != NULL ? strlen(text) : 0;
-    struct hf_sql *q = text != NULL && len <= HF_SQL_PARSE_MAX ? hf_sql_get(s->t->sql, &share, text, len, false) : NULL;
+    struct hf_sql *q = sql_of(s, text, HF_SQL_PARSE_MAX);
     const struct hf_sql_statement *one = q != NULL && hf_sql_count(q) == 1 ? hf_sql_statement(q, 0) : NULL;
     enum hf_sql_kind kind = HF_SQL_QUERY;
 
@@ -185,8 +192,7 @@ static size_t put_cancelled(uint8_t *out, size_t cap)
 /* Could what is behind this text be meant for a transaction that it begins? Of what came in pieces, or is not understood, nobody knows. */
 static bool may_begin(struct hf_session *s, const char *text)
 {
-    size_t share = HF_SQL_SHARE_BYTES, len = text != NULL ? strlen(text) : 0;
-    struct hf_sql *q = text != NULL && len <= HF_SQL_TEXT_MAX ? hf_sql_get(s->t->sql, &share, text, len, false) : NULL;
+    struct hf_sql *q = sql_of(s, text, HF_SQL_TEXT_MAX);
     bool yes = q == NULL || !hf_sql_is_understood(q);
 
     for (size_t i = 0; q != NULL && i < hf_sql_count(q); i++)

@@ -13,11 +13,15 @@ import lab as laboratory
 from schedule import FAULTS, MEMBERS, Event
 
 
-@pytest.fixture(scope="module")
-def lab_shared():
-    made = laboratory.Lab(seed=5)
+def shared(**how):
+    made = laboratory.Lab(**how)
     yield made
     made.destroy()
+
+
+@pytest.fixture(scope="module")
+def lab_shared():
+    yield from shared(seed=5)
 
 
 @pytest.fixture
@@ -166,9 +170,7 @@ def test_who_was_scaled_away_comes_back(lab, asked):
 
 @pytest.fixture(scope="module")
 def scaled_shared():
-    made = laboratory.Lab(seed=8, founders=1)
-    yield made
-    made.destroy()
+    yield from shared(seed=8, founders=1)
 
 
 @pytest.fixture

@@ -100,13 +100,18 @@ def count(pod):
         return cursor.fetchone()[0]
 
 
-@pytest.mark.limit(300)
-def test_the_only_founder_comes_back_empty(stateful):
-    """HOLDFAST_REPLICAS says 1, since it did at the beginning: demo-0 with a new volume must not found another cluster."""
+def founded_alone(stateful):
     s = stateful(replicas=1)
     s.found()
     with s.pods[0].connect() as c, c.cursor() as cursor:
         cursor.execute("CREATE TABLE t AS SELECT 1 AS n")
+    return s
+
+
+@pytest.mark.limit(300)
+def test_the_only_founder_comes_back_empty(stateful):
+    """HOLDFAST_REPLICAS says 1, since it did at the beginning: demo-0 with a new volume must not found another cluster."""
+    s = founded_alone(stateful)
     s.start(1, 2)
     s.wait_streaming(3)
     s.replace(0, grace=0, volume=True)
@@ -129,10 +134,7 @@ def test_the_only_founder_comes_back_empty(stateful):
 @pytest.mark.limit(300)
 def test_a_dns_that_comes_back_half_way_is_no_proof(stateful):
     """The name that is right times out, and when the DNS is back the resolver asks for a name that nobody has."""
-    s = stateful(replicas=1)
-    s.found()
-    with s.pods[0].connect() as c, c.cursor() as cursor:
-        cursor.execute("CREATE TABLE t AS SELECT 1 AS n")
+    s = founded_alone(stateful)
     s.start(1)
     s.wait_streaming(2)
     s.delete(0, grace=0, volume=True)

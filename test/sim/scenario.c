@@ -74,16 +74,8 @@ static bool is_gone(hf_node_id id)
 {
     for (unsigned i = 0; i < W->n_nodes; i++) {
         const struct node *o = &W->nodes[i];
-        const struct hf_cluster *c;
-        if (!o->up || o->decide == NULL || !host_passes(o, o->gate_epoch))
-            continue;
-        c = hf_decide_view(o->decide).cluster;
-        if (id >= c->next_id || hf_cluster_member(c, id) != NULL)
-            return false;
-        for (unsigned k = 0; k < c->n_previous_voters; k++)
-            if (c->previous_voters[k] == id)
-                return false;
-        return true;
+        if (o->up && o->decide != NULL && host_passes(o, o->gate_epoch))
+            return hf_cluster_is_gone(hf_decide_view(o->decide).cluster, id);
     }
     return false;
 }

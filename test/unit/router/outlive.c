@@ -26,6 +26,12 @@ void done(struct fixture *f, int fd, int server, const char *sql, const char *ta
     hear_ready(f, fd, status);
 }
 
+void hear_types(struct fixture *f, int fd, const char *types)
+{
+    for (; *types != '\0'; types++)
+        assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), *types);
+}
+
 void hear_plain_error(struct fixture *f, int fd, const char *sqlstate)
 {
     char body[1024] = {0};

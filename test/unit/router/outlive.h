@@ -8,6 +8,8 @@ struct fixture *follow(unsigned hold_ms);
 void ask(struct fixture *f, int fd, int server, const char *sql);
 /* Asked and answered. */
 void done(struct fixture *f, int fd, int server, const char *sql, const char *tag, char status);
+/* One message after the other, whatever is in them. */
+void hear_types(struct fixture *f, int fd, const char *types);
 void hear_plain_error(struct fixture *f, int fd, const char *sqlstate);
 void lose(struct fixture *f, int server);
 /* The new server's side, up to the first ReadyForQuery. */

@@ -354,13 +354,11 @@ static void copy_begins(struct two *t)
     parse(t->a, "", "COPY t FROM STDIN");
     bind_execute(t->a, "");
     say(t->a, 'S', "", 0);
-    for (const char *types = "PBES"; *types != '\0'; types++)
-        hear_type(t->f, t->server, *types);
+    hear_types(t->f, t->server, "PBES");
     say(t->server, '1', "", 0);
     say(t->server, '2', "", 0);
     say(t->server, 'G', "\0\0\0", 3);
-    for (const char *types = "12G"; *types != '\0'; types++)
-        hear_type(t->f, t->a, *types);
+    hear_types(t->f, t->a, "12G");
 }
 
 /* A COPY by the extended protocol: from its failure to its Sync the server passes over whatever it is sent. Whether it has swallowed the
@@ -408,8 +406,7 @@ static void query_passed_over(void **state)
     (void)state;
     parse(t.a, "p", "nonsense");
     say(t.a, 'Q', "SELECT 1", 9);
-    for (const char *types = "PQ"; *types != '\0'; types++)
-        hear_type(t.f, t.server, *types);
+    hear_types(t.f, t.server, "PQ");
     say(t.server, 'E', "SERROR\0VERROR\0C42601\0Mno\0", 26);
     hear_plain_error(t.f, t.a, "42601");
     say(t.b, 'Q', "SELECT 2", 9);

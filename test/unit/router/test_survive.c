@@ -350,14 +350,12 @@ static void query_in_a_batch(void **state)
         say(fd, 'Q', saves, sizeof saves);
         say_run(fd, "INSERT INTO t VALUES (1)");
         say(fd, 'S', "", 0);
-        for (const char *types = "PBEQPBES"; *types != '\0'; types++)
-            assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), *types);
+        hear_types(f, server, "PBEQPBES");
         if (answered == 1) {
             say(server, '1', "", 0);
             say(server, '2', "", 0);
             say(server, 'C', "BEGIN", 6);
-            for (const char *types = "12C"; *types != '\0'; types++)
-                assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), *types);
+            hear_types(f, fd, "12C");
         }
         lose(f, server);
         for (unsigned i = 0; i <= answered; i++) {
@@ -372,8 +370,7 @@ static void query_in_a_batch(void **state)
     /* A COMMIT that the server may have done; and up to the Sync nothing counts. */
     say_run(fd, "INSERT INTO t VALUES (1)");
     say(fd, 'Q', commits, sizeof commits);
-    for (const char *types = "PBEQ"; *types != '\0'; types++)
-        assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), *types);
+    hear_types(f, server, "PBEQ");
     lose(f, server);
     hear_plain_error(f, fd, "08007");
     server = again(f, ++epoch);
@@ -386,13 +383,11 @@ static void query_in_a_batch(void **state)
     done(f, fd, server, "SELECT 2", "SELECT 1", 'I');
     /* All is answered: to its client the error is the Query's. */
     say_run(fd, "SELECT 1");
-    for (const char *types = "PBE"; *types != '\0'; types++)
-        assert_int_equal(hear(f, server, PATIENCE_MS, NULL, 0), *types);
+    hear_types(f, server, "PBE");
     say(server, '1', "", 0);
     say(server, '2', "", 0);
     say(server, 'C', "SELECT 1", 9);
-    for (const char *types = "12C"; *types != '\0'; types++)
-        assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), *types);
+    hear_types(f, fd, "12C");
     lose(f, server);
     hear_plain_error(f, fd, "40001");
     server = again(f, ++epoch);
