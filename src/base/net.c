@@ -11,7 +11,7 @@
 
 #include "base/number.h"
 
-enum { BACKLOG = 256, USER_TIMEOUT_MS = 5000 };
+enum { BACKLOG = 256, DEAD_MS = 20000, UNANSWERED = 3 };
 
 int hf_net_split(const char *addr, char *host, size_t host_cap, char *port, size_t port_cap,
                  struct hf_error *err)
@@ -65,7 +65,7 @@ int hf_net_resolve(const char *addr, struct sockaddr_storage *out, socklen_t *le
 
 void hf_net_tcp_options(int fd)
 {
-    int one = 1, idle = 10, interval = 5, count = 3, timeout = USER_TIMEOUT_MS;
+    int one = 1, idle = 10, interval = 5, count = 3;
 
     /* Best effort: on a Unix socket none of them exists. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -73,7 +73,15 @@ void hf_net_tcp_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+}
+
+bool hf_net_is_dead(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_last_ack_recv >= DEAD_MS &&
+           info.tcpi_retransmits + info.tcpi_probes >= UNANSWERED;
 }
 
 int hf_net_connect(const struct sockaddr *sa, socklen_t len, struct hf_error *err)

@@ -129,16 +129,26 @@ bool hf_conn_tls_wait(struct conn *c, int rv)
 
 /* -- the steps -------------------------------------------------------------------------------------------- */
 
-/* TCP_USER_TIMEOUT ends a connection whose other end has vanished, but just as well one whose reader has no room
- * for that long (the kernel's tcp_probe_timer): a client that looks at its first rows, a copy that waits for a
- * disk. Messages and Raft are always read: what is on its way when a partition begins is sent again ever more seldom,
- * and an election after its end would wait for that; a new connection is quicker. The others end by keepalive, by
- * PostgreSQL's own timeouts, or with their epoch. */
-static void set_patience(const struct conn *c)
+static void look_cb(uv_timer_t *timer)
 {
-    int ms = c->purpose == HF_PURPOSE_CONTROL || c->purpose == HF_PURPOSE_RAFT ? MESSAGES_MS : 0;
+    struct conn *c = timer->data;
 
-    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+    if (hf_net_is_dead(c->fd))
+        timeout_cb(timer);
+}
+
+/* How a node is found that vanishes while something is on its way to it. Messages and Raft are always read, so TCP_USER_TIMEOUT
+ * may end them: what is on its way when a partition begins is sent again ever more seldom, and an election after its end
+ * would wait for that; a new connection is quicker. Who reads the others may take his time (hf_net_is_dead); a session of a node
+ * that is gone must not keep its locks for TCP's quarter of an hour. For WAL there is PostgreSQL's wal_sender_timeout. */
+static void set_patience(struct conn *c)
+{
+    int ms = MESSAGES_MS;
+
+    if (c->purpose == HF_PURPOSE_CONTROL || c->purpose == HF_PURPOSE_RAFT)
+        (void)setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+    else if (c->purpose == HF_PURPOSE_SQL || c->purpose == HF_PURPOSE_COPY)
+        (void)uv_timer_start(&c->timer, look_cb, HF_NET_LOOK_MS, HF_NET_LOOK_MS);
 }
 
 static void set_open(struct conn *c)

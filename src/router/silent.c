@@ -3,6 +3,7 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
+#include "base/net.h"
 #include "router/share_private.h"
 
 enum {
@@ -17,15 +18,16 @@ static uint64_t now_ms(const struct hf_thread *t)
     return uv_now(&t->loop);
 }
 
-/* 0: there is no bound. */
 static unsigned tick_ms(const struct hf_router *r)
 {
     unsigned least = r->idle_ms;
 
     if (r->stalled_ms != 0 && (least == 0 || r->stalled_ms < least))
         least = r->stalled_ms;
-    if (least == 0 || least / TICKS > TICK_MS)
-        return least == 0 ? 0 : TICK_MS;
+    if (least == 0)
+        return HF_NET_LOOK_MS;
+    if (least / TICKS > TICK_MS)
+        return TICK_MS;
     return least / TICKS > TICK_MIN_MS ? least / TICKS : TICK_MIN_MS;
 }
 
@@ -154,7 +156,7 @@ static void stop(struct hf_thread *t)
     (void)uv_timer_stop(&t->silence.timer);
 }
 
-static void walk(struct hf_thread *t, bool pressed)
+static void walk(struct hf_thread *t, bool pressed, bool look)
 {
     unsigned idle_ms = t->r->idle_ms;
     uint64_t due = idle_ms != 0 ? now_ms(t) + idle_ms : UINT64_MAX;
@@ -165,7 +167,9 @@ static void walk(struct hf_thread *t, bool pressed)
         if (s->from_tunnel)
             continue;
         any = true;
-        if (pressed && is_stalled(s))
+        if (look && hf_net_is_dead(s->front->fd))
+            hf_session_lose(s, "its client, or what leads there, has not confirmed for twenty seconds what it was sent");
+        else if (pressed && is_stalled(s))
             end_stalled(s);
         else if (idle_ms == 0 || !is_idle(s))
             continue;
@@ -182,24 +186,28 @@ static void walk(struct hf_thread *t, bool pressed)
 static void timer_cb(uv_timer_t *timer)
 {
     struct hf_thread *t = timer->data;
-    bool pressed = is_pressed(t), late;
+    bool pressed = is_pressed(t), late, look;
 
     uv_update_time(&t->loop);
     late = now_ms(t) - t->silence.tick_ms > (uint64_t)LATE * tick_ms(t->r);
     t->silence.tick += late ? 2 : 1; /* what was seen before that does not count */
     t->silence.tick_ms = now_ms(t);
-    if (pressed || t->sessions == NULL || now_ms(t) >= t->silence.idle_due_ms)
-        walk(t, pressed);
+    look = now_ms(t) >= t->silence.look_due_ms;
+    if (look)
+        t->silence.look_due_ms = now_ms(t) + HF_NET_LOOK_MS;
+    if (pressed || look || t->sessions == NULL || now_ms(t) >= t->silence.idle_due_ms)
+        walk(t, pressed, look);
 }
 
 void hf_silent_watch(struct hf_thread *t)
 {
     unsigned ms = tick_ms(t->r);
 
-    if (t->silence.running || t->stopping || ms == 0)
+    if (t->silence.running || t->stopping)
         return;
     t->silence.running = true;
     t->silence.tick_ms = now_ms(t);
+    t->silence.look_due_ms = now_ms(t) + HF_NET_LOOK_MS;
     t->silence.idle_due_ms = t->r->idle_ms != 0 ? now_ms(t) + t->r->idle_ms : UINT64_MAX;
     (void)uv_timer_start(&t->silence.timer, timer_cb, ms, ms);
 }

@@ -1,4 +1,5 @@
-/* Clients that fall silent, at the front alone, where they are connected. Two bounds (router.h), looked after by one timer for each thread:
+/* Clients that fall silent, at the front alone, where they are connected. What is looked after by one timer for each thread, two of it by bounds
+ * (router.h):
  *
  *   - *Stalled*: a session has a server connection that it shares (share.h), and its server waits for its client, which has stopped in the
  *     middle of a message, or does not take what it has been answered. While others wait in line for a connection of that pool this is so for
@@ -6,9 +7,10 @@
  *     Not in COPY FROM, where a client may have nothing to say; and an open transaction is no stall (PostgreSQL's idle_in_transaction_session_timeout).
  *   - *Idle*: outside of a transaction, with nothing asked that is not answered, for `idle_ms`, with a server connection or without: ended.
  *     Not who listens, if the guard tells.
+ *   - *Dead*: its host, or the way there, has vanished with something sent to it (hf_net_is_dead): ended, with what its transaction has locked.
  *
- * The timer looks at the clock, and not at sessions, unless somebody has waited for a connection since it did so last, or somebody may have been
- * idle for too long. Private to src/router. */
+ * Between two looks at the dead the timer looks at the clock, and not at sessions, unless somebody has waited for a connection since it did so last,
+ * or somebody may have been idle for too long. Private to src/router. */
 #ifndef HF_ROUTER_SILENT_H
 #define HF_ROUTER_SILENT_H
 
@@ -37,6 +39,7 @@ struct hf_silence {
     bool running;
     unsigned tick;
     uint64_t tick_ms;     /* when it was */
+    uint64_t look_due_ms; /* at the dead */
     uint64_t idle_due_ms; /* nobody has been idle for too long before that */
     uint64_t waits;       /* for connections, until then */
 };

@@ -203,6 +203,31 @@ def test_idle_sessions():
             conn.close()
 
 
+def test_who_takes_his_time_is_not_cut_off(cluster):
+    """A pipe that is full for some seconds, behind a copy for example, is no dead client."""
+    rows = 50000  # more than the sockets between hold
+
+    class Pipe:
+        taken = 0
+
+        def write(self, data):
+            if not self.taken:
+                time.sleep(9)
+            self.taken += len(data)
+
+    def copy(node, pipe):
+        with cluster.connect(node) as conn, conn.cursor() as cur:
+            cur.copy_expert(f"COPY (SELECT repeat('x', 999) FROM generate_series(1, {rows})) TO STDOUT", pipe)
+
+    pipes = {node: Pipe() for node in cluster.names()}
+    threads = [threading.Thread(target=copy, args=each) for each in pipes.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {pipe.taken for pipe in pipes.values()} == {1000 * rows}
+
+
 def test_metrics(cluster):
     out = 'holdfast_client_bytes_total{direction="out"}'
     follower = cluster.followers()[0]
