@@ -119,8 +119,10 @@ static int spawn(struct hf_child *c, struct hf_error *err)
      * leads a process group that holds the node and nothing else. */
     uv_process_options_t o = {.file = "/proc/self/exe", .args = a.v, .cwd = dir, .exit_cb = exited,
                               .flags = UV_PROCESS_DETACHED, .stdio = io, .stdio_count = 3};
-    int fd, rv;
+    int fd, rv = hf_local_make_node(l, c->ordinal, err); /* its directory, or its disk, may have been lost */
 
+    if (rv != 0)
+        return rv;
     make_args(c, &a);
     hf_local_node_path(l, c->ordinal, "", dir);
     hf_local_node_path(l, c->ordinal, "log/node.log", log);

@@ -394,13 +394,18 @@ def test_killed_in_the_middle_of_a_promotion(cluster):
             cluster.heal()
 
 
+def lose_directory(cluster, node):
+    """Certificates and logs, too."""
+    shutil.rmtree(cluster.path(node))
+
+
 def test_lost_volume_twice_in_a_row(cluster):
     node = cluster.followers()[0]
     ids = set()
-    for _ in range(2):
+    for lose in (lose_volume, lose_directory):
         ids.add(durable(cluster, node)["id"])
         cluster.kill_down(node)
-        lose_volume(cluster, node)
+        lose(cluster, node)
         cluster.start(node)
         cluster.wait_healthy(60)
     ids.add(durable(cluster, node)["id"])
