@@ -294,7 +294,7 @@ static bool settle(struct hf_session *s)
 /* Nothing was under way. */
 static void leave(struct hf_session *s)
 {
-    hf_dialogue_settle(&s->dialogue, 'I');
+    hf_dialogue_settle(&s->dialogue, s->survive->filter == HF_FILTER_TELL ? 'T' : 'I'); /* what it lost before, its client is yet to be told */
     if (!hf_holds_may_survive(s->holds)) {
         refuse(s, HF_DOING_NOTHING, pinned_by(s));
         return;

@@ -334,6 +334,41 @@ static void say_run(int fd, const char *sql)
     say(fd, 'E', "\0\0\0\0\0", 5);
 }
 
+/* A lost transaction's client has not been told yet when its next server is left without a loss: it still believes to be inside. */
+static void left_before_it_is_told(void **state)
+{
+    struct fixture *f = follow(0);
+    int fd, leader;
+
+    (void)state;
+    fd = tunnel_open(f, &leader);
+    done(f, fd, leader, "BEGIN", "BEGIN", 'T');
+    close(leader);
+    run_until(f, &f->dials, 2);
+    leader = tunnel_log_in(f);
+    RUN_UNTIL(f, hf_router_counts(f->r).moved == 1);
+    say_taken(leader, world.said);
+    close(leader);
+    run_until(f, &f->dials, 3);
+    leader = tunnel_log_in(f);
+    for (unsigned i = 0; i < 2; i++) {
+        say_run(fd, "INSERT INTO t VALUES (1)");
+        say(fd, 'S', "", 0);
+    }
+    hear_plain_error(f, fd, "40001");
+    hear_ready(f, fd, 'E');
+    spoil(f, leader);
+    hear_types(f, leader, "PBES");
+    say(leader, 'E', "SERROR\0VERROR\0C25P02\0Mno\0", 26);
+    say_ready(leader, 'E');
+    hear_plain_error(f, fd, "25P02");
+    hear_ready(f, fd, 'E');
+    counted(f, 2, 1, 0);
+    close(fd);
+    close(leader);
+    fixture_close(f);
+}
+
 /* pgjdbc's autosave, in one go: of what is not answered, what the server has not refused on its own is passed over with the first. */
 static void query_in_a_batch(void **state)
 {
@@ -998,6 +1033,7 @@ int main(void)
         cmocka_unit_test(guarded_again), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
         cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others), cmocka_unit_test(query_without_sync),
         cmocka_unit_test(query_without_sync_is_lost), cmocka_unit_test(refused_before_a_query), cmocka_unit_test(query_in_a_batch),
+        cmocka_unit_test(left_before_it_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
