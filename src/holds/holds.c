@@ -451,7 +451,7 @@ static bool is_refusable(enum hf_op_kind kind)
 
 struct hf_owed hf_holds_owed(const struct hf_holds *h)
 {
-    struct hf_owed owed = {.failed = h->failed, .batch = h->batch && !h->over};
+    struct hf_owed owed = {.failed = h->failed, .batch = h->batch && !h->over, .answered = h->n == 0};
     bool refusable = false; /* such a one is under way, and takes a Query behind it along */
 
     for (uint32_t i = 0; i < h->n; i++) {

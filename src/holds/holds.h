@@ -108,6 +108,7 @@ struct hf_owed {
     unsigned ready; /* ReadyForQuery */
     bool batch;     /* behind those, messages without their Sync; also a Query, which is passed over with what is in front of it */
     bool certain;   /* those that are not answered are Close and Flush alone, which PostgreSQL does not refuse: an error is the next Query's */
+    bool answered;  /* nothing of that is under way: its client need not be waiting before it says more */
     bool failed;    /* the first of all this has had its ErrorResponse */
 };
 struct hf_owed hf_holds_owed(const struct hf_holds *h);

@@ -164,7 +164,8 @@ static bool may_speak(const struct hf_session *s)
 /* It is the answer to something that was asked: was that done? */
 static bool is_unknown(const struct hf_session *s)
 {
-    return s->state == HF_SESSION_PIPE && s->dialogue.started && !hf_survive_is_moving(s) && hf_dialogue_owes(&s->dialogue);
+    return hf_survive_is_unknown(s) ||
+           (s->state == HF_SESSION_PIPE && s->dialogue.started && !hf_survive_is_moving(s) && hf_dialogue_owes(&s->dialogue));
 }
 
 void hf_session_refuse(struct hf_session *s, const char *sqlstate, const char *text, const char *hint)
@@ -190,6 +191,8 @@ void hf_session_end_with(struct hf_session *s, const char *sqlstate, const char 
 {
     uint8_t out[1024];
 
+    if (hf_survive_is_unknown(s))
+        sqlstate = "08007";
     log_end(s, told_by(sqlstate), text, detail);
     end_saying(s, out, hf_wire_error(out, sizeof out, "FATAL", sqlstate, text, detail, hint));
 }

@@ -61,6 +61,11 @@ uint32_t hf_survive_pid(const struct hf_session *s)
     return s->survive != NULL ? s->survive->secret.pid : 0;
 }
 
+bool hf_survive_is_unknown(const struct hf_session *s)
+{
+    return s->survive != NULL && s->survive->untold == HF_DOING_COMMIT;
+}
+
 /* -- what goes by ------------------------------------------------------------------------------ */
 
 /* Nothing that a gate has taken is of use any more once it is answered. */

@@ -9,6 +9,8 @@
  *     refuses everything until the client ends it. A client that was idle in its transaction is told at its next statement: not
  *     before, since nothing was asked. If that is a COMMIT, or a ROLLBACK, the transaction is over with our answer, as drivers
  *     take it.
+ *   - A client that has an answer to all that it has sent, and no Sync behind it yet, waits for nothing: its error comes before what its
+ *     next message is answered with (Flush is none), and what it sends is skipped up to the Sync, or to a Query right behind that.
  *   - Otherwise it ends with 57P01, and a word about what pinned it.
  *
  * survive.c is the loss, survive_client.c what the client hears of it, survive_again.c the new server. Private to src/router. */
@@ -51,6 +53,8 @@ int hf_survive_hear(struct hf_session *s, const uint8_t *p, size_t n);
 /* It is to be tried on another connection. */
 void hf_survive_restart(struct hf_session *s);
 
+/* Its client is yet to hear that nobody knows what was done. */
+bool hf_survive_is_unknown(const struct hf_session *s);
 uint32_t hf_survive_pid(const struct hf_session *s); /* of its present backend, if it has moved; else 0 */
 
 #endif

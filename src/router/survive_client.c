@@ -48,9 +48,24 @@ bool hf_survive_answer_owed(struct hf_session *s, const struct hf_owed *owed, en
         if (!hf_survive_tell(s, out, n))
             return false;
     }
-    if (owed->batch && !(owed->failed && owed->ready == 0) && !hf_survive_tell(s, out, put_error(s, out, sizeof out, doing)))
-        return false;
-    return true;
+    if (!owed->batch || (owed->failed && owed->ready == 0))
+        return true;
+    if (owed->answered) {
+        s->survive->untold = doing == HF_DOING_COMMIT ? doing : HF_DOING_TRANSACTION;
+        return true;
+    }
+    return hf_survive_tell(s, out, put_error(s, out, sizeof out, doing));
+}
+
+/* What was put away, now that its client says something. False: it does not take it. */
+static bool tell_put_away(struct hf_session *s)
+{
+    struct hf_survive *v = s->survive;
+    enum hf_doing doing = v->untold;
+    uint8_t out[512];
+
+    v->untold = HF_DOING_NOTHING;
+    return doing == HF_DOING_NOTHING || hf_survive_tell(s, out, put_error(s, out, sizeof out, doing));
 }
 
 /* -- the client, before it is told, and up to its Sync ------------------------------------------- */
@@ -261,7 +276,7 @@ static bool filter_message(struct hf_session *s, char type, const char *text, bo
     if (type == 'P')
         believe(s, text);
     if (v->filter == HF_FILTER_SKIP)
-        return !ends_skipping(v, type) || end_skipping(s, type, text);
+        return (type == 'H' || tell_put_away(s)) && (!ends_skipping(v, type) || end_skipping(s, type, text));
     if (type == 'S')
         return hf_survive_tell(s, out, put_ready(out, 'T'));
     if (type == 'Q' || type == 'F')

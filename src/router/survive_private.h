@@ -28,6 +28,8 @@ struct hf_survive {
     enum hf_filter filter; /* what becomes of the client's next messages */
     bool certain;          /* FILTER_SKIP, FILTER_CANCELLED: only Close and Flush have been skipped, which PostgreSQL does not refuse: to its client,
                             * the error is that of a Query behind them, so that ends the skipping as Sync does */
+    enum hf_doing untold;  /* FILTER_SKIP: the error that its client, which has an answer to all that it has sent, is told when it says more; NOTHING: none.
+                            * Some drivers take one that comes by itself for a notice, or for the end of what they have not begun */
     bool inside;           /* FILTER_SKIP: a transaction, if the client is believed to be there after what is skipped;
                             * FILTER_CANCEL, FILTER_CANCELLED: if it may have begun one with what was cancelled */
     bool spoiling;         /* the new server is brought into a failed transaction, while the client waits */
@@ -59,7 +61,7 @@ bool hf_survive_tell(struct hf_session *s, const uint8_t *p, size_t n);
 /* "BEGIN", and an error in it. Returns the length, at most HF_SURVIVE_SPOIL_MAX. */
 enum { HF_SURVIVE_SPOIL_MAX = 256 };
 size_t hf_survive_put_spoil(uint8_t *out);
-/* Everything that is owed is answered. False: the client does not take it. */
+/* Everything that is owed is answered, or its answer is put away (`untold`). False: the client does not take it. */
 bool hf_survive_answer_owed(struct hf_session *s, const struct hf_owed *owed, enum hf_doing doing, char status);
 
 #endif

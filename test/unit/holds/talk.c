@@ -343,7 +343,8 @@ static bool is_owed(const struct hf_holds *h, const char *what)
     struct hf_owed o = hf_holds_owed(h);
     char is[32];
 
-    (void)snprintf(is, sizeof is, "%u%s%s%s%s", o.ready, o.batch ? "b" : "", o.batch && o.certain ? "c" : "", o.failed ? "f" : "", hf_holds_stays_inside(h) ? "i" : "");
+    (void)snprintf(is, sizeof is, "%u%s%s%s%s%s", o.ready, o.batch ? "b" : "", o.batch && o.certain ? "c" : "", o.batch && o.answered && !o.failed ? "a" : "",
+                   o.failed ? "f" : "", hf_holds_stays_inside(h) ? "i" : "");
     return strcmp(is, what) == 0;
 }
 

@@ -14,7 +14,7 @@
  *   < held WHAT            the guard's word
  *   = NAME                 what pins it, as hf_hold_name() has it, or free
  *   ? nothing|read|transaction|commit   what is under way
- *   # 2bcfi              what is owed: how often ReadyForQuery, and a batch, of Close and Flush alone, the first one failed; may stay inside
+ *   # 2bcafi              what is owed: how often ReadyForQuery, and a batch, of Close and Flush alone, all answered, the first one failed; may stay inside
  *   @ STEP                 what makes it again: one line for each step, "@" alone if there is none */
 #ifndef HF_TEST_HOLDS_TALK_H
 #define HF_TEST_HOLDS_TALK_H

@@ -97,7 +97,7 @@ static void owed(void **state)
                     "# 0\n"
                     "= free\n"
                     "> H\n"
-                    "# 0bc\n"
+                    "# 0bca\n"
                     "> F\n"
                     "# 1\n"
                     "< V\n"
@@ -154,7 +154,7 @@ static void owed(void **state)
     talk_all("> P - BEGIN\n" /* about to be run */
                     "# 0bi\n"
                     "< 1\n"
-                    "# 0bci\n"
+                    "# 0bcai\n"
                     "> S\n"
                     "# 1\n");
     talk_all("> run BEGIN\n"
@@ -684,7 +684,7 @@ static void copy_swallows_sync(void **state)
                     "< C COPY 1\n" /* it is committed by the Sync */
                     "= statement\n"
                     "? commit\n"
-                    "# 0bc\n"
+                    "# 0bca\n"
                     "> S\n"
                     "? commit\n"
                     "< Z I\n"

@@ -282,9 +282,13 @@ static void query_without_sync_is_lost(void **state)
             assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), '3');
         }
         lose(f, server);
-        hear_plain_error(f, fd, "40001");
+        if (answered == 0)
+            hear_plain_error(f, fd, "40001");
+        hear_nothing(f, fd, 20);
         server = again(f, ++epoch);
         say(fd, 'Q', "INSERT INTO t VALUES (1)", 25);
+        if (answered == 1) /* it waited for nothing before */
+            hear_plain_error(f, fd, "40001");
         hear_ready(f, fd, 'I');
         hear_nothing(f, server, 50);
         done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
@@ -369,6 +373,97 @@ static void left_before_it_is_told(void **state)
     fixture_close(f);
 }
 
+/* All is answered, and no Sync has come: its client waits for nothing, and hears the error when it says more, once. */
+static void answered_without_sync(void **state)
+{
+    static const char insert[] = "INSERT INTO t VALUES (1)";
+    static const struct {
+        const char *batch, *tag, *sqlstate;
+        const char *first; /* what comes next: its error comes before the rest is said */
+        unsigned losses;
+        bool inside;
+    } cases[] = {{"SELECT 1", "SELECT 1", "40001", "BES", 1, false}, {"SELECT 1", "SELECT 1", "40001", "S", 1, false}, {"SELECT 1", "SELECT 1", "40001", "Q", 1, false},
+                 {"SELECT 1", "SELECT 1", "40001", "HQ", 2, false}, {insert, "INSERT 0 1", "08007", "BES", 2, false},
+                 {insert, "INSERT 0 1", "08007", "S", 1, false}, {insert, "INSERT 0 1", "08007", "CQ", 2, false},
+                 {insert, "INSERT 0 1", "40001", "BQS", 1, true}, {insert, "INSERT 0 1", "40001", "Q", 2, true}};
+    struct fixture *f = follow(0);
+    unsigned moved = 0;
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (cases[i].inside)
+            done(f, fd, server, "BEGIN", "BEGIN", 'T');
+        say_run(fd, cases[i].batch);
+        say(fd, 'H', "", 0);
+        hear_types(f, server, "PBEH");
+        say(server, '1', "", 0);
+        say(server, '2', "", 0);
+        say(server, 'C', cases[i].tag, strlen(cases[i].tag) + 1);
+        hear_types(f, fd, "12C");
+        for (unsigned k = 0; k < cases[i].losses; k++) {
+            lose(f, server);
+            hear_nothing(f, fd, 20);
+            server = again(f, ++moved + 1);
+            if (cases[i].inside)
+                spoil(f, server);
+            RUN_UNTIL(f, hf_router_counts(f->r).moved == moved);
+        }
+        for (const char *p = cases[i].first; *p != '\0'; p++) {
+            if (*p == 'C')
+                say(fd, *p, "Sq", 3);
+            else
+                say(fd, *p, *p == 'Q' ? "SELECT 1" : "\0\0\0\0\0\0\0\0", *p == 'Q' ? 9 : *p == 'B' ? 8 : *p == 'E' ? 5 : 0);
+            if (*p == 'H')
+                hear_nothing(f, fd, 20);
+            else if (p == cases[i].first || p[-1] == 'H')
+                hear_plain_error(f, fd, cases[i].sqlstate);
+            if (p[1] != '\0')
+                hear_nothing(f, fd, 20);
+        }
+        hear_ready(f, fd, cases[i].inside ? 'E' : 'I');
+        hear_nothing(f, fd, 20);
+        hear_nothing(f, server, 20);
+        done(f, fd, server, cases[i].inside ? "ROLLBACK" : "SELECT 1", cases[i].inside ? "ROLLBACK" : "SELECT 1", 'I');
+    }
+    counted(f, moved, 6, 3);
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
+/* And it ends before that: what is not known is not kept from it. */
+static void ended_before_it_is_told(void **state)
+{
+    struct fixture *f = follow(0);
+    char body[512] = {0};
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    say_run(fd, "INSERT INTO t VALUES (1)");
+    say(fd, 'H', "", 0);
+    hear_types(f, server, "PBEH");
+    say(server, '1', "", 0);
+    say(server, '2', "", 0);
+    say(server, 'C', "INSERT 0 1", 11);
+    hear_types(f, fd, "12C");
+    lose(f, server);
+    world.guard = NULL; /* the second one cannot be left */
+    server = again(f, 2);
+    RUN_UNTIL(f, hf_router_counts(f->r).moved == 1);
+    lose(f, server);
+    assert_int_equal(hear(f, fd, PATIENCE_MS, body, sizeof body), 'E');
+    assert_memory_equal(body, "SFATAL\0VFATAL\0C08007\0", 21);
+    hear_end(f, fd);
+    ended(f, HF_ENDED_08007);
+    close(fd);
+    fixture_close(f);
+}
+
 /* pgjdbc's autosave, in one go: of what is not answered, what the server has not refused on its own is passed over with the first. */
 static void query_in_a_batch(void **state)
 {
@@ -416,7 +511,7 @@ static void query_in_a_batch(void **state)
     hear_ready(f, fd, 'I');
     hear_nothing(f, server, 50);
     done(f, fd, server, "SELECT 2", "SELECT 1", 'I');
-    /* All is answered: to its client the error is the Query's. */
+    /* All is answered: its client waits for nothing, and the error is the Query's. */
     say_run(fd, "SELECT 1");
     hear_types(f, server, "PBE");
     say(server, '1', "", 0);
@@ -424,9 +519,10 @@ static void query_in_a_batch(void **state)
     say(server, 'C', "SELECT 1", 9);
     hear_types(f, fd, "12C");
     lose(f, server);
-    hear_plain_error(f, fd, "40001");
+    hear_nothing(f, fd, 20);
     server = again(f, ++epoch);
     say(fd, 'Q', saves, sizeof saves);
+    hear_plain_error(f, fd, "40001");
     hear_ready(f, fd, 'I');
     hear_nothing(f, server, 50);
     done(f, fd, server, "SELECT 2", "SELECT 1", 'I');
@@ -1033,7 +1129,7 @@ int main(void)
         cmocka_unit_test(guarded_again), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
         cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others), cmocka_unit_test(query_without_sync),
         cmocka_unit_test(query_without_sync_is_lost), cmocka_unit_test(refused_before_a_query), cmocka_unit_test(query_in_a_batch),
-        cmocka_unit_test(left_before_it_is_told),
+        cmocka_unit_test(left_before_it_is_told), cmocka_unit_test(answered_without_sync), cmocka_unit_test(ended_before_it_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,7 +91,8 @@ static void extended_copy(void **state)
             assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
         }
         lose(f, server);
-        hear_plain_error(f, fd, "08007");
+        if (!cases[i].copied) /* else all is answered, and it waits for nothing */
+            hear_plain_error(f, fd, "08007");
         if (strchr(cases[i].rest, 'S') == NULL) {
             hear_nothing(f, fd, 20);
             if (!cases[i].copied) {
@@ -101,6 +102,8 @@ static void extended_copy(void **state)
             say(fd, 'S', "", 0);
         }
         server = again(f, 2);
+        if (cases[i].copied)
+            hear_plain_error(f, fd, "08007");
         hear_ready(f, fd, 'I');
         hear_nothing(f, server, 20);
         done(f, fd, server, "SELECT 1", "SELECT 1", 'I');
@@ -270,7 +273,8 @@ static void ends(void **state)
         if (i == 1)
             say(server, '1', "", 0), assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), '1');
         lose(f, server);
-        hear_plain_error(f, fd, "40001");
+        if (i != 1) /* else it waits for nothing */
+            hear_plain_error(f, fd, "40001");
         server = again(f, ++epoch);
         if (i < 2)
             spoil(f, server);
@@ -279,6 +283,8 @@ static void ends(void **state)
         say(fd, 'B', "\0\0\0\0\0\0\0\0", 8);
         say(fd, 'E', "\0\0\0\0\0", 5);
         say(fd, 'S', "", 0);
+        if (i == 1)
+            hear_plain_error(f, fd, "40001");
         hear_ready(f, fd, 'E');
         if (i == 2)
             spoil(f, server);
