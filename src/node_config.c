@@ -45,7 +45,7 @@ static unsigned options(struct hf_option *o, struct hf_node_config *c, struct ra
         {"namespace", 0, HF_OPT_TEXT, r->pod.namespace, sizeof r->pod.namespace, 0, 0, "HOLDFAST_NAMESPACE",
          "NAME", "in a pod: the namespace (default: as /etc/hosts or /etc/resolv.conf has it)"},
         {"cluster-domain", 0, HF_OPT_TEXT, r->pod.domain, sizeof r->pod.domain, 0, 0,
-         "HOLDFAST_CLUSTER_DOMAIN", "DOMAIN", "in a pod: for names in certificates (default: found likewise)"},
+         "HOLDFAST_CLUSTER_DOMAIN", "DOMAIN", "in a pod: for the absolute names of pods, in the DNS and in certificates (default: found likewise)"},
         {"listen", 0, HF_OPT_TEXT, r->host, sizeof r->host, 0, 0, "HOLDFAST_LISTEN", "HOST",
          "address of the peer port, and of the SQL ports unless --sql-host; * for all (default 127.0.0.1, in a pod *)"},
         {"sql-host", 0, HF_OPT_TEXT, r->sql_host, sizeof r->sql_host, 0, 0, "HOLDFAST_SQL_HOST",

@@ -35,20 +35,27 @@ static int founding_id(const struct hf_node *n, struct hf_uuid *id, struct hf_er
 
 /* -- who else exists ------------------------------------------------------------------------------------------- */
 
-enum { LOOK_MS = 2000, LOOK_AGAIN_MS = 10000 };
+enum { LOOK_MS = 2000, LOOK_AGAIN_MS = 10000, WARN_AFTER = 2 };
 
 /* Pods of a StatefulSet that was scaled are in no list that this node is given, but in the DNS. Whether they exist is known before
  * anything can be founded; a DNS that does not say is no proof that they do not.
  *
  * Asked for are absolute names, which end in a dot: only whoever has the cluster's own zone answers. For a short one the resolver tries
  * search domains in turn; of an element that times out it says nothing (glibc, res_query.c), and takes the upstream's "no such name" for the
- * bare name, or its failure, for the answer. */
+ * bare name, or its failure, for the answer.
+ *
+ * In another zone than the cluster's nobody has a name. So first of all the headless service must have one there: this very pod is in it,
+ * ready or not (publishNotReadyAddresses). A pod that has just been made may be early, and a service made anew: it looks again.
+ *
+ * All of it is read, and nothing kept on disk: a node that dies meanwhile looks anew. Whoever gets a name after a look is found by the next,
+ * and holds up a founding that is not on its way to disk yet (hf_form_witness). */
 struct others {
     struct hf_node *n;
     uv_work_t work;
     uv_timer_t timer;
     bool exist[HF_MEMBERS_MAX];
-    bool known, warned;
+    bool known;
+    unsigned failed; /* looks in a row */
     struct hf_error why;
 };
 
@@ -56,17 +63,28 @@ static void look_up(uv_work_t *work)
 {
     struct others *o = work->data;
     const struct hf_node_config *c = o->n->config;
+    const char *service = c->domains.text[HF_DOMAINS_MAX - 1], *port = strrchr(c->others[0].addr, ':');
     char addr[HF_NAME_MAX + HF_DOMAIN_MAX + HF_ADDR_MAX];
     struct sockaddr_storage sa;
     socklen_t len;
+    int rv;
 
     o->known = c->domains.n == HF_DOMAINS_MAX;
-    if (!o->known)
-        (void)hf_fail(&o->why, HF_EINVAL, "the cluster's domain is not known (hint: --cluster-domain, as cluster.local)");
+    if (!o->known) {
+        (void)hf_fail(&o->why, HF_EINVAL, "the cluster's domain is not known (hint: HOLDFAST_CLUSTER_DOMAIN, as cluster.local)");
+        return;
+    }
+    (void)snprintf(addr, sizeof addr, "%s.%s", service, port);
+    rv = hf_net_resolve(addr, &sa, &len, &o->why);
+    o->known = rv == 0;
+    if (rv == HF_ENOENT)
+        (void)hf_fail(&o->why, rv,
+                      "the DNS has no name %s. though this pod is in that service (hint: if its last part is not the cluster's domain, "
+                      "HOLDFAST_CLUSTER_DOMAIN says it; the service must be headless, with publishNotReadyAddresses)",
+                      service);
     for (unsigned i = 0; i < c->n_others && o->known; i++) {
-        (void)snprintf(addr, sizeof addr, "%s.%s.%s", c->others[i].name, c->domains.text[HF_DOMAINS_MAX - 1],
-                       strrchr(c->others[i].addr, ':'));
-        int rv = hf_net_resolve(addr, &sa, &len, &o->why);
+        (void)snprintf(addr, sizeof addr, "%s.%s.%s", c->others[i].name, service, port);
+        rv = hf_net_resolve(addr, &sa, &len, &o->why);
         o->exist[i] = o->exist[i] || rv == 0;
         o->known = rv == 0 || rv == HF_ENOENT;
     }
@@ -86,9 +104,9 @@ static void looked_up(uv_work_t *work, int status)
             hf_form_witness(n->form, n->config->others[i].name);
     if (o->known)
         hf_form_witnesses_known(n->form);
-    if (!o->known && !o->warned)
+    o->failed = o->known ? 0 : o->failed + 1;
+    if (o->failed == WARN_AFTER)
         hf_warn("form: nothing can be founded before it is known who else exists: %s", o->why.text);
-    o->warned = !o->known;
     (void)uv_timer_start(&o->timer, look_cb, o->known ? LOOK_AGAIN_MS : LOOK_MS, 0);
 }
 

@@ -77,7 +77,7 @@ class Network:
 
     def _write_names(self):
         text = "127.0.0.1 localhost\n" + "".join(
-            f"{self.address(h)} {self.name(h)} {self.name(h)}. {h}.{SERVICE} {h}\n" for h in self.hosts if h not in self._nameless)
+            f"{self.address(h)} {self.name(h)} {self.name(h)}. {DOMAIN}. {h}.{SERVICE} {h}\n" for h in self.hosts if h not in self._nameless)
         for host in self.hosts:
             where = os.path.join("/etc/netns", self.namespace(host))
             os.makedirs(where, exist_ok=True)

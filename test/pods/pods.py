@@ -149,6 +149,7 @@ class Pod:
              os.path.join(self.files, "spec.json")],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
         set_.network.dns.names[full] = [self.ip]
+        set_.pods[ordinal] = self  # the service has it as soon as its name is there
         set_.publish()
 
     @property
@@ -315,8 +316,7 @@ class StatefulSet:
 
     def start(self, *ordinals):
         for i in ordinals or range(self.replicas):
-            self.pods[i] = Pod(self, i)
-        self.publish()
+            Pod(self, i)
 
     def found(self):
         """The first start: until every pod streams, and the application's role is there."""

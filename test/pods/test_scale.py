@@ -151,6 +151,24 @@ def test_a_dns_that_comes_back_half_way_is_no_proof(stateful):
 
 
 @pytest.mark.limit(300)
+def test_a_domain_that_is_not_the_clusters_is_no_proof(stateful):
+    """Nobody has a name there: not even this pod's own service has."""
+    s = founded_alone(stateful)
+    s.start(1, 2)
+    s.wait_streaming(3)
+    s.delete(0, grace=0, volume=True)
+    s.env["HOLDFAST_CLUSTER_DOMAIN"] = "wrong.local"
+    s.start(0)
+    pods.wait_for("it says why it founds nothing", lambda: f"no name {s.service}.{pods.NAMESPACE}.svc.wrong.local." in s.log_text(0), 60)
+    assert s.log_text(0).count("founding the cluster") == 1
+    # In the cluster's own domain it finds the others, and joins.
+    del s.env["HOLDFAST_CLUSTER_DOMAIN"]
+    s.replace(0, grace=0)
+    s.wait_streaming(3)
+    assert s.log_text(0).count("founding the cluster") == 1 and count(s.pods[0]) == 1
+
+
+@pytest.mark.limit(300)
 def test_no_name_of_the_cluster_is_asked_for_elsewhere(stateful):
     """Where the DNS has no upstream that answers, clusters are founded, and empty nodes join."""
     s = stateful()
