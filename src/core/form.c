@@ -16,6 +16,7 @@ enum state {
 
 struct seed {
     bool answered; /* PROBED, since the last round of PROBE */
+    bool heard;    /* PROBED, ever */
     bool founded;  /* as it answered: a member of a cluster that has had an epoch */
     bool adopted;  /* has our cluster id on its disk, as the incarnation member.uuid */
     struct hf_member member;
@@ -207,11 +208,24 @@ static void outbid(struct hf_form *f, const struct hf_uuid *other)
         f->seeds[i].adopted = false;
 }
 
+/* S15: a witness may have come after may_found(), while ids were handed out: its newest answer must be there, too, and an empty one. If it is
+ * silent since, that answer holds: a cluster that had let it in meanwhile would be one of these seeds, and they have our id on their disks. */
+static bool may_persist(const struct hf_form *f)
+{
+    if (HF_MUTATED(HF_MUT_FOUND_ALONE))
+        return true;
+    for (unsigned i = 0; i < n_asked(f); i++) {
+        const struct seed *s = &f->seeds[i];
+        if (!is_self(f, i) && (i < f->cfg.n_seeds ? !s->adopted : !s->heard || s->founded))
+            return false;
+    }
+    return true;
+}
+
 static void try_found(struct hf_form *f)
 {
-    for (unsigned i = 0; i < f->cfg.n_seeds; i++)
-        if (!is_self(f, i) && !f->seeds[i].adopted && !HF_MUTATED(HF_MUT_FOUND_ALONE))
-            return;
+    if (!may_persist(f))
+        return;
     f->durable = (struct hf_durable){.cluster_id = f->cfg.cluster_id, .uuid = f->cfg.uuid};
     f->durable.self = (hf_node_id)seed_of(f, f->cfg.name) + 1;
     f->founding = true;
@@ -317,7 +331,7 @@ static void probed(struct hf_form *f, const struct hf_msg *m)
 
     if (i < 0)
         return;
-    f->seeds[i].answered = true;
+    f->seeds[i].answered = f->seeds[i].heard = true;
     f->seeds[i].founded = !is_zero(&m->cluster_id) && !(m->flags & HF_FLAG_UNFOUNDED);
     /* Another incarnation than the one that was adopted: that one is gone, and its id with it. */
     if (memcmp(&m->uuid, &f->seeds[i].member.uuid, sizeof m->uuid) != 0)
@@ -404,7 +418,10 @@ void hf_form_persisted(struct hf_form *f, uint64_t now_ns, bool ok)
     if (f->state != SAVING)
         return;
     if (!ok) {
-        f->state = f->founding ? ADOPTING : LOOKING;
+        /* A disk may take its time to fail, and whoever answered before may be of a cluster by now. So all are asked again; adopted they stay. */
+        f->state = LOOKING;
+        for (unsigned i = 0; i < n_asked(f); i++)
+            f->seeds[i].answered = false;
         f->founding = false;
         f->adopted_by[0] = '\0';
         f->next_ns = now_ns + f->cfg.retry_ns;

@@ -21,7 +21,8 @@
  *   are with the greater in the end; the other founder is alone and never has a majority.
  * With `expect` = 1 and no other seed the only copy is node 0's own volume, until the cluster grows: `expect` says how many found it, and
  * all that the nodes 0 .. expect-1 knew may be gone while those that came later hold data. So whoever else exists is asked, too, as a
- * witness: nothing is founded before every witness has said that it is of no founded cluster; if one is, node 0 joins.
+ * witness: nothing is founded before every witness has said that it is of no founded cluster; if one is, node 0 joins. That holds also for one
+ * that is heard of only when ids are being given out already, and anew after each founding that could not be written.
  *
  * Driven like decide.h: events in, actions out, same limits. */
 #ifndef HF_CORE_FORM_H

@@ -328,6 +328,91 @@ static void test_founding_asks_who_came_later(void **state)
     assert_true(a != NULL && a->type == HF_FORM_FOUND && a->n_members == 1);
 }
 
+static bool is_persisted(struct hf_form *f)
+{
+    const struct hf_form_action *a;
+    bool found = false;
+
+    while ((a = hf_form_next(f)) != NULL)
+        found = found || a->type == HF_FORM_PERSIST;
+    return found;
+}
+
+/* It has a name only when the ids are being given out already: it is asked as well as if it had had one before. */
+static void test_founding_asks_who_has_a_name_late(void **state)
+{
+    static uint8_t memory[1 << 20];
+    struct hf_form_config cfg = {.name = "d-0", .expect = 2, .n_seeds = 2, .retry_ns = 1,
+                                 .uuid = {{9}}, .cluster_id = {{7}}, .seeds = {"d-0", "d-1"}};
+    const struct hf_msg probed = {.type = HF_MSG_PROBED, .name = "d-1", .uuid = {{8}}};
+    const struct hf_msg adopted = {.type = HF_MSG_ADOPTED, .name = "d-1", .uuid = {{8}}, .cluster_id = {{7}}, .id = 2};
+    struct hf_msg witness = {.type = HF_MSG_PROBED, .name = "d-3", .uuid = {{6}}, .cluster_id = {{5}}};
+
+    (void)state;
+    for (int founded = 0; founded < 2; founded++) {
+        struct hf_form *f = hf_form_init(memory, &cfg, 1);
+        hf_form_message(f, 1, &probed);
+        hf_form_tick(f, 1);
+        assert_true(is_sent(f, HF_MSG_ADOPT, "d-1"));
+        hf_form_witness(f, "d-3");
+        hf_form_message(f, 2, &adopted);
+        assert_false(is_persisted(f));
+        for (uint64_t t = 2; t < 5; t++) {
+            hf_form_tick(f, t);
+            assert_true(is_sent(f, HF_MSG_PROBE, "d-3"));
+        }
+        witness.cluster_id.b[0] = founded ? 5 : 0;
+        hf_form_message(f, 5, &witness);
+        hf_form_message(f, 5, &adopted); /* twice, and late */
+        assert_int_equal(is_persisted(f), !founded);
+        hf_form_tick(f, 6);
+        assert_int_equal(is_sent(f, HF_MSG_JOIN, "d-3"), founded);
+    }
+    /* Nobody says again that it is adopted: a round is enough, and that the witness is silent from now on takes nothing back. */
+    struct hf_form *f = hf_form_init(memory, &cfg, 1);
+    hf_form_message(f, 1, &probed);
+    hf_form_tick(f, 1);
+    hf_form_witness(f, "d-3");
+    hf_form_message(f, 2, &adopted);
+    hf_form_tick(f, 2);
+    assert_false(is_persisted(f));
+    witness.cluster_id.b[0] = 0;
+    hf_form_message(f, 3, &witness);
+    hf_form_tick(f, 4);
+    assert_true(is_persisted(f));
+}
+
+/* A founding that could not be written begins with the questions: who answered then may be of a cluster by now. */
+static void test_founding_asks_again_after_a_failed_write(void **state)
+{
+    static uint8_t memory[1 << 20];
+    struct hf_form_config cfg = {.name = "d-0", .expect = 1, .n_seeds = 1, .retry_ns = 1,
+                                 .uuid = {{9}}, .cluster_id = {{7}}, .seeds = {"d-0"}};
+    struct hf_msg m = {.type = HF_MSG_PROBED, .name = "d-2"};
+    struct hf_form *f = hf_form_init(memory, &cfg, 1);
+
+    (void)state;
+    hf_form_tick(f, 1);
+    assert_true(is_persisted(f));
+    hf_form_persisted(f, 2, false);
+    hf_form_witness(f, "d-2");
+    for (uint64_t t = 4; t < 8; t++) {
+        hf_form_tick(f, t);
+        assert_true(is_sent(f, HF_MSG_PROBE, "d-2"));
+    }
+    hf_form_message(f, 8, &m); /* empty */
+    hf_form_tick(f, 9);
+    assert_true(is_persisted(f));
+    hf_form_persisted(f, 10, false);
+    hf_form_tick(f, 12);
+    assert_true(is_sent(f, HF_MSG_PROBE, "d-2"));
+    hf_form_message(f, 13, &m);
+    hf_form_tick(f, 14);
+    assert_true(is_persisted(f));
+    hf_form_persisted(f, 15, true);
+    assert_int_equal(hf_form_next(f)->type, HF_FORM_FOUND);
+}
+
 /* Time: the age of the oldest WAL that is not applied, or of the last word, whichever is older. */
 static void test_lag(void **state)
 {
@@ -443,6 +528,8 @@ int main(void)
         cmocka_unit_test(test_encodings_refuse_everything_else),
         cmocka_unit_test(test_founding_needs_everybody),
         cmocka_unit_test(test_founding_asks_who_came_later),
+        cmocka_unit_test(test_founding_asks_who_has_a_name_late),
+        cmocka_unit_test(test_founding_asks_again_after_a_failed_write),
         cmocka_unit_test(test_forming_tells_whom_it_waits_for),
         cmocka_unit_test(test_lag),
         cmocka_unit_test(test_lag_of_a_long_time),
