@@ -222,12 +222,17 @@ static void joined(struct hf_node *n, const struct hf_action *a)
                        .cluster_id = n->durable.cluster_id,
                        .system_id = n->durable.system_id,
                        .flags = a->ok ? 0 : HF_FLAG_REFUSED,
-                       .id = a->ok ? a->id : 0,
-                       .target = a->ok ? 0 : a->id};
+                       .id = a->ok ? a->id : 0};
     const char *addr;
 
     if (w == NULL)
         return;
+    /* By name and address: whoever asks may know neither (form.c). It asks the leader itself, and for itself: a member that asked in its
+     * place would be taken for the joining node by a leader of before. */
+    if (!a->ok && hf_node_where(n, a->id, m.name, m.peer)) {
+        m.target = a->id;
+        m.epoch = hf_decide_view(n->decide).epoch;
+    }
     (void)snprintf(m.text, sizeof m.text, "%s", a->text != NULL ? a->text : "");
     addr = hf_node_seed_addr(n, w->name);
     m.uuid = w->uuid;

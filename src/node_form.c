@@ -190,7 +190,7 @@ void hf_node_form_run(struct hf_node *n)
         const char *addr;
         switch (a.type) {
         case HF_FORM_SEND:
-            addr = address_of(n, a.name);
+            addr = a.addr[0] != '\0' ? a.addr : address_of(n, a.name);
             if (addr != NULL)
                 hf_peer_send(n->peer, a.name, addr, &a.msg);
             break;

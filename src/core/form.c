@@ -29,6 +29,10 @@ struct hf_form {
     unsigned n_witnesses; /* in cfg.seeds and seeds, after the seeds */
     struct hf_durable durable;
     struct seed seeds[HF_MEMBERS_MAX];
+    struct { /* as a member has said since the last round of PROBE; name "": nobody has */
+        hf_epoch epoch;
+        char name[HF_NAME_MAX], addr[HF_ADDR_MAX];
+    } leader;
     uint64_t next_ns, tell_ns;
     struct hf_msg adopted_answer; /* to send once the adoption is on disk */
     char adopted_by[HF_NAME_MAX];
@@ -105,12 +109,13 @@ static void identify(const struct hf_form *f, struct hf_msg *m)
     copy_text(m->sql, f->cfg.sql, sizeof m->sql);
 }
 
-static void send(struct hf_form *f, const char *name, const struct hf_msg *m)
+static struct hf_form_action *send(struct hf_form *f, const char *name, const struct hf_msg *m)
 {
     struct hf_form_action *a = emit(f, HF_FORM_SEND);
 
     copy_text(a->name, name, sizeof a->name);
     a->msg = *m;
+    return a;
 }
 
 static bool is_self(const struct hf_form *f, unsigned i)
@@ -315,6 +320,11 @@ void hf_form_tick(struct hf_form *f, uint64_t now_ns)
             send(f, f->cfg.seeds[i], &m);
         f->seeds[i].answered = false; /* an answer counts for one round only */
     }
+    if (f->leader.name[0] != '\0' && f->state == LOOKING) {
+        m.type = HF_MSG_JOIN;
+        copy_text(send(f, f->leader.name, &m)->addr, f->leader.addr, HF_ADDR_MAX);
+    }
+    memset(&f->leader, 0, sizeof f->leader);
 }
 
 static void probe(struct hf_form *f, const struct hf_msg *m)
@@ -376,10 +386,27 @@ static void adopted(struct hf_form *f, const struct hf_msg *m)
     try_found(f);
 }
 
+/* Somebody leads who is none of those that are asked: then it is asked, too, once in each round, however often that is said, so that two who
+ * take each other for the leader keep nobody busy. One that leads no more says no again, or nothing; the next round knows better. Nothing
+ * of it is kept: a node that dies here is told again. */
+static void redirected(struct hf_form *f, const struct hf_msg *m)
+{
+    if (m->name[0] == '\0' || m->peer[0] == '\0' || m->epoch < f->leader.epoch || seed_of(f, m->name) >= 0)
+        return;
+    f->leader.epoch = m->epoch;
+    copy_text(f->leader.name, m->name, HF_NAME_MAX);
+    copy_text(f->leader.addr, m->peer, HF_ADDR_MAX);
+}
+
 static void joined(struct hf_form *f, const struct hf_msg *m)
 {
-    if (f->state != LOOKING || (m->flags & HF_FLAG_REFUSED) || m->id == 0 ||
-        memcmp(&m->uuid, &f->cfg.uuid, sizeof m->uuid) != 0 || is_zero(&m->cluster_id))
+    if (f->state != LOOKING || memcmp(&m->uuid, &f->cfg.uuid, sizeof m->uuid) != 0 || is_zero(&m->cluster_id))
+        return;
+    if (m->flags & HF_FLAG_REFUSED) {
+        redirected(f, m);
+        return;
+    }
+    if (m->id == 0)
         return;
     f->durable = (struct hf_durable){.cluster_id = m->cluster_id,
                                      .uuid = f->cfg.uuid,

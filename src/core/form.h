@@ -3,7 +3,7 @@
  * Runs only while the node has no Raft id on disk. Node 0 founds the cluster when its own volume is
  * empty and *every* expected node answers that it is empty too, and gives each of them the cluster id;
  * only when all have it on disk is the founding complete. Any other empty node, and node 0 with a
- * lost volume, joins as a new incarnation.
+ * lost volume, joins as a new incarnation: it asks whoever is of a cluster, and the leader that those name.
  *
  * Everything is asked again and again, so a lost message costs a round. ADOPT and JOINED carry the uuid of
  * the incarnation they are meant for: a late or doubled one never gives an id to a volume that came after,
@@ -59,6 +59,7 @@ enum hf_form_action_type {
 struct hf_form_action {
     enum hf_form_action_type type;
     char name[HF_NAME_MAX];
+    char addr[HF_ADDR_MAX]; /* SEND: where that node is; "": the host knows */
     struct hf_msg msg;
     struct hf_durable durable;
     unsigned n_members;

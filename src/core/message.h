@@ -17,8 +17,8 @@ enum hf_msg_type {
     HF_MSG_PROBED,   /* back: cluster_id (zero: my volume is empty too) */
     HF_MSG_ADOPT,    /* node 0 -> every expected node: this is the cluster, this is your Raft id */
     HF_MSG_ADOPTED,  /* back: it is on my disk */
-    HF_MSG_JOIN,     /* empty volume -> leader: let me in */
-    HF_MSG_JOINED,   /* back: your Raft id; or a redirect to `leader` */
+    HF_MSG_JOIN,     /* empty volume -> any member: let me in */
+    HF_MSG_JOINED,   /* back, from the leader: your Raft id; else no, and who leads */
     /* Not the core's business (node_settings.c): */
     HF_MSG_SETTINGS, /* follower -> leader: my settings are `seq`; HF_FLAG_PENDING: they wait for a restart */
     HF_MSG_RESTART,  /* back: you may; echoes sent_ns */
@@ -56,7 +56,8 @@ struct hf_msg {
                                   * PING: what the leader knows the receiver has flushed */
     hf_lsn barrier_lsn; /* PING: 0 until the barrier is done */
     uint32_t timeline;  /* PING */
-    hf_node_id target;  /* RELEASE: who should lead next (0: anybody); JOINED redirect: the leader */
+    hf_node_id target;  /* RELEASE: who should lead next (0: anybody); JOINED, refused: the leader of `epoch`,
+                       * whose name and peer port `name` and `peer` are; 0: not known */
     uint8_t n_order;    /* PING: voters, most advanced first: the order in which to stand for */
     hf_node_id order[HF_MEMBERS_MAX]; /* election when the leader is gone (DESIGN section 7) */
     /* Formation only. */

@@ -1,7 +1,11 @@
 """Joins, leaves, five nodes: in the order of one cluster's life."""
 
+import os
+import shutil
+
 import pytest
 
+import direct
 import harness
 from load import ReadLoop, WriteLoop
 
@@ -103,3 +107,51 @@ def test_two_to_one(tmp_path):
         c.run("scale", "--replicas", "1", "--timeout", "40")
         c.insert(count=1)
         assert c.execute("SELECT count(*) FROM ledger") == [(4,)]
+
+
+class FourthUnknown(direct.DirectCluster):
+    """Three nodes that found, and know each other; a fourth that knows all."""
+
+    def __init__(self):
+        super().__init__(replicas=4)
+        self._whose = None
+        self.make_directories()
+        self.begin()
+
+    def expect(self):
+        return 3
+
+    def command(self, node):
+        self._whose = node
+        return super().command(node)
+
+    def seeds(self):
+        known = self.names() if self._whose == "demo-3" else self.names()[:3]
+        return {n: f"127.0.0.1:{self.sql_port(n) + 4}" for n in known}
+
+    def addresses(self, node):
+        return ["--sql-port", str(self.sql_port(node)), "--read-only-port", str(self.sql_port(node, True)),
+                "--peer-port", str(self.sql_port(node) + 4), "--http-port", str(self.sql_port(node) + 2)]
+
+    def empty(self, node):
+        self.kill_down(node)
+        for entry in set(os.listdir(self.path(node))) - {"tls", "log"}:
+            path = self.path(node, entry)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+
+
+def test_an_empty_node_joins_a_leader_that_it_does_not_know():
+    with FourthUnknown() as c:
+        c.insert(count=3)
+        harness.wait_until("demo-3 is handed the lead", lambda: (c.ask(c.leader(), "switchover", 15, to="demo-3") or {}).get("ok"), 20, 0.3)
+        c.wait("demo-3 leads", lambda s: c.open_leader(s) == "demo-3")
+        c.empty("demo-1")
+        c.start("demo-1")
+        c.wait_state("demo-1", "streaming", 20)
+        c.wait_healthy()
+        assert c.leader() == "demo-3"
+        c.insert("demo-1")
+        c.verify()

@@ -413,6 +413,64 @@ static void test_founding_asks_again_after_a_failed_write(void **state)
     assert_int_equal(hf_form_next(f)->type, HF_FORM_FOUND);
 }
 
+/* Where JOIN is sent for `addr`, and how often; 0: nowhere. */
+static unsigned joins_at(struct hf_form *f, const char *name, const char *addr)
+{
+    const struct hf_form_action *a;
+    unsigned n = 0;
+
+    while ((a = hf_form_next(f)) != NULL)
+        if (a->type == HF_FORM_SEND && a->msg.type == HF_MSG_JOIN && strcmp(a->name, name) == 0) {
+            assert_string_equal(a->addr, addr);
+            n++;
+        }
+    return n;
+}
+
+/* Whoever leads is none of those that the empty node knows: they say who it is. */
+static void test_joining_through_whom_nobody_knows(void **state)
+{
+    static uint8_t memory[1 << 20];
+    struct hf_form_config cfg = {.name = "d-1", .ordinal = 1, .expect = 3, .n_seeds = 3, .retry_ns = 1,
+                                 .uuid = {{9}}, .seeds = {"d-0", "d-1", "d-2"}};
+    struct hf_msg probed = {.type = HF_MSG_PROBED, .name = "d-0", .cluster_id = {{5}}};
+    struct hf_msg leads = {.type = HF_MSG_JOINED, .flags = HF_FLAG_REFUSED, .uuid = {{9}}, .cluster_id = {{5}},
+                           .epoch = 7, .target = 4, .name = "d-3", .peer = "h3:7000"};
+    struct hf_msg older = leads, let_in = {.type = HF_MSG_JOINED, .uuid = {{9}}, .cluster_id = {{5}}, .id = 5};
+    struct hf_form *f = hf_form_init(memory, &cfg, 1);
+    const struct hf_form_action *a;
+
+    (void)state;
+    hf_form_message(f, 1, &probed);
+    hf_form_tick(f, 1);
+    assert_int_equal(joins_at(f, "d-0", ""), 1);
+    older.epoch = 6;
+    older.target = 2;
+    strcpy(older.name, "d-4");
+    for (int i = 0; i < 3; i++) { /* however often, and whoever says what is old comes last: once in a round */
+        hf_form_message(f, 2, &leads);
+        hf_form_message(f, 2, &older);
+    }
+    assert_null(hf_form_next(f));
+    hf_form_tick(f, 3);
+    assert_int_equal(joins_at(f, "d-3", "h3:7000"), 1);
+    hf_form_tick(f, 4); /* said for one round */
+    assert_int_equal(joins_at(f, "d-3", ""), 0);
+    leads.uuid.b[0] = 8; /* meant for an earlier incarnation */
+    hf_form_message(f, 5, &leads);
+    leads.uuid.b[0] = 9;
+    strcpy(leads.name, "d-1"); /* of a former life of this node */
+    hf_form_message(f, 5, &leads);
+    leads.name[0] = '\0'; /* by a version that says only an id */
+    hf_form_message(f, 5, &leads);
+    hf_form_tick(f, 6);
+    while ((a = hf_form_next(f)) != NULL)
+        assert_true(a->msg.type != HF_MSG_JOIN || strcmp(a->name, "d-0") == 0);
+    hf_form_message(f, 7, &let_in);
+    a = hf_form_next(f);
+    assert_true(a != NULL && a->type == HF_FORM_PERSIST && a->durable.self == 5);
+}
+
 /* Time: the age of the oldest WAL that is not applied, or of the last word, whichever is older. */
 static void test_lag(void **state)
 {
@@ -530,6 +588,7 @@ int main(void)
         cmocka_unit_test(test_founding_asks_who_came_later),
         cmocka_unit_test(test_founding_asks_who_has_a_name_late),
         cmocka_unit_test(test_founding_asks_again_after_a_failed_write),
+        cmocka_unit_test(test_joining_through_whom_nobody_knows),
         cmocka_unit_test(test_forming_tells_whom_it_waits_for),
         cmocka_unit_test(test_lag),
         cmocka_unit_test(test_lag_of_a_long_time),
