@@ -12,7 +12,7 @@ A, AAAA = 1, 28
 class Server:
     def __init__(self, address):
         self.names = {}  # "demo-0.demo.prod.svc.cluster.local" -> [ip]
-        self.silent = False
+        self.silent = ()  # beginnings of names that it does not answer for; ("",): for none
         self.upstream = True  # does anybody answer for names that are not the cluster's?
         self.asked = collections.Counter()  # "demo-0.demo.prod.svc.cluster.local" -> how often, for either kind of address
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -31,7 +31,7 @@ class Server:
                 return
             try:
                 answer = self._answer(question)
-                if not self.silent:
+                if answer:
                     self.sock.sendto(answer, peer)
             except (OSError, ValueError, IndexError, struct.error):
                 pass
@@ -45,6 +45,8 @@ class Server:
         kind, = struct.unpack_from(">H", question, at + 1)
         name = ".".join(labels).lower()
         self.asked[name] += 1
+        if name.startswith(self.silent):
+            return b""
         known = self.names.get(name)
         if not self.upstream and not name.endswith(".local"):
             return struct.pack(">HHHHHH", ident, 0x8182, 1, 0, 0, 0) + question[12:at + 5]  # SERVFAIL

@@ -46,7 +46,7 @@ def test_failover_without_dns(stateful):
     """A DNS that does not answer, and the leader dies: whoever is left knows where the others were."""
     s = stateful()
     s.found()
-    s.network.dns.silent = True
+    s.network.dns.silent = ("",)
     try:
         old = s.leader()
         begun = time.monotonic()
@@ -58,7 +58,7 @@ def test_failover_without_dns(stateful):
         assert took < 8 * pods.PATIENCE, f"{took:.1f} s"
         assert new.http("/livez")[0] == 200
     finally:
-        s.network.dns.silent = False
+        s.network.dns.silent = ()
     s.start(old.ordinal)
     s.wait_streaming()
 
