@@ -131,7 +131,8 @@ struct hf_rest {
     bool discarded; /* DISCARD ALL has been done: in older releases of PostgreSQL (before 15.9, and 13 to 17 likewise) a role that the login gave is no more */
 };
 struct hf_rest hf_holds_rest(const struct hf_holds *h);
-/* Of a free session: it gives its connection away. As hf_holds_lost(), but its unnamed statement is remembered. */
+/* Of a session that gives its connection away, or is left by it, while nothing of what is under way has been taken. As hf_holds_lost(), but its
+ * unnamed statement is remembered, unless what is under way replaces it. */
 void hf_holds_give(struct hf_holds *h);
 /* It has another connection, of which that is so, and hf_holds_report() has been called; what follows begins at the beginning of a message in both directions. */
 void hf_holds_take(struct hf_holds *h, struct hf_rest rest);

@@ -115,9 +115,11 @@ struct hf_rest hf_holds_rest(const struct hf_holds *h)
 
 void hf_holds_give(struct hf_holds *h)
 {
-    struct hf_item *unnamed = h->unnamed;
+    /* A Parse under way has put its own there, which what was sent before it does not mean; a Query has left none. */
+    struct hf_item *unnamed = h->n_unnamed == 0 ? h->unnamed : NULL;
 
-    h->unnamed = NULL;
+    if (unnamed != NULL)
+        h->unnamed = NULL;
     hf_holds_lost(h);
     h->unnamed = unnamed;
 }

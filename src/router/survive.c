@@ -258,7 +258,10 @@ static void move(struct hf_session *s, enum hf_doing doing)
         hf_session_drop(s, HF_SURVIVE_DEAF);
         return;
     }
-    hf_holds_lost(s->holds);
+    if (idle && !inside)
+        hf_holds_give(s->holds);
+    else
+        hf_holds_lost(s->holds);
     hf_dialogue_settle(d, status);
 }
 
@@ -308,7 +311,7 @@ static void leave(struct hf_session *s)
         rest(s);
         return;
     }
-    hf_holds_lost(s->holds); /* what was not taken is yet to be asked */
+    hf_holds_give(s->holds); /* what was not taken is yet to be asked */
     move(s, HF_DOING_NOTHING);
 }
 

@@ -676,6 +676,88 @@ static void not_taken(void **state)
     fixture_close(f);
 }
 
+static void say_bind(int fd)
+{
+    say(fd, 'B', "\0\0\0\0\0\0\0\0", 8);
+    say(fd, 'E', "\0\0\0\0\0", 5);
+    say(fd, 'S', "", 0);
+}
+
+/* What was not taken runs the unnamed statement that the gate's server had: it is made again, but not where something replaces it that was
+ * not taken either. */
+static void not_taken_unnamed(void **state)
+{
+    enum { BIND_BYTES = 13 + 10 + 5, PARSE_BYTES = 17 };
+    static const char first[] = "\0SELECT 1\0\0\0", second[] = "\0SELECT 2\0\0\0";
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        bool share = (i & 1) != 0, replaced = i >= 2;
+        struct fixture *f = fixture_open_with(&(struct hf_router_config){.follow = true, .share = share, .max_servers = 1});
+        char body[64] = {0};
+        uint64_t login;
+        int fd, leader;
+        world.guard = "none";
+        fd = tunnel_open(f, &leader);
+        login = world.said;
+        say(fd, 'P', first, sizeof first - 1);
+        say(fd, 'S', "", 0);
+        hear_types(f, leader, "PS");
+        say(leader, '1', "", 0);
+        say_ready(leader, 'I');
+        hear_types(f, fd, "1Z");
+        say_bind(fd); /* lies in the tunnel */
+        if (replaced) {
+            say(fd, 'P', second, sizeof second - 1);
+            say(fd, 'S', "", 0);
+        }
+        run_until_bytes(f, leader, BIND_BYTES + (replaced ? PARSE_BYTES + 5 : 0));
+        say_taken(leader, login + PARSE_BYTES + 5);
+        close(leader);
+        run_until(f, &f->dials, 2);
+        leader = tunnel_log_in(f);
+        if (!replaced) {
+            assert_int_equal(hear(f, leader, PATIENCE_MS, body, sizeof body), 'P');
+            assert_memory_equal(body, first, sizeof first - 1);
+            hear_types(f, leader, "S");
+            say(leader, '1', "", 0);
+            say_ready(leader, 'I');
+        }
+        hear_types(f, leader, replaced ? "BESPS" : "BES");
+        hear_nothing(f, leader, 20);
+        hear_nothing(f, fd, 0);
+        close(fd);
+        close(leader);
+        fixture_close(f);
+    }
+}
+
+/* It is idle, and shares nothing: as where connections are shared. */
+static void unnamed_when_idle(void **state)
+{
+    static const char text[] = "\0SELECT 1\0\0\0";
+    struct fixture *f = follow(0);
+    int fd, server;
+
+    (void)state;
+    fixture_open_gate(f, 1);
+    fd = session_open(f, &server);
+    say(fd, 'P', text, sizeof text - 1);
+    say(fd, 'S', "", 0);
+    hear_types(f, server, "PS");
+    say(server, '1', "", 0);
+    say_ready(server, 'I');
+    hear_types(f, fd, "1Z");
+    lose(f, server);
+    server = again(f, 2);
+    remake(f, server, "SELECT 1");
+    say_bind(fd);
+    hear_types(f, server, "BES");
+    close(fd);
+    close(server);
+    fixture_close(f);
+}
+
 /* One that has settings is in a failed transaction, and its next server is lost, too: it is told nothing that a failed transaction's client
  * cannot be told. */
 static void lost_twice_in_a_transaction(void **state)
@@ -1124,7 +1206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle),     cmocka_unit_test(in_a_transaction), cmocka_unit_test(unknown_outcome),
         cmocka_unit_test(withheld), cmocka_unit_test(extended),                 cmocka_unit_test(tunnels),  cmocka_unit_test(lost_on_the_way),  cmocka_unit_test(ended_by_postgresql),
-        cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken), cmocka_unit_test(word_seen_late), cmocka_unit_test(lost_twice_in_a_transaction),     cmocka_unit_test(taken_perhaps),
+        cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken), cmocka_unit_test(not_taken_unnamed), cmocka_unit_test(unnamed_when_idle), cmocka_unit_test(word_seen_late), cmocka_unit_test(lost_twice_in_a_transaction),     cmocka_unit_test(taken_perhaps),
         cmocka_unit_test(too_much_to_keep), cmocka_unit_test(gates_word), cmocka_unit_test(guarded),
         cmocka_unit_test(guarded_again), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
         cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others), cmocka_unit_test(query_without_sync),
