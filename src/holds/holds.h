@@ -141,6 +141,10 @@ void hf_holds_clear_unnamed(struct hf_holds *h);
 /* Is its own unnamed statement to be there before the client's next messages, of which the first begins so? Not if that replaces it; else one
  * behind it may be about it, however the session has used it so far. */
 bool hf_holds_needs_unnamed(const struct hf_holds *h, const uint8_t *p, size_t n);
+/* A Parse of it was not passed on and is answered by an error: as in PostgreSQL there is none behind that. */
+void hf_holds_forget_unnamed(struct hf_holds *h);
+/* The text that was prepared by Parse under that name, which is empty for the unnamed one. NULL: there is none, or it was prepared otherwise. */
+const char *hf_holds_prepared(const struct hf_holds *h, const char *name);
 /* Does the message that begins there leave no trace of an unnamed statement that is there? Only one that is there whole, and that PostgreSQL
  * can certainly read: it may refuse others before it does anything. */
 bool hf_holds_drops_unnamed(const uint8_t *p, size_t n);

@@ -136,6 +136,18 @@ void hf_holds_clear_unnamed(struct hf_holds *h)
     h->left_unnamed = false;
 }
 
+void hf_holds_forget_unnamed(struct hf_holds *h)
+{
+    hf_holds_set_unnamed(h, NULL);
+}
+
+const char *hf_holds_prepared(const struct hf_holds *h, const char *name)
+{
+    const struct hf_item *i = name[0] == '\0' ? h->unnamed : hf_log_find(&h->log, name, strlen(name));
+
+    return i != NULL && i->by_message ? hf_sql_text(i->sql->sql) : NULL;
+}
+
 static bool is_ascii(const uint8_t *p, size_t n)
 {
     uint8_t all = 0;

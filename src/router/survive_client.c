@@ -117,6 +117,24 @@ static const char *text_in(const uint8_t *p, size_t n)
     return memchr(end + 1, '\0', (size_t)(p + len - (end + 1))) != NULL ? (const char *)end + 1 : NULL;
 }
 
+/* And of a Bind: that of what is prepared already, empty if there is none. */
+static const char *text_of(struct hf_session *s, const uint8_t *p, size_t n)
+{
+    size_t len = n >= 5 ? hf_wire_length(p) : 0;
+    const char *text = text_in(p, n);
+    const uint8_t *portal = p + 5, *name;
+
+    if (p[0] == 'P' && text != NULL && p[5] == '\0')
+        hf_holds_forget_unnamed(s->holds);
+    if (p[0] != 'B' || len < 7 || len > n)
+        return text;
+    name = memchr(portal, '\0', len - 5);
+    if (name == NULL || memchr(name + 1, '\0', (size_t)(p + len - (name + 1))) == NULL)
+        return NULL;
+    text = hf_holds_prepared(s->holds, (const char *)name + 1);
+    return text != NULL ? text : "";
+}
+
 /* NULL: there is none, or it is longer than that. The caller's to unref. */
 static struct hf_sql *sql_of(struct hf_session *s, const char *text, size_t most)
 {
@@ -256,7 +274,7 @@ static bool filter_cancelled(struct hf_session *s, char type, const char *text, 
     struct hf_survive *v = s->survive;
     uint8_t out[8];
 
-    if (type == 'Q' || type == 'P')
+    if (type == 'Q' || type == 'P' || type == 'B')
         v->inside = v->inside || may_begin(s, text);
     if (v->filter == HF_FILTER_CANCELLED)
         return skip_cancelled(s, type, behind);
@@ -273,7 +291,7 @@ static bool filter_message(struct hf_session *s, char type, const char *text, bo
         return true; /* of a COPY that is no more: dropped by PostgreSQL, too */
     if (v->filter == HF_FILTER_CANCEL || v->filter == HF_FILTER_CANCELLED)
         return filter_cancelled(s, type, text, behind);
-    if (type == 'P')
+    if (type == 'P' || type == 'B')
         believe(s, text);
     if (v->filter == HF_FILTER_SKIP)
         return (type == 'H' || tell_put_away(s)) && (!ends_skipping(v, type) || end_skipping(s, type, text));
@@ -298,7 +316,7 @@ size_t hf_survive_client(struct hf_session *s, uint8_t *p, size_t n)
         bool complete;
         if (v->client.have == 0 && p[at] == 'X')
             break; /* goodbye: for the server to hear */
-        text = v->client.have == 0 ? text_in(p + at, n - at) : NULL; /* of one that is not in one piece: not looked at */
+        text = v->client.have == 0 ? text_of(s, p + at, n - at) : NULL; /* of one that is not in one piece: not looked at */
         at += hf_scan_take(&v->client, p + at, n - at, &body, &complete);
         if (v->client.broken)
             hf_session_lose(s, "a message of the client's has an impossible length");

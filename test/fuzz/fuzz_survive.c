@@ -61,6 +61,18 @@ void hf_holds_started(struct hf_holds *h, bool failed)
     MUST(failed);
 }
 
+/* "b" is a BEGIN, and nothing else is prepared. */
+const char *hf_holds_prepared(const struct hf_holds *h, const char *name)
+{
+    (void)h;
+    return strcmp(name, "b") == 0 ? "BEGIN" : NULL;
+}
+
+void hf_holds_forget_unnamed(struct hf_holds *h)
+{
+    (void)h;
+}
+
 void hf_session_say_back(struct hf_session *s, const uint8_t *p, size_t n)
 {
     size_t first;

@@ -185,6 +185,47 @@ static void cancelled_begin(void **state)
     }
 }
 
+/* It was prepared before, by name or without one; the third time something else is prepared without one in the same batch. */
+static void cancelled_prepared_begin(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 3; how++) {
+        const char *name = how == 0 ? "b" : "";
+        char key[8];
+        struct two t = two_with_key(sharing(1), key);
+        assert_int_equal(setsockopt(t.b, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)), 0);
+        parsed(t.f, t.b, t.server, name, "BEGIN");
+        say(t.a, 'Q', "BEGIN", 6);
+        if (how == 0)
+            undone(t.f, t.server);
+        hear_text(t.f, t.server, 'Q', "BEGIN");
+        say(t.server, 'C', "BEGIN", 6);
+        say_ready(t.server, 'T');
+        hear_types(t.f, t.a, "CZ");
+        if (how == 2)
+            parse(t.b, "", "SELECT 1");
+        bind_execute(t.b, name);
+        say(t.b, 'S', "", 0);
+        say(t.b, 'Q', "INSERT", 7);
+        RUN_UNTIL(t.f, hf_router_counts(t.f->r).pool.waiting == 1);
+        run_for(t.f, 20); /* all is there */
+        cancel(t.f, key);
+        hear_plain_error(t.f, t.b, "57014");
+        hear_ready(t.f, t.b, how == 2 ? 'I' : 'E');
+        done(t.f, t.a, t.server, "COMMIT", "COMMIT", 'I');
+        if (how < 2) {
+            hear_end(t.f, t.server);
+            close(t.server);
+            t.server = server_accept(t.f);
+            server_log_in(t.server);
+            hear_parse(t.f, t.server);
+            spoil(t.f, t.server);
+        }
+        hear_text(t.f, t.server, 'Q', "INSERT");
+        two_close(&t);
+    }
+}
+
 /* Nobody relies on it, and who has heard that it has failed may send no ROLLBACK. */
 static void cancelled_begin_alone(void **state)
 {
@@ -377,7 +418,7 @@ static void certain_of(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cancelled), cmocka_unit_test(cancelled_nothing), cmocka_unit_test(cancelled_pipeline),
-                                       cmocka_unit_test(cancelled_begin), cmocka_unit_test(cancelled_begin_alone),
+                                       cmocka_unit_test(cancelled_begin), cmocka_unit_test(cancelled_prepared_begin), cmocka_unit_test(cancelled_begin_alone),
                                        cmocka_unit_test(cancelled_without_sync),
                                        cmocka_unit_test(cancelled_while_connecting), cmocka_unit_test(cancelled_too_late),
                                        cmocka_unit_test(cancelled_elsewhere), cmocka_unit_test(certain_of)};

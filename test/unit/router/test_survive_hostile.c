@@ -293,6 +293,44 @@ static void ends(void **state)
     over(f, fd, server);
 }
 
+/* BEGIN and COMMIT that were prepared by name, and are skipped: what comes behind the Sync belongs to the one, and not to the other. */
+static void prepared_ends(void **state)
+{
+    static const char begin[] = "b\0BEGIN\0\0\0", commit[] = "b\0COMMIT\0\0\0";
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct fixture *f = follow(0);
+        int fd, server;
+        fixture_open_gate(f, 1);
+        fd = session_open(f, &server);
+        say(fd, 'P', i == 0 ? begin : commit, i == 0 ? sizeof begin - 1 : sizeof commit - 1);
+        say(fd, 'S', "", 0);
+        hear_types(f, server, "PS");
+        say(server, '1', "", 0);
+        say_ready(server, 'I');
+        hear_types(f, fd, "1Z");
+        if (i == 1)
+            done(f, fd, server, "BEGIN", "BEGIN", 'T');
+        else
+            say(fd, 'D', "Sb", 3), hear_types(f, server, "D");
+        lose(f, server);
+        server = again(f, 2);
+        hear_types(f, server, "PS");
+        say(server, '1', "", 0);
+        say_ready(server, 'I');
+        say(fd, 'B', "\0b\0\0\0\0\0\0\0", 9);
+        say(fd, 'E', "\0\0\0\0\0", 5);
+        say(fd, 'S', "", 0);
+        hear_plain_error(f, fd, "40001");
+        hear_ready(f, fd, i == 0 ? 'E' : 'I');
+        if (i == 0)
+            spoil(f, server);
+        hear_nothing(f, server, 20);
+        over(f, fd, server);
+    }
+}
+
 /* A text of which a part was committed, and this part was heard of. */
 static void committed_in_part(void **state)
 {
@@ -550,7 +588,7 @@ int main(void)
         cmocka_unit_test(failed_twice),      cmocka_unit_test(committed_in_part),
         cmocka_unit_test(lost_before_the_remake), cmocka_unit_test(half_a_message),
         cmocka_unit_test(unheard_parameter), cmocka_unit_test(remake_fails),
-        cmocka_unit_test(half_a_message_skipped), cmocka_unit_test(ends),              cmocka_unit_test(silent_gate),       cmocka_unit_test(far_reader),
+        cmocka_unit_test(half_a_message_skipped), cmocka_unit_test(ends), cmocka_unit_test(prepared_ends),              cmocka_unit_test(silent_gate),       cmocka_unit_test(far_reader),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
