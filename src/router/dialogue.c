@@ -134,8 +134,8 @@ static bool is_wait_given_up(const uint8_t *p, size_t n)
            memmem(p, n, text2, sizeof text2 - 1) != NULL;
 }
 
-/* A Sync that was sent along with the COPY is swallowed by it, and another one is to come; unless it is the one behind the data. What else
- * was sent along it may read, too. */
+/* A Sync that was sent along with the COPY is swallowed by it, and another one is to come, unless it is the one behind the data, or the COPY is
+ * a Query's, which needs none. What else was sent along it may read, too. */
 static void copy_in(struct hf_dialogue *d)
 {
     bool query = !is_due(d);
@@ -145,6 +145,11 @@ static void copy_in(struct hf_dialogue *d)
         answered(d);
         expect(d, 0); /* it is Execute's */
         d->swallowed = d->unsynced = true;
+    }
+    while (d->copying && query && d->pending > 1 && (d->syncs & 3) == 2 && (d->due & 0xffff) == 0) {
+        answered(d);
+        d->syncs &= ~1ull; /* the Query's stays */
+        d->swallowed = true;
     }
     d->uncounted = d->uncounted || d->copied || d->pending > query || (query && d->due != 0);
 }
@@ -194,6 +199,8 @@ static void server_message(struct hf_dialogue *d)
             pass_over(d);
         break;
     case 'C':
+        if (d->swallowed && d->pending > 0)
+            d->unsynced = false; /* what was sent behind a COPY that is good has ended it */
         d->copying = d->swallowed = false;
         d->due -= is_due(d);
         break;

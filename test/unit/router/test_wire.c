@@ -527,6 +527,59 @@ static void dialogue_copy_and_query(void **state)
     }
 }
 
+/* Likewise, when that has been sent before the server says how the COPY has ended. If that was badly, it is passed over. */
+static void dialogue_copy_and_more(void **state)
+{
+    static const struct {
+        const char *more, *hears, *then, *last;
+        bool idle;
+    } cases[] = {{"dcQ", "CC", "", "Z", true},   {"dcF", "C", "", "Z", true},     {"dcQQ", "CCZC", "", "Z", true}, {"dcS", "C", "", "Z", true},
+                 {"dScQ", "CC", "", "Z", true},  {"dcPBEQ", "C12CC", "", "Z", true}, {"dcQS", "CCZ", "", "Z", true}, {"dfQ", "E", "S", "Z", false},
+                 {"dcQ", "E", "S", "Z", false}, {"dfS", "E", "", "Z", true}};
+    struct hf_dialogue d;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        log_in(&d);
+        client(&d, "PBES");
+        server_said(&d, "12G");
+        client(&d, cases[i].more);
+        server_said(&d, cases[i].hears);
+        assert_false(hf_dialogue_is_idle(&d));
+        client(&d, cases[i].then);
+        assert_false(hf_dialogue_is_idle(&d));
+        server_said(&d, cases[i].last);
+        assert_int_equal(hf_dialogue_is_idle(&d), cases[i].idle);
+    }
+}
+
+/* A simple COPY swallows the Syncs that were sent along, and needs none. */
+static void dialogue_simple_copy_and_sync(void **state)
+{
+    struct hf_dialogue d;
+
+    (void)state;
+    for (const char *says = "QSS"; *says != '\0'; says++) {
+        log_in(&d);
+        client(&d, says[0] == 'Q' ? "QSS" : says[1] == 'S' ? "QS" : "Q");
+        server_said(&d, "G");
+        client(&d, "dSc");
+        server_said(&d, "C");
+        assert_false(hf_dialogue_is_idle(&d));
+        server_said(&d, "Z");
+        assert_true(hf_dialogue_is_idle(&d));
+        assert_false(hf_dialogue_may_hear_more(&d));
+    }
+    log_in(&d); /* it has failed, and perhaps before it has read it */
+    client(&d, "QS");
+    server_said(&d, "GEZ");
+    assert_true(hf_dialogue_may_hear_more(&d));
+    log_in(&d); /* not one behind something else */
+    client(&d, "QPS");
+    server_said(&d, "GEZ");
+    assert_false(hf_dialogue_is_idle(&d));
+}
+
 static void dialogue_copy(void **state)
 {
     struct hf_dialogue d;
@@ -757,7 +810,7 @@ int main(void)
         cmocka_unit_test(startup_values),     cmocka_unit_test(startup_refused),
         cmocka_unit_test(startup_read_only), cmocka_unit_test(startup_reads), cmocka_unit_test(fatal_layout),
         cmocka_unit_test(dialogue_counts),   cmocka_unit_test(dialogue_without_sync), cmocka_unit_test(dialogue_passed_over),
-        cmocka_unit_test(dialogue_passed_over_perhaps), cmocka_unit_test(dialogue_with_refuser), cmocka_unit_test(dialogue_copy_and_query), cmocka_unit_test(dialogue_copy), cmocka_unit_test(dialogue_copy_fails),
+        cmocka_unit_test(dialogue_passed_over_perhaps), cmocka_unit_test(dialogue_with_refuser), cmocka_unit_test(dialogue_copy_and_query), cmocka_unit_test(dialogue_copy_and_more), cmocka_unit_test(dialogue_simple_copy_and_sync), cmocka_unit_test(dialogue_copy), cmocka_unit_test(dialogue_copy_fails),
         cmocka_unit_test(dialogue_many),     cmocka_unit_test(dialogue_splits),
         cmocka_unit_test(dialogue_notices),  cmocka_unit_test(dialogue_hostile),
     };
