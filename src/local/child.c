@@ -108,6 +108,11 @@ static void exited(uv_process_t *p, int64_t status, int sig)
     ended(c, sig != 0 ? 128 + sig : (int)status);
 }
 
+static int open_log(const char *path)
+{
+    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
 static int spawn(struct hf_child *c, struct hf_error *err)
 {
     const struct hf_local *l = c->owner->local;
@@ -119,14 +124,18 @@ static int spawn(struct hf_child *c, struct hf_error *err)
      * leads a process group that holds the node and nothing else. */
     uv_process_options_t o = {.file = "/proc/self/exe", .args = a.v, .cwd = dir, .exit_cb = exited,
                               .flags = UV_PROCESS_DETACHED, .stdio = io, .stdio_count = 3};
-    int fd, rv = hf_local_make_node(l, c->ordinal, err); /* its directory, or its disk, may have been lost */
+    int fd, rv;
 
-    if (rv != 0)
-        return rv;
     make_args(c, &a);
     hf_local_node_path(l, c->ordinal, "", dir);
     hf_local_node_path(l, c->ordinal, "log/node.log", log);
-    fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    fd = open_log(log);
+    if (fd < 0 && errno == ENOENT) { /* its directory is gone, perhaps with its disk: an empty one is a new node */
+        rv = hf_local_make_node(l, c->ordinal, err);
+        if (rv != 0)
+            return rv;
+        fd = open_log(log);
+    }
     if (fd < 0)
         return hf_fail(err, HF_EIO, "%s: %s", log, strerror(errno));
     io[1].data.fd = io[2].data.fd = fd;
