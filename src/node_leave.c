@@ -154,7 +154,7 @@ void hf_node_leave_message(struct hf_node *n, const struct hf_peer_identity *fro
         return;
     v = hf_decide_view(n->decide);
     if (m->type == HF_MSG_LEFT) {
-        if (m->id == v.durable->self && !n->ending &&
+        if (m->id == v.durable->self && !n->ending && !n->leave->out &&
             memcmp(&m->cluster_id, &v.durable->cluster_id, 16) == 0 &&
             memcmp(&m->uuid, &v.durable->uuid, 16) == 0)
             retire(n);
