@@ -2,6 +2,7 @@
 histories without one pass. No cluster is needed."""
 
 import hashlib
+import socket
 import struct
 
 import psycopg2
@@ -499,6 +500,16 @@ def test_pipeline_answers(said, code, became):
 def test_pipeline_answers_that_nobody_gives(said):
     with pytest.raises(pipeline.Wrong):
         pipeline.answer(Said(*said), pipeline.Part(hears=ONE))
+
+
+@pytest.mark.parametrize("behind, unasked, rest", ((b"", b"", b""), (pipeline.message(b"N", b"crash"), b"", b""), (b"N\0\0", b"", b"N\0\0"),
+                                                   (pipeline.message(b"C", b"x\0"), pipeline.message(b"C", b"x\0"), pipeline.message(b"C", b"x\0"))))
+def test_pipeline_what_comes_behind_its_answer(behind, unasked, rest):
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pipeline.Line(ours) as line:
+        theirs.sendall(pipeline.message(b"Z", b"I") + behind)
+        assert line.hear() == ("Z", b"I")
+        assert (line.unasked(), line.got) == (unasked, rest)
 
 
 def test_pipeline_what_was_never_synced_is_not_done():

@@ -198,7 +198,7 @@ static void test_end_is_noticed(void **state)
 }
 
 static struct {
-    pid_t pid; /* 0: nobody looks */
+    _Atomic pid_t pid; /* 0: nobody looks; the watcher of a postmaster before does */
     int looks, freed;
 } ending;
 
