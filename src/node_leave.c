@@ -29,7 +29,7 @@
 #include "base/log.h"
 #include "kube/api.h"
 
-enum { ASK_MS = 200, API_MS = 3000, LEAVE_MAX_MS = 20000, ALONE_MS = 5000, MEMBER_MS = 2000 };
+enum { ASK_MS = 200, API_MS = 3000, LEAVE_MAX_MS = 20000, ALONE_MS = 5000, MEMBER_MS = 2000, OTHERS_EVERY = 5 };
 
 struct hf_leave {
     struct hf_node *n;
@@ -42,6 +42,7 @@ struct hf_leave {
     bool belongs; /* has led or followed since it started */
     bool out;     /* was let go while it ran: it waits for its end */
     uint64_t begun_ns, alone_since_ns, asked_ns;
+    unsigned rounds; /* of asking, without a stream */
 };
 
 /* -- messages ---------------------------------------------------------------------------------- */
@@ -295,8 +296,11 @@ static void ask_whether_member(struct hf_node *n, const struct hf_view *v)
         send_to(n, m->name, m->peer, HF_MSG_MEMBER, self);
         asked = true;
     }
-    /* Who founded alone, and whose log has not come so far again: whoever has a name in the DNS. */
-    for (unsigned i = 0; i < c->n_others && !asked; i++)
+    /* Who founded alone, and whose log has not come so far again, knows of nobody; or all it knows of are gone. Whoever has a name in the DNS
+     * is asked then, too; most have none. */
+    if (asked && (n->streaming || ++n->leave->rounds % OTHERS_EVERY != 0))
+        return;
+    for (unsigned i = 0; i < c->n_others; i++)
         send_to(n, c->others[i].name, c->others[i].addr, HF_MSG_MEMBER, self);
 }
 
@@ -312,7 +316,7 @@ void hf_node_leave_tick(struct hf_node *n)
     l->belongs = l->belongs || v.leading || n->streaming;
     if (v.leading || n->streaming || v.work != HF_WORK_NONE)
         l->alone_since_ns = now;
-    if (v.leading || v.work != HF_WORK_NONE || !hf_form_founded(&n->durable))
+    if (v.leading || v.work != HF_WORK_NONE)
         return;
     /* A stream may outlive its follower's membership: asked while there is one, too, but seldom. */
     if (now - l->asked_ns < (n->streaming ? ALONE_MS : MEMBER_MS) * HF_MS ||

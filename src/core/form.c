@@ -272,7 +272,10 @@ static const char *waits_for(const struct hf_form *f, unsigned *who)
         }
         if (!f->seeds[i].answered && why == NULL) {
             *who = i;
-            why = "does not answer, and a cluster is founded when every expected node has: does it run, and is its port reachable?";
+            why = i < f->cfg.n_seeds
+                      ? "does not answer, and a cluster is founded when every expected node has: does it run, and is its port reachable?"
+                      : "has a name in the DNS and does not answer: it may hold a cluster's data (hint: if it is gone for good, start this node "
+                        "again)";
         }
     }
     return why;

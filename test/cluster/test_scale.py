@@ -1,5 +1,6 @@
 """Joins, leaves, five nodes: in the order of one cluster's life."""
 
+import json
 import os
 import shutil
 
@@ -109,29 +110,48 @@ def test_two_to_one(tmp_path):
         assert c.execute("SELECT count(*) FROM ledger") == [(4,)]
 
 
-class FourthUnknown(direct.DirectCluster):
-    """Three nodes that found, and know each other; a fourth that knows all."""
+def removed(cluster, node):
+    """Asks for it, until it is done."""
+    leader = cluster.open_leader(cluster.status())
+    members = [m["name"] for m in (cluster.ask(leader) or {}).get("members", [])] if leader else []
+    if members and node in members:
+        cluster.ask(leader, "remove", name=node)
+    return members and node not in members
+
+
+class Founders(direct.DirectCluster):
+    """Three nodes that found, and know each other."""
+
+    def __init__(self, replicas=3):
+        super().__init__(replicas)
+        self.make_directories()
+
+    def expect(self):
+        return 3
+
+    def seeds(self):
+        return {n: f"127.0.0.1:{self.sql_port(n) + 4}" for n in self.names()[:3]}
+
+    def addresses(self, node):
+        return ["--sql-port", str(self.sql_port(node)), "--read-only-port", str(self.sql_port(node, True)),
+                "--peer-port", str(self.sql_port(node) + 4), "--http-port", str(self.sql_port(node) + 2)]
+
+
+class FourthUnknown(Founders):
+    """A fourth that knows all, and that nobody knows."""
 
     def __init__(self):
         super().__init__(replicas=4)
         self._whose = None
-        self.make_directories()
         self.begin()
-
-    def expect(self):
-        return 3
 
     def command(self, node):
         self._whose = node
         return super().command(node)
 
     def seeds(self):
-        known = self.names() if self._whose == "demo-3" else self.names()[:3]
-        return {n: f"127.0.0.1:{self.sql_port(n) + 4}" for n in known}
-
-    def addresses(self, node):
-        return ["--sql-port", str(self.sql_port(node)), "--read-only-port", str(self.sql_port(node, True)),
-                "--peer-port", str(self.sql_port(node) + 4), "--http-port", str(self.sql_port(node) + 2)]
+        fourth = {"demo-3": f"127.0.0.1:{self.sql_port('demo-3') + 4}"} if self._whose == "demo-3" else {}
+        return super().seeds() | fourth
 
     def empty(self, node):
         self.kill_down(node)
@@ -155,3 +175,21 @@ def test_an_empty_node_joins_a_leader_that_it_does_not_know():
         assert c.leader() == "demo-3"
         c.insert("demo-1")
         c.verify()
+
+
+def test_a_founder_removed_before_it_has_seen_an_epoch_joins_anew():
+    with Founders() as c:
+        c.up()
+        harness.wait_until("demo-2 has its id", lambda: "founding the cluster" in c.log_text("demo-0"), 20, 0.005)
+        c.kill_down("demo-2")
+        with open(c.path("demo-2", "state.json"), encoding="ascii") as f:
+            state = json.load(f)
+        assert (state["lineage"], state["founded"], state["id"]) == ("0", False, "3"), "killed too late to show anything"
+        c.wait_open()
+        harness.wait_until("demo-2 is no member", lambda: removed(c, "demo-2"), 20, 0.2)
+        mark = c.log_mark("demo-2")
+        c.start("demo-2")
+        c.wait_log(mark, "removed while it was away", 20)
+        harness.wait_until("it has ended", lambda: not c.all_processes("demo-2"), 10)
+        c.start("demo-2")  # as whoever runs it does
+        c.wait_state("demo-2", "streaming", 20)

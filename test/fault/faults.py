@@ -254,7 +254,7 @@ class Faults:
         return self._back(nodes[:1])
 
     def all_hosts(self, nodes, _):
-        self.lab.down |= set(nodes)
+        self.lab.take_away(*nodes)
         found = [(n, p) for n in nodes for p in self.lab.all_processes(n)]
         for _, p in found:
             p.send(signal.SIGSTOP)

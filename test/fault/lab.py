@@ -80,7 +80,8 @@ class Lab(direct.DirectCluster):
         self.events = []       # (wall clock, host or "", text): what was done to the cluster
         self.deaths = []       # (node, CLOCK_BOOTTIME ns before the kill, after it)
         self.ends = []         # (wall clock, node, exit status) of those that the keeper started again
-        self.down = set()      # nodes that the keeper leaves alone
+        self.down = set()      # nodes that the keeper leaves alone: take_away(), return_host()
+        self._hands = threading.Lock()  # one at a time starts a node, or says that nobody is to
         self.away = set()      # of those that are down: nobody has a place for them
         self.founders = founders
         self._keeper = None
@@ -194,14 +195,24 @@ class Lab(direct.DirectCluster):
                 running = self._running.get(node)
                 if node in self.down or running is None or running.poll() is None:
                     continue
-                if self._keeping.wait(RESTART_S) or node in self.down:
+                if self._keeping.wait(RESTART_S):
                     continue
-                # A container ends with its first process.
-                self._end_all(self.all_processes(node))
-                self.ends.append((time.time(), node, running.returncode))
-                self.note(node, f"started again (it had ended with {running.returncode})")
-                with contextlib.suppress(OSError):
-                    self.start(node)
+                with self._hands:
+                    self._start_again(node, running)
+
+    def _start_again(self, node, ended):
+        if node in self.down or self._running.get(node) is not ended:
+            return
+        self._end_all(self.all_processes(node))  # a container ends with its first process
+        self.ends.append((time.time(), node, ended.returncode))
+        self.note(node, f"started again (it had ended with {ended.returncode})")
+        with contextlib.suppress(OSError):
+            self.start(node)
+
+    def take_away(self, *nodes):
+        """Nobody starts them before return_host()."""
+        with self._hands:
+            self.down.update(nodes)
 
     @staticmethod
     def _end_all(processes):
@@ -226,7 +237,7 @@ class Lab(direct.DirectCluster):
 
     def kill_host(self, node):
         """The whole host at once, silently: not a packet tells of it."""
-        self.down.add(node)
+        self.take_away(node)
         self.net.set(node, "*", cut=1)
         self.net.set("*", node, cut=1)
         found = self.all_processes(node)
@@ -269,7 +280,7 @@ class Lab(direct.DirectCluster):
                 self.ask(leader, "remove", name=node)  # who leads hands over first, and is asked again
                 time.sleep(0.2)
         self.away.add(node)
-        self.down.add(node)
+        self.take_away(node)
         sentinel = self.sentinel(node)
         if sentinel is not None:
             sentinel.send(signal.SIGTERM)
@@ -286,12 +297,13 @@ class Lab(direct.DirectCluster):
         if node in self.away:
             self.net.known(node, True)
         self.away.discard(node)
-        self.down.discard(node)
-        self.start(node)
+        with self._hands:
+            self.down.discard(node)
+            self.start(node)
 
     def stop_host(self, node):
         """As kill_host, but with FINs: the pod's processes are killed, the host lives."""
-        self.down.add(node)
+        self.take_away(node)
         self.kill(node, *self.all_processes(node))
 
     def lose_volume(self, node):
@@ -395,7 +407,7 @@ class Lab(direct.DirectCluster):
 
     def _destroy(self):
         self.stop_keeper()
-        self.down |= set(self.names())
+        self.take_away(*self.names())
         try:
             self.thaw()
             self.kill_everything()

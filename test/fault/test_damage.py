@@ -36,7 +36,7 @@ def fixture_lab():
 @contextlib.contextmanager
 def stopped(lab, node):
     """Its PostgreSQL is shut down cleanly, and nobody starts it before the end."""
-    lab.down.add(node)
+    lab.take_away(node)
     lab.sentinel(node).send(signal.SIGTERM)
     harness.wait_until(f"{node} has ended", lambda: not lab.all_processes(node), 20)
     try:

@@ -259,14 +259,14 @@ static bool is_sent(struct hf_form *f, enum hf_msg_type type, const char *to)
     return found;
 }
 
-/* What the next tick says for the log; NULL: nothing. */
-static const char *told(struct hf_form *f, uint64_t now_ns)
+/* What the next tick says of `name` for the log; NULL: nothing. */
+static const char *told(struct hf_form *f, const char *name, uint64_t now_ns)
 {
     const char *text = NULL;
 
     hf_form_tick(f, now_ns);
     for (const struct hf_form_action *a; (a = hf_form_next(f)) != NULL;)
-        if (a->type == HF_FORM_STUCK && strcmp(a->name, "d-0") == 0)
+        if (a->type == HF_FORM_STUCK && strcmp(a->name, name) == 0)
             text = a->text;
     return text;
 }
@@ -282,12 +282,17 @@ static void test_forming_tells_whom_it_waits_for(void **state)
     struct hf_form *f = hf_form_init(memory, &cfg, 1);
 
     (void)state;
-    assert_null(told(f, first - 1));
-    assert_non_null(strstr(told(f, first), "does not answer"));
+    assert_null(told(f, "d-0", first - 1));
+    assert_non_null(strstr(told(f, "d-0", first), "does not answer"));
     hf_form_message(f, first + 1, &m);
-    assert_null(told(f, second - 1));
+    assert_null(told(f, "d-0", second - 1));
     hf_form_message(f, second - 1, &m);
-    assert_non_null(strstr(told(f, second), "no leader"));
+    assert_non_null(strstr(told(f, "d-0", second), "no leader"));
+    f = hf_form_init(memory, &cfg, 1);
+    hf_form_witness(f, "d-4"); /* that one is asked for because of its name alone, which may outlive it */
+    memset(&m.cluster_id, 0, sizeof m.cluster_id);
+    hf_form_message(f, first - 1, &m);
+    assert_non_null(strstr(told(f, "d-4", first), "gone for good"));
 }
 
 /* A cluster that one node founded has grown, and that one's volume is lost: who came later holds all there is. */

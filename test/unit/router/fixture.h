@@ -76,19 +76,19 @@ void server_welcome(int fd);                          /* says only: to another n
 void leader_tell(struct fixture *f, int fd);
 /* What PostgreSQL is said to know: the verifier of "app", password "secret"; nobody else has one. */
 struct world {
-    enum hf_role_kind kind; /* of "app" */
-    bool mute;              /* no answer */
+    _Atomic enum hf_role_kind kind; /* of "app" */
+    atomic_bool mute;               /* no answer */
     atomic_uint questions;
-    uint64_t opening; /* of the last one */
+    atomic_uint_least64_t opening; /* of the last one */
     struct hf_scram_verifier verifier;
     struct hf_scram_keys keys;
-    uint32_t version;
+    atomic_uint_least32_t version;
     const char *guard; /* what the guard says when a connection begins; NULL: there is none */
     atomic_uint_least64_t applied, flushed; /* WAL; 0: it does not tell */
     atomic_bool slow;                       /* it takes until this is false again */
     atomic_uint looks;                      /* how often it was asked for either */
-    uint64_t stamp;
-    uint64_t said;    /* bytes that the router has sent in the last server_check() */
+    atomic_uint_least64_t stamp;
+    uint64_t said; /* bytes that the router has sent in the last server_check() */
 };
 extern struct world world;
 
