@@ -302,6 +302,8 @@ static void test_raft_is_told_of_the_vanished(void **state)
 
     (void)state;
     tunnel_open(p, HF_PURPOSE_RAFT, &d, &near, &far);
+    say(near, "open", 4);
+    hear(p, far, "open", 4); /* both ends are */
     assert_int_equal(impatient(), 2);
     close(near);
     close(far);
