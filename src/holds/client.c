@@ -315,8 +315,6 @@ void hf_holds_client_message(struct hf_holds *h, char type, const uint8_t *body,
         copy_end(h);
         break;
     case 'H':
-        h->batch = h->batch || !h->copying;
-        break;
     case 'd':
     case 'p':
     case 'X':

@@ -89,9 +89,6 @@ static void client_message(struct hf_dialogue *d)
         expect(d, d->pending);
         d->batch = d->batch || !d->copying;
         break;
-    case 'H':
-        d->batch = d->batch || !d->copying;
-        break;
     case 'c':
     case 'f':
         d->copied = !d->copying && hf_dialogue_owes(d);
@@ -101,7 +98,7 @@ static void client_message(struct hf_dialogue *d)
         d->goodbye = true;
         break;
     default:
-        break; /* password, copy data, terminate: nothing is owed for them */
+        break; /* password, copy data, Flush: nothing is owed for them */
     }
 }
 

@@ -39,6 +39,7 @@ static void batch(void **state)
                     "? commit\n"
                     "< Z I\n"
                     "? nothing\n"
+                    "> H\n" /* begins nothing */
                     "= free\n");
 }
 
@@ -97,7 +98,7 @@ static void owed(void **state)
                     "# 0\n"
                     "= free\n"
                     "> H\n"
-                    "# 0bca\n"
+                    "# 0\n"
                     "> F\n"
                     "# 1\n"
                     "< V\n"

@@ -238,6 +238,12 @@ static void client(struct hf_dialogue *d, const char *types)
         hf_dialogue_client(d, b, msg(b, *types, "x", 2));
 }
 
+static void server_said(struct hf_dialogue *d, const char *types)
+{
+    for (; *types != '\0'; types++)
+        server(d, *types, *types == 'Z' ? "I" : "", *types == 'Z');
+}
+
 static void log_in(struct hf_dialogue *d)
 {
     hf_dialogue_init(d);
@@ -276,6 +282,9 @@ static void dialogue_counts(void **state)
     client(&d, "Q");
     server(&d, 'Z', "I", 1);
     assert_true(hf_dialogue_is_idle(&d));
+    client(&d, "PBSH"); /* libpq: PQpipelineSync(), PQsendFlushRequest() */
+    server_said(&d, "12Z");
+    assert_true(hf_dialogue_is_idle(&d));
     client(&d, "X");
     assert_true(hf_dialogue_is_idle(&d));
     server(&d, 'E', "FATAL", 6);
@@ -303,12 +312,6 @@ static void dialogue_without_sync(void **state)
         server(&d, 'Z', "I", 1);
         assert_true(hf_dialogue_is_idle(&d));
     }
-}
-
-static void server_said(struct hf_dialogue *d, const char *types)
-{
-    for (; *types != '\0'; types++)
-        server(d, *types, *types == 'Z' ? "I" : "", *types == 'Z');
 }
 
 /* An error in what is in front of a Query: that is passed over with it, up to the Sync, and nothing is owed for it. */
