@@ -83,7 +83,7 @@ test-clients: deps
 	@$(MAKE) --no-print-directory build
 	@mkdir -p $(BUILD)/clients && cp test/clients/programs/node/package.json $(BUILD)/clients/
 	@cd $(BUILD)/clients && npm install --no-audit --no-fund --no-package-lock --ignore-scripts --silent
-	@HOLDFAST_HAND_OVERS=7 test/clients/run -m ''
+	@HOLDFAST_HAND_OVERS=7 HOLDFAST_KILLS=20 test/clients/run -m ''
 
 # Sources come from Debian's source package, into the build directory: docs/regression.md
 test-regress: deps

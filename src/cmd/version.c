@@ -2,18 +2,23 @@
 
 #include <string.h>
 
+#include "commit.h" /* made by Meson */
+
 int hf_cmd_version(int argc, char **argv)
 {
     bool json = false;
     const struct hf_option o[] = {
-        {"json", 0, HF_OPT_FLAG, &json, 0, 0, 0, NULL, NULL, "as {\"version\": ...}"},
+        {"json", 0, HF_OPT_FLAG, &json, 0, 0, 0, NULL, NULL, "as {\"version\": ..., \"commit\": ...}"},
     };
-    const struct hf_usage u = {"[--json]", "Prints the version of this program.\n", o, 1};
+    const struct hf_usage u = {"[--json]", "Prints the version of this program, and the commit it was built from: -dirty if that was changed.\n", o, 1};
     int status;
 
     if (!hf_cmd_parse(argc, argv, &u, NULL, &status))
         return status;
-    printf(json ? "{\"version\":\"%s\"}\n" : "holdfast %s\n", HF_VERSION);
+    if (json)
+        printf("{\"version\":\"%s\",\"commit\":\"%s\"}\n", HF_VERSION, HF_COMMIT);
+    else
+        printf(HF_COMMIT[0] != '\0' ? "holdfast %s (commit %s)\n" : "holdfast %s\n", HF_VERSION, HF_COMMIT);
     return 0;
 }
 

@@ -129,10 +129,7 @@ class Rows(load.Ledger):
 
 
 def version():
-    done = subprocess.run([harness.BINARY, "version"], capture_output=True, text=True, check=True)
-    commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short=12", "HEAD"], capture_output=True,
-                            text=True, check=False).stdout.strip()
-    return done.stdout.splitlines()[0].strip() + (f" (commit {commit})" if commit else "")
+    return subprocess.run([harness.BINARY, "version"], capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
 
 
 def boot_offset():
