@@ -42,12 +42,16 @@ struct hf_process hf_process_now(pid_t pid)
 /* The descriptor first: what it names cannot become another process after the look. */
 static int open_process(struct hf_process p, struct hf_error *err)
 {
-    int fd = p.pid > 1 && p.start != 0 ? pidfd_open(p.pid, 0) : -1;
+    int fd;
 
+    errno = 0;
+    fd = p.pid > 1 && p.start != 0 ? pidfd_open(p.pid, 0) : -1;
     if (fd >= 0 && hf_process_now(p.pid).start == p.start)
         return fd;
     if (fd >= 0)
         close(fd);
+    else if (errno == ENOSYS)
+        return hf_fail(err, HF_EPERM, "process %d: this kernel has no pidfd_open(2) (hint: Linux 5.3 or later)", (int)p.pid);
     return hf_fail(err, HF_ENOENT, "process %d is gone", (int)p.pid);
 }
 
