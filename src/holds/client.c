@@ -67,7 +67,12 @@ static struct hf_item *statement(struct hf_holds *h, const char *name, size_t le
 /* ReadyForQuery comes for it and all that was sent before. */
 static void end_batch(struct hf_holds *h)
 {
-    h->batch = h->unnamed_here = false;
+    h->batch = h->unnamed_here = h->begins = false;
+}
+
+static bool is_begin(const struct hf_text *t)
+{
+    return t != NULL && hf_sql_count(t->sql) == 1 && hf_sql_statement(t->sql, 0)->kind == HF_SQL_BEGIN;
 }
 
 static void query(struct hf_holds *h, const uint8_t *body, size_t have, uint64_t full)
@@ -120,6 +125,7 @@ static void parse(struct hf_holds *h, const uint8_t *body, size_t have, uint64_t
         if ((size_t)(r.end - r.p) == (size_t)n * 4)
             t = verdict(h, text, len, true);
     }
+    h->begins = h->begins || is_begin(t);
     i = t != NULL ? statement(h, name, name_len, t, &r) : NULL;
     if (op->unnamed) {
         h->left_unnamed = true;
@@ -189,6 +195,8 @@ static void bind(struct hf_holds *h, const uint8_t *body, size_t have)
 
     h->batch = true;
     (void)hf_holds_push(h, HF_OP_BIND);
+    if (i != NULL)
+        h->begins = is_begin(i->sql);
     if (p == NULL)
         return;
     hf_text_unref(p->text);

@@ -102,7 +102,7 @@ void hf_holds_lost(struct hf_holds *h)
     h->status = 'I';
     h->started = false;
     h->batch = h->skipping = h->copying = h->failed = h->committed_early = h->committed = h->wrote = false;
-    h->tx_read_only = h->unnamed_here = false;
+    h->tx_read_only = h->unnamed_here = h->begins = false;
 }
 
 void hf_holds_too_much(struct hf_holds *h)
@@ -390,14 +390,6 @@ static void believe(struct course *c, const struct hf_sql_statement *s, bool sim
         c->inside = c->opens = false;
 }
 
-/* A BEGIN that was parsed in a batch without its Sync is about to be run, or has been. */
-static bool is_about_to_begin(const struct hf_holds *h)
-{
-    const struct hf_sql *q = h->batch && h->unnamed_here && h->unnamed != NULL ? h->unnamed->sql->sql : NULL;
-
-    return q != NULL && hf_sql_count(q) == 1 && hf_sql_statement(q, 0)->kind == HF_SQL_BEGIN;
-}
-
 static void course_op(struct course *c, const struct hf_op *op)
 {
     const struct hf_sql *q = op->text != NULL ? op->text->sql : NULL;
@@ -440,7 +432,7 @@ static struct course course(const struct hf_holds *h)
 
 bool hf_holds_stays_inside(const struct hf_holds *h)
 {
-    return course(h).inside || is_about_to_begin(h);
+    return course(h).inside || (h->batch && h->begins);
 }
 
 /* Could PostgreSQL refuse it, and pass over all up to the Sync? */

@@ -159,6 +159,10 @@ const uint8_t *hf_holds_startup(const struct hf_holds *h, size_t *len);
  * ReadyForQuery comes back. 0 steps: nothing to make. The bytes are the caller's to free.
  * HF_ENOMEM. */
 int hf_holds_remake(struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps);
+/* As it, for a client that may never run the unnamed statement again: it is tried for a second, if somebody holds a lock that it takes to parse
+ * it; without it, its client prepares it anew. */
+int hf_holds_remake_soon(struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps);
+bool hf_holds_remakes_unnamed(const struct hf_holds *h); /* is the last of those steps about the unnamed statement? */
 int hf_holds_remake_unnamed(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps); /* that alone */
 /* An ErrorResponse came before each of these `n` ReadyForQuery, counted from 0, in ascending order. False: one was
  * about a setting, and the session cannot go on. True: about prepared statements that nobody could

@@ -229,6 +229,7 @@ struct hf_holds {
 
     struct hf_item *unnamed; /* the unnamed statement; NULL: none, or not understood */
     bool unnamed_here;       /* made in this batch */
+    bool begins;             /* a BEGIN is parsed or bound in this batch, and nothing else is bound since: it is about to be run, or has been */
     struct hf_portal
         *portals; /* HF_PORTALS_MAX of them, the unnamed one is the first; NULL: none yet */
     char *value;  /* of set_config(), from the row that has come */

@@ -5,6 +5,11 @@
 #include "holds/private.h"
 #include "base/scan.h"
 
+bool hf_holds_remakes_unnamed(const struct hf_holds *h)
+{
+    return h->unnamed != NULL && h->n == 0;
+}
+
 struct out {
     uint8_t *bytes; /* NULL: only counted */
     size_t len;
@@ -84,7 +89,7 @@ static void put_item(struct out *o, const struct hf_item *i)
     put_sync(o);
 }
 
-static unsigned put_all(struct out *o, const struct hf_holds *h)
+static unsigned put_log(struct out *o, const struct hf_holds *h)
 {
     unsigned steps = 0;
 
@@ -92,11 +97,32 @@ static unsigned put_all(struct out *o, const struct hf_holds *h)
         put_item(o, i);
         steps++;
     }
-    if (h->unnamed != NULL && h->n == 0) { /* last: the others use the unnamed statement too */
-        put_item(o, h->unnamed);
-        steps++;
-    }
     return steps;
+}
+
+/* The unnamed statement last: the others use it, too. */
+static unsigned put_all(struct out *o, const struct hf_holds *h)
+{
+    unsigned steps = put_log(o, h);
+
+    if (!hf_holds_remakes_unnamed(h))
+        return steps;
+    put_item(o, h->unnamed);
+    return steps + 1;
+}
+
+/* Whoever holds a lock that it takes to parse it is not waited for. */
+static unsigned put_all_soon(struct out *o, const struct hf_holds *h)
+{
+    static const char patience[] = "SELECT pg_catalog.set_config('lock_timeout', '1s', true)"; /* up to the Sync */
+    unsigned steps = put_log(o, h);
+
+    if (!hf_holds_remakes_unnamed(h))
+        return steps;
+    put_parse(o, "", patience, sizeof patience - 1, NULL);
+    put_run(o, "");
+    put_item(o, h->unnamed);
+    return steps + 1;
 }
 
 static unsigned put_unnamed(struct out *o, const struct hf_holds *h)
@@ -130,6 +156,12 @@ int hf_holds_remake(struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *
 {
     hf_log_tidy(&h->log);
     return make(put_all, h, bytes, len, steps);
+}
+
+int hf_holds_remake_soon(struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps)
+{
+    hf_log_tidy(&h->log);
+    return make(put_all_soon, h, bytes, len, steps);
 }
 
 int hf_holds_remake_unnamed(const struct hf_holds *h, uint8_t **bytes, size_t *len, unsigned *steps)

@@ -19,17 +19,23 @@ static ssize_t read_all(struct hf_session *s, uint8_t *bytes, size_t cap)
 void hf_share_answer_cancelled(struct hf_session *s)
 {
     uint8_t *bytes = s->t->scratch;
-    ssize_t n = read_all(s, bytes, HF_ROUTER_CLIENT_BYTES);
-    size_t rest;
+    size_t rest = 0;
+    bool heard = false;
+    ssize_t n;
 
-    if (n <= 0) {
+    do { /* what has no room any more may be within OpenSSL, and the socket does not tell of that */
+        n = read_all(s, bytes, HF_ROUTER_CLIENT_BYTES);
         if (n < 0)
             hf_session_close(s);
-        return;
-    }
-    hf_session_count(s, (size_t)n, 0);
-    hf_share_heard(s);
-    rest = hf_survive_client(s, bytes, (size_t)n);
+        if (n < 0 || (n == 0 && !heard))
+            return;
+        if (n == 0)
+            break;
+        heard = true;
+        hf_session_count(s, (size_t)n, 0);
+        hf_share_heard(s);
+        rest = hf_survive_client(s, bytes, (size_t)n);
+    } while (rest == 0 && n == HF_ROUTER_CLIENT_BYTES && s->state == HF_SESSION_POOLED);
     if (s->state != HF_SESSION_POOLED)
         return;
     if (rest == 0) {

@@ -44,9 +44,10 @@ static bool make_again(struct hf_session *s)
     struct hf_survive *v = s->survive;
     uint8_t *bytes = NULL, *all = NULL;
     size_t len = 0;
-    bool sent;
+    bool sent, needed = hf_holds_needs_unnamed(s->holds, v->more, v->more_len);
+    int rv = (needed ? hf_holds_remake : hf_holds_remake_soon)(s->holds, &bytes, &len, &v->steps);
 
-    if (hf_holds_remake(s->holds, &bytes, &len, &v->steps) == 0)
+    if (rv == 0)
         all = realloc(bytes, len + HF_SURVIVE_SPOIL_MAX);
     if (all == NULL) {
         free(bytes);
@@ -160,6 +161,14 @@ static bool is_gone(const char *sqlstate)
     return false;
 }
 
+/* What is being made is the unnamed statement: of no use to anybody if it cannot be, and its client prepares it anew. */
+static bool is_unnamed_step(const struct hf_session *s)
+{
+    const struct hf_survive *v = s->survive;
+
+    return v->unnamed_only || (v->heard - hf_share_resets(s) + 1 == v->steps && hf_holds_remakes_unnamed(s->holds));
+}
+
 static int hear_error(struct hf_session *s, const uint8_t *body, size_t n)
 {
     struct hf_survive *v = s->survive;
@@ -179,7 +188,7 @@ static int hear_error(struct hf_session *s, const uint8_t *body, size_t n)
         return 0; /* the transaction that is to be a failed one */
     if (v->asked && v->heard < resets)
         return -1; /* what another session has left could not be undone: a connection of its own, then */
-    if (v->asked && v->n_failures < HF_SURVIVE_FAILED_MAX && is_gone(sqlstate)) {
+    if (v->asked && v->n_failures < HF_SURVIVE_FAILED_MAX && (is_gone(sqlstate) || is_unnamed_step(s))) {
         if (!v->in_error)
             v->failures[v->n_failures++] = v->unnamed_only ? UINT_MAX : v->heard - resets;
         v->in_error = true;

@@ -103,36 +103,45 @@ static bool spoil_server(struct hf_session *s)
     return true;
 }
 
-/* The statement's text in a Query or Parse that is complete; NULL: there is none. */
-static const char *text_in(const uint8_t *p, size_t n)
-{
-    size_t len = n >= 5 && (p[0] == 'Q' || p[0] == 'P') ? hf_wire_length(p) : 0;
-    const uint8_t *name = p + 5, *end;
+/* A message that is not for the server. */
+struct said {
+    char type;
+    const char *name; /* of the statement in a Parse or Bind that is here in one piece; else NULL */
+    const char *text; /* of the statement in a Query, Parse or Bind: of this that which is prepared already, empty if there is none. NULL: not known */
+    bool behind;      /* more has come behind it: its client has not waited for the answer */
+};
 
-    if (len < 7 || len > n)
-        return NULL;
-    end = memchr(name, '\0', len - 5);
-    if (end == NULL || p[0] == 'Q')
-        return end != NULL ? (const char *)name : NULL;
-    return memchr(end + 1, '\0', (size_t)(p + len - (end + 1))) != NULL ? (const char *)end + 1 : NULL;
+/* The two strings that it begins with, the second NULL for a Query. False: they are not all there. */
+static bool strings_in(const uint8_t *p, size_t n, const char **first, const char **second)
+{
+    size_t len = n >= 5 && strchr("QPB", p[0]) != NULL && p[0] != '\0' ? hf_wire_length(p) : 0;
+    const uint8_t *end = len >= 7 && len <= n ? memchr(p + 5, '\0', len - 5) : NULL;
+
+    if (end == NULL)
+        return false;
+    *first = (const char *)p + 5;
+    *second = p[0] == 'Q' ? NULL : (const char *)end + 1;
+    return p[0] == 'Q' || memchr(end + 1, '\0', (size_t)(p + len - (end + 1))) != NULL;
 }
 
-/* And of a Bind: that of what is prepared already, empty if there is none. */
-static const char *text_of(struct hf_session *s, const uint8_t *p, size_t n)
+static void look_at(struct hf_session *s, struct said *m, const uint8_t *p, size_t n)
 {
-    size_t len = n >= 5 ? hf_wire_length(p) : 0;
-    const char *text = text_in(p, n);
-    const uint8_t *portal = p + 5, *name;
+    const char *first, *second;
 
-    if (p[0] == 'P' && text != NULL && p[5] == '\0')
-        hf_holds_forget_unnamed(s->holds);
-    if (p[0] != 'B' || len < 7 || len > n)
-        return text;
-    name = memchr(portal, '\0', len - 5);
-    if (name == NULL || memchr(name + 1, '\0', (size_t)(p + len - (name + 1))) == NULL)
-        return NULL;
-    text = hf_holds_prepared(s->holds, (const char *)name + 1);
-    return text != NULL ? text : "";
+    if (!strings_in(p, n, &first, &second))
+        return;
+    if (p[0] == 'Q') {
+        m->text = first;
+    } else if (p[0] == 'P') {
+        m->name = first;
+        m->text = second;
+        if (first[0] == '\0')
+            hf_holds_forget_unnamed(s->holds);
+    } else {
+        m->name = second;
+        m->text = hf_holds_prepared(s->holds, second);
+        m->text = m->text != NULL ? m->text : "";
+    }
 }
 
 /* NULL: there is none, or it is longer than that. The caller's to unref. */
@@ -177,13 +186,33 @@ static bool tell_simple(struct hf_session *s, const char *text)
     return hf_survive_tell(s, out, n) && (ends || spoil_server(s));
 }
 
-/* Of a text that is not for the server any more: where does its client believe to be after it? */
-static void believe(struct hf_session *s, const char *text)
+/* Of what is not for the server any more: where does its client believe to be after it? */
+static void believe(struct hf_survive *v, enum hf_sql_kind kind)
 {
-    enum hf_sql_kind kind = kind_of(s, text);
-
     if (kind != HF_SQL_QUERY)
-        s->survive->inside = kind == HF_SQL_BEGIN;
+        v->inside = kind == HF_SQL_BEGIN;
+}
+
+/* What a Parse says is done by a Bind of it, if at all. Of the newest, unnamed and named: */
+static void remember(struct hf_survive *v, const char *name, enum hf_sql_kind kind)
+{
+    struct hf_skipped *k = &v->parsed[name[0] != '\0'];
+
+    k->known = strlen(name) < sizeof k->name;
+    if (k->known)
+        strcpy(k->name, name);
+    k->kind = kind;
+}
+
+static void believe_extended(struct hf_session *s, const struct said *m)
+{
+    struct hf_survive *v = s->survive;
+    const struct hf_skipped *k = m->name != NULL ? &v->parsed[m->name[0] != '\0'] : NULL;
+
+    if (m->type == 'P' && m->name != NULL)
+        remember(v, m->name, kind_of(s, m->text));
+    else if (m->type == 'B')
+        believe(v, k != NULL && k->known && strcmp(k->name, m->name) == 0 ? k->kind : kind_of(s, m->text));
 }
 
 /* Could PostgreSQL refuse it, and skip all up to the Sync? */
@@ -202,14 +231,15 @@ static bool ends_skipping(struct hf_survive *v, char type)
 }
 
 /* Sync, or a Query or function call that is not done either. False: over. */
-static bool end_skipping(struct hf_session *s, char type, const char *text)
+static bool end_skipping(struct hf_session *s, const struct said *m)
 {
     struct hf_survive *v = s->survive;
     uint8_t out[8];
 
-    if (type == 'Q' && kind_of(s, text) != HF_SQL_BEGIN) /* a simple BEGIN that fails has begun nothing */
-        believe(s, text);
+    if (m->type == 'Q' && kind_of(s, m->text) != HF_SQL_BEGIN) /* a simple BEGIN that fails has begun nothing */
+        believe(v, kind_of(s, m->text));
     v->filter = HF_FILTER_NONE;
+    v->parsed[0].known = v->parsed[1].known = false;
     if (v->failed) /* and so is the server's */
         return hf_survive_tell(s, out, put_ready(out, 'E'));
     s->dialogue.status = 'I';
@@ -247,58 +277,58 @@ static size_t put_ready_cancelled(struct hf_session *s, uint8_t *out, bool behin
 }
 
 /* False: over. */
-static bool tell_cancelled(struct hf_session *s, char type, bool behind)
+static bool tell_cancelled(struct hf_session *s, const struct said *m)
 {
     struct hf_survive *v = s->survive;
     uint8_t out[512];
     size_t n = put_cancelled(out, sizeof out);
 
     v->filter = HF_FILTER_CANCELLED;
-    v->certain = is_certain(type);
-    if (type == 'Q' || type == 'F')
-        n += put_ready_cancelled(s, out + n, behind);
+    v->certain = is_certain(m->type);
+    if (m->type == 'Q' || m->type == 'F')
+        n += put_ready_cancelled(s, out + n, m->behind);
     return hf_survive_tell(s, out, n);
 }
 
 /* Of what a cancelled statement was part of. False: over. */
-static bool skip_cancelled(struct hf_session *s, char type, bool behind)
+static bool skip_cancelled(struct hf_session *s, const struct said *m)
 {
     uint8_t out[8];
 
-    return !ends_skipping(s->survive, type) || hf_survive_tell(s, out, put_ready_cancelled(s, out, behind));
+    return !ends_skipping(s->survive, m->type) || hf_survive_tell(s, out, put_ready_cancelled(s, out, m->behind));
 }
 
-/* `behind`: its client has not waited for the answer. False: over. */
-static bool filter_cancelled(struct hf_session *s, char type, const char *text, bool behind)
+/* False: over. */
+static bool filter_cancelled(struct hf_session *s, const struct said *m)
 {
     struct hf_survive *v = s->survive;
     uint8_t out[8];
 
-    if (type == 'Q' || type == 'P' || type == 'B')
-        v->inside = v->inside || may_begin(s, text);
+    if (m->type == 'Q' || m->type == 'P' || m->type == 'B')
+        v->inside = v->inside || may_begin(s, m->text);
     if (v->filter == HF_FILTER_CANCELLED)
-        return skip_cancelled(s, type, behind);
-    return type == 'S' ? hf_survive_tell(s, out, put_ready(out, 'I')) : tell_cancelled(s, type, behind);
+        return skip_cancelled(s, m);
+    return m->type == 'S' ? hf_survive_tell(s, out, put_ready(out, 'I')) : tell_cancelled(s, m);
 }
 
-/* A message that is not for the server, complete; `text`: its statement's; `behind`: more has come behind it. False: over. */
-static bool filter_message(struct hf_session *s, char type, const char *text, bool behind)
+/* It is complete. False: over. */
+static bool filter_message(struct hf_session *s, const struct said *m)
 {
     struct hf_survive *v = s->survive;
+    char type = m->type;
     uint8_t out[512];
 
     if (type == 'd' || type == 'c' || type == 'f')
         return true; /* of a COPY that is no more: dropped by PostgreSQL, too */
     if (v->filter == HF_FILTER_CANCEL || v->filter == HF_FILTER_CANCELLED)
-        return filter_cancelled(s, type, text, behind);
-    if (type == 'P' || type == 'B')
-        believe(s, text);
+        return filter_cancelled(s, m);
+    believe_extended(s, m);
     if (v->filter == HF_FILTER_SKIP)
-        return (type == 'H' || tell_put_away(s)) && (!ends_skipping(v, type) || end_skipping(s, type, text));
+        return (type == 'H' || tell_put_away(s)) && (!ends_skipping(v, type) || end_skipping(s, m));
     if (type == 'S')
         return hf_survive_tell(s, out, put_ready(out, 'T'));
     if (type == 'Q' || type == 'F')
-        return tell_simple(s, text);
+        return tell_simple(s, m->text);
     v->filter = HF_FILTER_SKIP;
     v->certain = is_certain(type);
     return hf_survive_tell(s, out, put_error(s, out, sizeof out, HF_DOING_TRANSACTION));
@@ -307,20 +337,23 @@ static bool filter_message(struct hf_session *s, char type, const char *text, bo
 size_t hf_survive_client(struct hf_session *s, uint8_t *p, size_t n)
 {
     struct hf_survive *v = s->survive;
-    const char *text;
     size_t at = 0, body;
 
     if (v == NULL)
         return n;
     while (v->filter != HF_FILTER_NONE && at < n) {
+        struct said m = {0};
         bool complete;
         if (v->client.have == 0 && p[at] == 'X')
             break; /* goodbye: for the server to hear */
-        text = v->client.have == 0 ? text_of(s, p + at, n - at) : NULL; /* of one that is not in one piece: not looked at */
+        if (v->client.have == 0) /* one that is not in one piece is not looked at */
+            look_at(s, &m, p + at, n - at);
         at += hf_scan_take(&v->client, p + at, n - at, &body, &complete);
+        m.type = (char)v->client.head[0];
+        m.behind = at < n;
         if (v->client.broken)
             hf_session_lose(s, "a message of the client's has an impossible length");
-        else if (complete && !filter_message(s, (char)v->client.head[0], text, at < n) && s->state != HF_SESSION_LINGER)
+        else if (complete && !filter_message(s, &m) && s->state != HF_SESSION_LINGER)
             hf_session_drop(s, HF_SURVIVE_DEAF);
         if (s->state == HF_SESSION_LINGER || s->state == HF_SESSION_CLOSED)
             return 0;

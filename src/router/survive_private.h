@@ -19,6 +19,13 @@ enum hf_filter {
     HF_FILTER_SKIP, /* nothing counts up to the Sync */
 };
 
+/* A statement that is prepared among what is not for the server. */
+struct hf_skipped {
+    bool known;
+    char name[64]; /* a longer one is not known */
+    enum hf_sql_kind kind;
+};
+
 struct hf_survive {
     struct hf_params told; /* to the client */
 
@@ -32,6 +39,7 @@ struct hf_survive {
                             * Some drivers take one that comes by itself for a notice, or for the end of what they have not begun */
     bool inside;           /* FILTER_SKIP: a transaction, if the client is believed to be there after what is skipped;
                             * FILTER_CANCEL, FILTER_CANCELLED: if it may have begun one with what was cancelled */
+    struct hf_skipped parsed[2]; /* FILTER_SKIP: the newest unnamed one, and the newest that has a name */
     bool spoiling;         /* the new server is brought into a failed transaction, while the client waits */
     struct hf_scan client;
 

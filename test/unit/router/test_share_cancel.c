@@ -218,7 +218,7 @@ static void cancelled_prepared_begin(void **state)
             close(t.server);
             t.server = server_accept(t.f);
             server_log_in(t.server);
-            hear_parse(t.f, t.server);
+            remake(t.f, t.server, "BEGIN");
             spoil(t.f, t.server);
         }
         hear_text(t.f, t.server, 'Q', "INSERT");

@@ -202,6 +202,8 @@ static void extended(void **state)
     server = again(f, 4);
     say(fd, 'P', "\0COMMIT\0\0\0", 10);
     hear_plain_error(f, fd, "40001");
+    say(fd, 'B', "\0\0\0\0\0\0\0\0", 8);
+    say(fd, 'E', "\0\0\0\0\0", 5);
     say(fd, 'S', "", 0);
     hear_ready(f, fd, 'I');
     hear_nothing(f, server, 50);
@@ -732,30 +734,93 @@ static void not_taken_unnamed(void **state)
     }
 }
 
-/* It is idle, and shares nothing: as where connections are shared. */
+/* It is idle, and shares nothing: as where connections are shared. If the statement cannot be made again, as with its table locked, the session
+ * goes on without it. */
 static void unnamed_when_idle(void **state)
 {
     static const char text[] = "\0SELECT 1\0\0\0";
-    struct fixture *f = follow(0);
-    int fd, server;
 
     (void)state;
-    fixture_open_gate(f, 1);
-    fd = session_open(f, &server);
-    say(fd, 'P', text, sizeof text - 1);
-    say(fd, 'S', "", 0);
-    hear_types(f, server, "PS");
-    say(server, '1', "", 0);
-    say_ready(server, 'I');
-    hear_types(f, fd, "1Z");
-    lose(f, server);
-    server = again(f, 2);
-    remake(f, server, "SELECT 1");
-    say_bind(fd);
-    hear_types(f, server, "BES");
-    close(fd);
-    close(server);
-    fixture_close(f);
+    for (unsigned locked = 0; locked < 2; locked++) {
+        struct fixture *f = follow(0);
+        int fd, server;
+        fixture_open_gate(f, 1);
+        fd = session_open(f, &server);
+        say(fd, 'P', text, sizeof text - 1);
+        say(fd, 'S', "", 0);
+        hear_types(f, server, "PS");
+        say(server, '1', "", 0);
+        say_ready(server, 'I');
+        hear_types(f, fd, "1Z");
+        lose(f, server);
+        server = again(f, 2);
+        if (locked) {
+            hear_types(f, server, "PBEPS");
+            say(server, 'E', "SERROR\0VERROR\0C55P03\0Mno\0", 26);
+            say_ready(server, 'I');
+        } else {
+            remake(f, server, "SELECT 1");
+        }
+        say_bind(fd);
+        hear_types(f, server, "BES");
+        close(fd);
+        close(server);
+        fixture_close(f);
+    }
+}
+
+/* A COMMIT that its client only prepares ends nothing, and what is prepared by name and run later in what is skipped is what was last said of it;
+ * and a BEGIN that is prepared already is about to begin when its Bind is read. */
+static void prepared_is_not_done(void **state)
+{
+    static const char insert[] = "INSERT INTO t VALUES (1)";
+
+    (void)state;
+    for (unsigned how = 0; how < 3; how++) {
+        struct fixture *f = follow(0);
+        int fd, server;
+        fixture_open_gate(f, 1);
+        fd = session_open(f, &server);
+        if (how < 2) {
+            done(f, fd, server, "BEGIN", "BEGIN", 'T');
+            lose(f, server);
+            server = again(f, 2);
+            say(fd, 'P', "c\0COMMIT\0\0\0", 11);
+            if (how == 1) { /* and is run in the same batch */
+                say(fd, 'P', "\0SELECT 1\0\0\0", 12);
+                say(fd, 'B', "\0c\0\0\0\0\0\0\0", 9);
+                say(fd, 'E', "\0\0\0\0\0", 5);
+            }
+            say(fd, 'S', "", 0);
+        } else {
+            say(fd, 'P', "b\0BEGIN\0\0\0", 10);
+            say(fd, 'S', "", 0);
+            hear_types(f, server, "PS");
+            say(server, '1', "", 0);
+            say_ready(server, 'I');
+            hear_types(f, fd, "1Z");
+            say(fd, 'B', "\0b\0\0\0\0\0\0\0", 9);
+            hear_types(f, server, "B");
+            lose(f, server);
+            say(fd, 'E', "\0\0\0\0\0", 5);
+            say(fd, 'S', "", 0);
+        }
+        say_run(fd, insert);
+        say(fd, 'S', "", 0);
+        hear_plain_error(f, fd, "40001");
+        if (how == 2) {
+            server = again(f, 2);
+            remake(f, server, "BEGIN");
+            spoil(f, server);
+        }
+        hear_ready(f, fd, how == 1 ? 'I' : 'E');
+        if (how == 0)
+            spoil(f, server);
+        hear_types(f, server, "PBES");
+        close(fd);
+        close(server);
+        fixture_close(f);
+    }
 }
 
 /* One that has settings is in a failed transaction, and its next server is lost, too: it is told nothing that a failed transaction's client
@@ -1206,7 +1271,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle),     cmocka_unit_test(in_a_transaction), cmocka_unit_test(unknown_outcome),
         cmocka_unit_test(withheld), cmocka_unit_test(extended),                 cmocka_unit_test(tunnels),  cmocka_unit_test(lost_on_the_way),  cmocka_unit_test(ended_by_postgresql),
-        cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken), cmocka_unit_test(not_taken_unnamed), cmocka_unit_test(unnamed_when_idle), cmocka_unit_test(word_seen_late), cmocka_unit_test(lost_twice_in_a_transaction),     cmocka_unit_test(taken_perhaps),
+        cmocka_unit_test(nobody_leads), cmocka_unit_test(not_taken), cmocka_unit_test(not_taken_unnamed), cmocka_unit_test(unnamed_when_idle), cmocka_unit_test(prepared_is_not_done), cmocka_unit_test(word_seen_late), cmocka_unit_test(lost_twice_in_a_transaction),     cmocka_unit_test(taken_perhaps),
         cmocka_unit_test(too_much_to_keep), cmocka_unit_test(gates_word), cmocka_unit_test(guarded),
         cmocka_unit_test(guarded_again), cmocka_unit_test(handed_over), cmocka_unit_test(keys), cmocka_unit_test(reader),
         cmocka_unit_test(ended_while_busy), cmocka_unit_test(word_for_others), cmocka_unit_test(query_without_sync),
