@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
@@ -172,6 +173,27 @@ class Load:
                                        + self.pipes.history.of("pipeline"), registers)
                 + self.pipes.halves(self.lab.ledger_counts()))
 
+    def everywhere(self, wait_s=30.0):
+        """Until every node has answered at each of its ports: whoever serves others than it seems is seen by none else."""
+        parts = [p for p in (self.appends, self.registers, self.followers, self.fresh) if p.heard_at()]
+        for part in parts:
+            part.hurry.set()
+        harness.wait_until("every node has answered at each of its ports",
+                           lambda: all(part.heard_at() >= set(self.lab.names()) for part in parts), wait_s, 0.2)
+
+    def check_so_far(self):
+        """Of a cluster that nobody can ask any more: it must not have lied before."""
+        return (self.strange() + check_append.check(self.appends.history.of(), None)
+                + check_register.check(self.registers.history.of() + self.fresh.history.of("fresh") + self.pipes.history.of("pipeline")))
+
+    def write_history(self, path):
+        """Every operation on a line, for other checkers: docs/chaos.md."""
+        with open(path, "w", encoding="ascii") as f:
+            for part in (self.appends, self.followers, self.registers, self.fresh, self.pipes):
+                what = "registers" if part in (self.registers, self.fresh, self.pipes) else "lists"
+                for op in part.history.ops:
+                    f.write(json.dumps({"what": what, **dataclasses.asdict(op)}) + "\n")
+
     def strange(self):
         """What clients were told, and no fault can be the cause of."""
         told = [text for part in (self.appends, self.registers, self.followers, self.fresh, self.pipes) for text in part.strange]
@@ -207,9 +229,10 @@ def gates(lab):
 
 
 def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, keep_dump=True, patience=1.0,
-        pool=None, founders=None):
+        pool=None, founders=None, history=None, history_of_all=False):
     """One run; `before(lab)` may change the cluster first. Never raises for what the cluster did. `nodes`, `pool`, `founders`: None: the
-    seed says; but with a mutation nobody shares: that program has no guard beside it, and without one a session keeps its connection."""
+    seed says; but with a mutation nobody shares: that program has no guard beside it, and without one a session keeps its connection.
+    `history`: a directory for what clients asked and heard, of a run that fails, or of all."""
     pool = pool or ("session" if mutation else schedule.pool(seed))
     founders = schedule.founders(seed) if founders is None else founders
     events = schedule.plan(seed, seconds, only)
@@ -229,6 +252,8 @@ def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, k
         if lab is not None:
             if not result.passed and keep_dump:
                 print(lab.dump())
+            if history and lab.load is not None and (history_of_all or not result.passed):
+                lab.load.write_history(os.path.join(history, f"seed-{seed}.history.jsonl"))
             result.done = list(lab.events)
             result.acks = list(getattr(lab.ledger, "times", []))
             try:
@@ -239,7 +264,8 @@ def run(seed, seconds=60.0, nodes=None, mutation=None, only=None, before=None, k
 
 
 def _play(lab, seed, events, result):
-    load_ = Load(lab, seed)
+    lab.load = load_ = Load(lab, seed)
+    whole = False
     try:
         with load_:
             load_.rows.wait_for_ack()
@@ -247,16 +273,18 @@ def _play(lab, seed, events, result):
             result.recovery_s = faults.recover(lab)
             calm = time.time()
             result.failover_s = faults.fail_over(lab)
+            load_.everywhere()
             result.anomalies += [check_append.Anomaly("ended", f"{node} by itself, with {status}, when nothing failed")
                                  for at, node, status in lab.ends if at > calm and status not in MAY_END_WITH]
         lab.verify_no_crash()
+        whole = True
     finally:
         result.spans = gates(lab)
         result.counts = {**load_.counts(), "epochs": len({s.epoch for s in result.spans})}
         if result.pool == "auto":
             result.counts["connections taken over"] = lab.taken_over()
         # Even a cluster that does not recover must not have lied before.
-        result.anomalies += check_gates.check(result.spans)
+        result.anomalies += check_gates.check(result.spans) + ([] if whole else load_.check_so_far())
     result.anomalies += check_copies.ledger(lab)
     result.anomalies += load_.check()
     lab.stop_keeper()

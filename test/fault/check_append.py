@@ -39,11 +39,12 @@ def _name(op):
 
 
 class Check:
-    """`final`: {key: list} read after everything, through a gate."""
+    """`final`: {key: list} read after everything, through a gate; None: nobody could, and it is not known what is there."""
 
     def __init__(self, ops, final):
         self.ops = ops
-        self.final = final
+        self.final = final or {}
+        self.at_the_end = final is not None
         self.anomalies = []
         self.writer = {}        # (key, element) -> op
         self.order = {}         # key -> the longest list anybody saw
@@ -64,8 +65,9 @@ class Check:
         for op in good:
             self._inside(op)
         self._lists(good)
-        self._lost(good)
-        self._halves()
+        if self.at_the_end:
+            self._lost(good)
+            self._halves()
         self._stale(good)
         self._graph(good)
         return self.anomalies
@@ -193,6 +195,11 @@ class Check:
             for a, b in zip(writers, writers[1:]):
                 self._edge(a, b, "ww")
         place = {key: {e: i for i, e in enumerate(value)} for key, value in self.order.items()}
+        hidden = collections.defaultdict(list)  # key -> acknowledged appends that no list shows: they come after all that is shown
+        for op in good:
+            for s in op.steps:
+                if s[0] == "append" and s[2] not in place.get(s[1], {}):
+                    hidden[s[1]].append(op)
         for key, outside, _, op in self._reads(good):
             order = self.order.get(key, [])
             at = len(outside)
@@ -200,13 +207,11 @@ class Check:
                 self._edge(self.writer.get((key, outside[-1])), op, "wr")
             while at < len(order) and self.writer.get((key, order[at])) is op:
                 at += 1
-            if at < len(order):
-                self._edge(op, self.writer.get((key, order[at])), "rw")
-        # Acknowledged appends that no list shows come after all that is shown.
-        for op in good:
-            for s in op.steps:
-                if s[0] == "append" and s[2] not in place.get(s[1], {}) and self.order.get(s[1]):
-                    self._edge(self.writer.get((s[1], self.order[s[1]][-1])), op, "ww")
+            for later in [self.writer.get((key, order[at]))] if at < len(order) else hidden[key]:
+                self._edge(op, later, "rw")
+        for key, later in hidden.items():
+            for op in later if self.order.get(key) else []:
+                self._edge(self.writer.get((key, self.order[key][-1])), op, "ww")
         for cycle in cycles.find(len(happened), self.edges):
             kinds = [self.edges[a][b] for a, b in zip(cycle, cycle[1:] + cycle[:1])]
             self._found(self._kind(kinds), " ; ".join(

@@ -84,6 +84,7 @@ class Lab(direct.DirectCluster):
         self._hands = threading.Lock()  # one at a time starts a node, or says that nobody is to
         self.away = set()      # of those that are down: nobody has a place for them
         self.founders = founders
+        self.load = None       # its clients, once there are any
         self._keeper = None
         self._keeping = threading.Event()
         try:

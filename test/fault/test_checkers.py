@@ -73,6 +73,12 @@ def test_lost_append():
     assert kinds([op(1, 2, a(1, 10)), op(3, 4, a(1, 11))], {1: [10]}) == ["lost"]
 
 
+def test_what_is_there_at_the_end_may_be_unknown():
+    ops = [op(1, 2, a(1, 10)), op(3, 4, r(1, 10), a(1, 11))]
+    assert kinds(ops, None) == []
+    assert kinds([*ops, op(5, 6, r(1, 10))], None) != []  # stale all the same
+
+
 def test_lost_although_it_was_read():
     assert "lost" in kinds([op(1, 2, a(1, 10), fate="info"), op(3, 4, r(1, 10))], {1: []})
 
@@ -431,11 +437,17 @@ def test_schedules_come_from_the_seed_alone():
 @pytest.mark.parametrize("seed, only, digest", (
     (303, "disk_full,disk_slow,disk_fails,clock_jump,kill_node,host_gone,isolate".split(","), "756fbf964f2fbed6"),
     (20261130, None, "5246decd1dff1cdd"), (20261208, None, "46d8f768ba92a537"), (20261223, None, "46b667711c60d9bd"),
-    (20265029, None, "2105f2c9cefa0937")))
+    (20265029, None, "2105f2c9cefa0937"), (20268002, None, "55e746a83fa4cd04"), (20268004, None, "c862ef1e8c5d14bc"),
+    (20268008, None, "80b0452e7e39fd62")))
 def test_seeds_that_are_named_mean_what_they_meant(seed, only, digest):
     """Nothing that is decided besides, as pool(), may take numbers from a schedule's stream."""
     text = "\n".join(map(str, schedule.make(seed, 60, only)))
     assert hashlib.sha256(text.encode()).hexdigest().startswith(digest)
+
+
+def test_a_seed_that_is_named_changes_the_members():
+    text = "\n".join(map(str, schedule.plan(6, 15)))
+    assert hashlib.sha256(text.encode()).hexdigest().startswith("bebeb941c4bffe7f")
 
 
 def test_half_of_the_seeds_share_connections():

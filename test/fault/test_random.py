@@ -1,6 +1,7 @@
 """Ten short schedules, two at a time; `make soak` runs long ones without end, and those that have found something again."""
 
 import os
+import re
 
 import pytest
 
@@ -11,15 +12,21 @@ import harness
 # test_every_fault_happens.
 SEEDS = (47, 25, 70, 170, 256, 21, 262, 142, 267, 344)
 SECONDS = 15
-# Runs of a minute that have found something (docs/safety.md says what, and names the test that shows each alone), with the faults
-# they were limited to. Sessions had connections of their own then. The moments differ from run to run: none of these finds for
-# certain what it once found.
+# Runs that have found something (docs/safety.md says what, and names the test that shows each alone), as they were made then: before there
+# was more that a seed decides, of a minute, and with all faults but those that change the members. The moments differ from run to run: none of these finds
+# for certain what it once found.
+ALL_THEN = list(campaign.schedule.FAULTS)
+OWN = {"pool": "session", "founders": 0}  # connections of their own, and all nodes told of each other
 FOUND = {
-    303: "disk_full,disk_slow,disk_fails,clock_jump,kill_node,host_gone,isolate".split(","),
-    20261130: None,
-    20261208: None,
-    20261223: None,
-    20265029: None,
+    303: {"only": "disk_full,disk_slow,disk_fails,clock_jump,kill_node,host_gone,isolate".split(","), **OWN},
+    20261130: {"only": ALL_THEN, **OWN},
+    20261208: {"only": ALL_THEN, **OWN},
+    20261223: {"only": ALL_THEN, **OWN},
+    20265029: {"only": ALL_THEN, **OWN},
+    20268002: {"only": ALL_THEN, "founders": 0},
+    20268004: {"only": ALL_THEN, "founders": 0},
+    20268008: {"only": ALL_THEN, "founders": 0},
+    6: {"seconds": 15},
 }
 LONG = [int(s) for s in os.environ.get("HOLDFAST_FAULT_SEEDS", "").split()]
 
@@ -63,7 +70,13 @@ def test_every_fault_happens():
 @pytest.mark.limit(400)
 @pytest.mark.parametrize("seed", FOUND)
 def test_what_once_found_something(seed):
-    judge(campaign.run(seed, 60, only=FOUND[seed] or list(campaign.schedule.FAULTS), pool="session", founders=0))
+    judge(campaign.run(seed, **FOUND[seed]))
+
+
+def test_every_seed_that_has_found_something_is_run_again():
+    with open(os.path.join(harness.ROOT, "docs", "safety.md"), encoding="utf-8") as f:
+        named = re.findall(r"\(seeds? (\d+(?:, \d{3,})*)", f.read())  # the simulator's are not in parentheses
+    assert {int(n) for seeds in named for n in seeds.split(", ")} == set(FOUND)
 
 
 @pytest.mark.soak

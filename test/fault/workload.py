@@ -51,14 +51,19 @@ class History:
             return [op for op in self.ops if op.via == via]
 
 
+STAY_S = (2.0, 6.0)  # with one node, of those that move
+
+
 class Clients(load.Workers):
-    """Threads that each hold one connection, through all nodes in turn, until stop()."""
+    """Threads that each hold one connection, through all nodes in turn, until stop(). Every other one moves on after some seconds; the others stay
+    as long as their session lives, through changes of the leader."""
 
     def __init__(self, lab, count, pause, seed):
         self.lab, self.pause = lab, pause
         self.history = History()
         self.strange = []  # errors that no fault can cause
         self.by_standby = []  # keys of reads that a follower has answered
+        self.hurry = threading.Event()  # who moves does so after each transaction
         self._serial = itertools.count()
         works = [(self._run, i, random.Random(f"client {seed} {i}")) for i in range(count)]
         super().__init__("a client", works, end_s=40)
@@ -66,6 +71,14 @@ class Clients(load.Workers):
     read_only = False
     via = "gate"
     more = {}  # of each connection
+    moves = staticmethod(lambda i: i % 2 == 1)
+
+    def heard_at(self):
+        """Nodes whose port has answered."""
+        return {op.node for op in list(self.history.ops) if op.fate == "ok" and op.via == self.via}
+
+    def _stays(self, i, until):
+        return not self.moves(i) or (time.monotonic() < until and not self.hurry.is_set())
 
     def _run(self, i, rng):
         names = self.lab.names()
@@ -80,8 +93,9 @@ class Clients(load.Workers):
                 self._judge(e, node)
                 self._stop.wait(0.05)
                 continue
+            until = time.monotonic() + rng.uniform(*STAY_S)
             try:
-                while not self._stop.is_set() and self._one(i, rng, conn, node):
+                while not self._stop.is_set() and self._one(i, rng, conn, node) and self._stays(i, until):
                     self._stop.wait(self.pause * rng.uniform(0.5, 1.5))
             finally:
                 conn.close()
@@ -170,6 +184,7 @@ class FollowerReads(Clients):
 
     read_only = True
     via = "follower"
+    moves = staticmethod(lambda _: True)
 
     def __init__(self, lab, appends, count=1, pause=0.1, seed=0):
         super().__init__(lab, count, pause, f"followers {seed}")

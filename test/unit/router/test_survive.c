@@ -888,10 +888,10 @@ static void word_seen_late(void **state)
     say_ready(leader, 'I');
     assert_int_equal(hear(f, fd, PATIENCE_MS, NULL, 0), 'C');
     hear_ready(f, fd, 'I');
-    uv_mutex_destroy(&busy);
     close(fd);
     close(leader);
     fixture_close(f);
+    uv_mutex_destroy(&busy); /* every thread has let it go */
 }
 
 /* A front that does not follow takes the word for what it is: the end. */
