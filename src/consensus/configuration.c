@@ -42,9 +42,9 @@ static int decode(const struct raft_buffer *buf, struct raft_configuration *conf
     memcpy(&n, p + 1, sizeof n);
     p += 9;
     for (uint64_t i = 0; i < n; i++) {
-        const uint8_t *address = p + sizeof id, *nul;
-        if ((size_t)(end - p) < sizeof id || (nul = memchr(address, 0, (size_t)(end - address))) == NULL || nul + 1 >= end ||
-            (memcpy(&id, p, sizeof id), raft_configuration_add(conf, id, (const char *)address, nul[1]) != 0)) {
+        const uint8_t *nul = (size_t)(end - p) > sizeof id ? memchr(p + sizeof id, 0, (size_t)(end - p) - sizeof id) : NULL;
+        if (nul == NULL || nul + 1 >= end ||
+            (memcpy(&id, p, sizeof id), raft_configuration_add(conf, id, (const char *)p + sizeof id, nul[1]) != 0)) {
             raft_configuration_close(conf);
             return RAFT_MALFORMED;
         }
