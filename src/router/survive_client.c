@@ -209,10 +209,12 @@ static void believe_extended(struct hf_session *s, const struct said *m)
     struct hf_survive *v = s->survive;
     const struct hf_skipped *k = m->name != NULL ? &v->parsed[m->name[0] != '\0'] : NULL;
 
-    if (m->type == 'P' && m->name != NULL)
-        remember(v, m->name, kind_of(s, m->text));
-    else if (m->type == 'B')
+    if (m->type == 'P') {
+        v->parsed[1].known = v->parsed[1].known && m->name != NULL; /* it may be that one */
+        remember(v, m->name != NULL ? m->name : "", kind_of(s, m->text));
+    } else if (m->type == 'B') {
         believe(v, k != NULL && k->known && strcmp(k->name, m->name) == 0 ? k->kind : kind_of(s, m->text));
+    }
 }
 
 /* Could PostgreSQL refuse it, and skip all up to the Sync? */

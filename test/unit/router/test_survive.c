@@ -776,12 +776,24 @@ static void prepared_is_not_done(void **state)
     static const char insert[] = "INSERT INTO t VALUES (1)";
 
     (void)state;
-    for (unsigned how = 0; how < 3; how++) {
+    for (unsigned how = 0; how < 4; how++) {
         struct fixture *f = follow(0);
         int fd, server;
         fixture_open_gate(f, 1);
         fd = session_open(f, &server);
-        if (how < 2) {
+        if (how == 3) { /* something else replaces it, and comes in two pieces */
+            assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)), 0);
+            done(f, fd, server, "BEGIN", "BEGIN", 'T');
+            lose(f, server);
+            server = again(f, 2);
+            say(fd, 'P', "\0COMMIT\0\0\0", 10);
+            assert_int_equal(send(fd, "P\0\0\0\x10\0SEL", 9, MSG_NOSIGNAL), 9);
+            run_for(f, 20);
+            assert_int_equal(send(fd, "ECT 1\0\0\0", 8, MSG_NOSIGNAL), 8);
+            say(fd, 'B', "\0\0\0\0\0\0\0\0", 8);
+            say(fd, 'E', "\0\0\0\0\0", 5);
+            say(fd, 'S', "", 0);
+        } else if (how < 2) {
             done(f, fd, server, "BEGIN", "BEGIN", 'T');
             lose(f, server);
             server = again(f, 2);
@@ -814,7 +826,7 @@ static void prepared_is_not_done(void **state)
             spoil(f, server);
         }
         hear_ready(f, fd, how == 1 ? 'I' : 'E');
-        if (how == 0)
+        if (how == 0 || how == 3)
             spoil(f, server);
         hear_types(f, server, "PBES");
         close(fd);
